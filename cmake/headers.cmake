@@ -1,0 +1,49 @@
+# Every public header, by layer, lowest layer first. This is the one list of headers: what is installed,
+# what is compiled alone, and what tests/dependency_direction.cmake allows a header to include (its own
+# layer and the layers above it in this file) all come from here.
+
+set(FREQKV_LAYERS base transform compressor policy cache attention umbrella)
+
+set(FREQKV_HEADERS_base
+    freqkv/version.hpp
+    freqkv/config.hpp
+    freqkv/error.hpp
+    freqkv/view.hpp
+    freqkv/workspace.hpp
+    freqkv/executor.hpp
+    freqkv/energy.hpp)
+
+set(FREQKV_HEADERS_transform
+    freqkv/dct_plan.hpp
+    freqkv/dct/direct.hpp)
+
+# Of the transform layer too, but they need FFTW and belong to the target freqkv::fftw.
+set(FREQKV_HEADERS_transform_fftw
+    freqkv/dct/fftw.hpp)
+
+set(FREQKV_HEADERS_compressor
+    freqkv/frequency_compressor.hpp
+    freqkv/rope.hpp)
+
+set(FREQKV_HEADERS_policy
+    freqkv/policy.hpp
+    freqkv/policy/codec.hpp
+    freqkv/policy/full.hpp
+    freqkv/policy/local_window.hpp
+    freqkv/policy/low_pass.hpp
+    freqkv/policy/report.hpp
+    freqkv/policy/schedule.hpp
+    freqkv/policy/whole_span.hpp)
+
+set(FREQKV_HEADERS_cache
+    freqkv/detail/columns.hpp
+    freqkv/detail/plan_cache.hpp
+    freqkv/detail/squeezer.hpp
+    freqkv/sinked_kv_cache.hpp)
+
+set(FREQKV_HEADERS_attention
+    freqkv/chunked_attention.hpp
+    freqkv/in_place.hpp)
+
+set(FREQKV_HEADERS_umbrella
+    freqkv/freqkv.hpp)

@@ -1,0 +1,61 @@
+# What the project's own executables (tests, examples, benchmarks) are built with. Nothing here reaches
+# freqkv::freqkv or a consumer.
+
+include(CheckCXXCompilerFlag)
+
+find_package(OpenMP COMPONENTS CXX)
+
+add_library(freqkv_own_build INTERFACE)
+target_link_libraries(freqkv_own_build INTERFACE freqkv::freqkv)
+if(TARGET freqkv::fftw)
+    target_link_libraries(freqkv_own_build INTERFACE freqkv::fftw)
+    target_compile_definitions(freqkv_own_build INTERFACE FREQKV_HAS_FFTW)
+endif()
+if(OpenMP_CXX_FOUND)
+    target_link_libraries(freqkv_own_build INTERFACE OpenMP::OpenMP_CXX)
+endif()
+
+# Eigen's products stay on one thread: the library's results do not depend on the number of threads.
+target_compile_definitions(freqkv_own_build INTERFACE EIGEN_DONT_PARALLELIZE)
+
+if(MSVC)
+    target_compile_options(freqkv_own_build INTERFACE /W4 $<$<BOOL:${FREQKV_WERROR}>:/WX>)
+else()
+    target_compile_options(freqkv_own_build INTERFACE
+        -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+        $<$<BOOL:${FREQKV_WERROR}>:-Werror>
+        # GCC 12 raises it inside its own AVX-512 intrinsics once Eigen inlines them.
+        $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+endif()
+
+if(FREQKV_NATIVE)
+    check_cxx_compiler_flag(-march=native FREQKV_HAS_MARCH_NATIVE)
+    if(FREQKV_HAS_MARCH_NATIVE)
+        target_compile_options(freqkv_own_build INTERFACE -march=native)
+    endif()
+endif()
+
+# Environment of every test; see FREQKV_SANITIZE.
+set(FREQKV_TEST_ENVIRONMENT "")
+if(FREQKV_SANITIZE)
+    set(sanitize -fsanitize=${FREQKV_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_compile_options(freqkv_own_build INTERFACE ${sanitize})
+    target_link_options(freqkv_own_build INTERFACE ${sanitize})
+endif()
+if(FREQKV_SANITIZE STREQUAL "thread")
+    # The OpenMP runtime is not instrumented. Archer, which comes with LLVM's, tells the sanitizer where
+    # OpenMP synchronises; the other option silences what the runtime does inside.
+    list(APPEND FREQKV_TEST_ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1")
+    if(OpenMP_CXX_FOUND)
+        file(REAL_PATH "${CMAKE_CXX_COMPILER}" compiler)
+        cmake_path(GET compiler PARENT_PATH compiler_dir)
+        find_library(FREQKV_ARCHER NAMES archer HINTS "${compiler_dir}/../lib" REQUIRED)
+        list(APPEND FREQKV_TEST_ENVIRONMENT "OMP_TOOL_LIBRARIES=${FREQKV_ARCHER}")
+    endif()
+endif()
+
+# freqkv_add_executable(<name> <source>...): an executable of the project's own.
+function(freqkv_add_executable name)
+    add_executable(${name} ${ARGN})
+    target_link_libraries(${name} PRIVATE freqkv_own_build)
+endfunction()

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+#include "freqkv/config.hpp"
+#include "freqkv/detail/attention_kernels.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/executor.hpp"
+#include "freqkv/sinked_kv_cache.hpp"
+#include "freqkv/view.hpp"
+#include "freqkv/workspace.hpp"
+
+namespace freqkv {
+
+struct AttentionOptions {
+    /// Scores are multiplied by it before the softmax; 0: 1 / sqrt(key_dim). YaRN's magnitude belongs here.
+    double scale = 0;
+};
+
+/// Causal attention that drives its cache: fill it, attend, compress, go on. Query i attends to
+/// everything in the cache up to and including itself, at the rotary positions of the cache. Feeding
+/// tokens one by one, in chunks or all at once is the same up to rounding, and leaves the cache the same
+/// to the last bit.
+///
+/// T is the element type of q, k, v and the result; the cache may store another. The scores of a chunk
+/// are never held as a matrix: scratch does not depend on the context, but for one token's partial
+/// sums. Cost: one pass over the cache's keys and values for each token, or for each tile of 32 query
+/// rows of a chunk. One object serves all layers of a model; not to be used from two threads at once.
+template <class T>
+class ChunkedAttention {
+public:
+    /// Throws Error for a negative or non-finite scale.
+    explicit ChunkedAttention(const AttentionOptions& options = {}) : scale_(options.scale) {
+        require(std::isfinite(scale_) && scale_ >= 0, "scale", scale_, "must be finite and not negative");
+    }
+
+    /// Appends k and v to the cache and attends. All un-rotated, with any strides:
+    ///   q   [query_heads, tokens, key_dim]       k [kv_heads, tokens, key_dim]
+    ///   out [query_heads, tokens, value_dim]     v [kv_heads, tokens, value_dim]
+    /// Query head h reads KV head h / (query_heads / kv_heads). `out` must not overlap q, k or v.
+    /// Throws Error for other shapes, without change. If the cache's policy throws, the tokens before
+    /// that compression are in the cache and their results in `out`; cache.tokens_seen() says how many.
+    template <class U, class P, Executor E = SerialExecutor>
+    void forward(KVView<const T> q, KVView<const T> k, KVView<const T> v, SinkedKVCache<U, P>& cache, KVView<T> out,
+                 const E& executor = {}) {
+        require(q.heads == cache.query_heads(), "heads of q", q.heads, "must be query_heads of the cache");
+        require(q.head_dim == cache.key_dim(), "head_dim of q", q.head_dim, "must be key_dim of the cache");
+        require(q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
+        require(out.heads == q.heads, "heads of out", out.heads, "must be those of q");
+        require(out.tokens == q.tokens, "tokens of out", out.tokens, "must be the tokens of q");
+        require(out.head_dim == cache.value_dim(), "head_dim of out", out.head_dim, "must be value_dim of the cache");
+        require(v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
+        for (Index done = 0; done < q.tokens;) {
+            if (cache.room() == 0) cache.prepare(executor);
+            const Index count = std::min(cache.room(), q.tokens - done);
+            const KVView<const T> queries = q.middle_tokens(done, count);
+            cache.append(queries, k.middle_tokens(done, count), v.middle_tokens(done, count), executor);
+            if (count == 1) {
+                attend_one(queries, cache, out.middle_tokens(done, 1), executor);
+            } else {
+                attend_many(queries, cache, out.middle_tokens(done, count), executor);
+            }
+            done += count;
+        }
+    }
+
+    /// Bytes of scratch held.
+    Index scratch_bytes() const { return workspace_.bytes(); }
+
+private:
+    // Keys of one task of attend_one(). Fixed, so that the order of summation depends on sizes alone.
+    static constexpr Index stretch = 256;
+    // Multiply-adds below which handing work to other threads costs more than it saves.
+    static constexpr Index serial_work = 1 << 16;
+
+    template <class C>
+    C scale(Index key_dim) const {
+        return static_cast<C>(scale_ > 0 ? scale_ : 1 / std::sqrt(static_cast<double>(key_dim)));
+    }
+
+    // A query [key_dim] rotated at `position` and scaled, to `to`; `angles` is scratch.
+    template <class C>
+    void load_query(MatrixView<const T> q, Index token, const Rope<C>& rope, Index position, C* to, C* angles) const {
+        rope.turn(q.row(token), q.column_stride, to, 1, rope.angles(position, angles));
+        const C factor = scale<C>(q.columns);
+        for (Index d = 0; d < q.columns; ++d) to[d] *= factor;
+    }
+
+    // The latest token: keys and values are read once for all query heads of a group, in stretches.
+    template <class U, class P, Executor E>
+    void attend_one(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, const E& executor) {
+        using C = Arithmetic<U>;
+        using Partial = detail::PartialAttention<C>;
+        const Index group = cache.query_heads() / cache.kv_heads();
+        const Index key_dim = cache.key_dim();
+        const Index value_dim = cache.value_dim();
+        Index longest = 0;
+        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h));
+        const Index stretches = (longest + stretch - 1) / stretch;
+        const Index partial_size = Partial::size(group, value_dim);
+        const Index row = std::max(key_dim, value_dim);
+        const Index worker_bytes = WorkspaceCursor::size<C>(group * stretch + row);
+        WorkspaceCursor cursor(workspace_.reserve(
+            1, WorkspaceCursor::size<C>(cache.query_heads() * key_dim) + WorkspaceCursor::size<C>(key_dim) +
+                   WorkspaceCursor::size<C>(cache.kv_heads() * stretches * partial_size) +
+                   executor.concurrency() * worker_bytes));
+        C* const queries = cursor.take<C>(cache.query_heads() * key_dim);
+        C* const angles = cursor.take<C>(key_dim);
+        C* const partials = cursor.take<C>(cache.kv_heads() * stretches * partial_size);
+        std::byte* const scratch = cursor.take<std::byte>(executor.concurrency() * worker_bytes);
+
+        for (Index h = 0; h < cache.query_heads(); ++h) {
+            load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - 1, queries + h * key_dim, angles);
+        }
+        const auto attend_stretch = [&](Index task, Index worker) {
+            const Index h = task / stretches;
+            const Index begin = task % stretches * stretch;
+            const Index count = std::min(stretch, cache.size(h) - begin);
+            if (count <= 0) return;
+            auto* const scores = reinterpret_cast<C*>(scratch + worker * worker_bytes);
+            const Partial partial(partials + task * partial_size, group);
+            partial.attend(queries + h * group * key_dim, group, cache.keys(h).middle_rows(begin, count),
+                           cache.values(h).middle_rows(begin, count), scores, scores + group * stretch);
+        };
+        if (cache.query_heads() * longest * (key_dim + value_dim) < serial_work) {
+            SerialExecutor{}.for_each(cache.kv_heads() * stretches, attend_stretch);
+        } else {
+            executor.for_each(cache.kv_heads() * stretches, attend_stretch);
+        }
+        for (Index h = 0; h < cache.query_heads(); ++h) {
+            const Index own = (cache.size(h / group) + stretch - 1) / stretch;
+            const MatrixView<T> result = out.head(h);
+            Partial::combine(partials + h / group * stretches * partial_size, own, group, value_dim, h % group,
+                             result.data, result.column_stride);
+        }
+    }
+
+    // Tokens that were just appended: tiles of rows, row r being group member r % group of token r / group.
+    template <class U, class P, Executor E>
+    void attend_many(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, const E& executor) {
+        using C = Arithmetic<U>;
+        using Tile = detail::TileAttention<C>;
+        const Index group = cache.query_heads() / cache.kv_heads();
+        const Index rows = q.tokens * group;
+        const Index tiles = (rows + Tile::max_rows - 1) / Tile::max_rows;
+        const Index tile_size = Tile::size(cache.key_dim(), cache.value_dim());
+        const Index worker_bytes = WorkspaceCursor::size<C>(tile_size + 2 * cache.key_dim());
+        std::byte* const scratch = workspace_.reserve(executor.concurrency(), worker_bytes);
+        executor.for_each(cache.kv_heads() * tiles, [&](Index task, Index worker) {
+            const Index h = task / tiles;
+            const Index first = (tiles - 1 - task % tiles) * Tile::max_rows;  // the longest first
+            const Index count = std::min(Tile::max_rows, rows - first);
+            const Index base = cache.size(h) - q.tokens;
+            auto* const tile_scratch = reinterpret_cast<C*>(scratch + worker * worker_bytes);
+            C* const query = tile_scratch + tile_size;
+            Tile tile(tile_scratch, count, cache.key_dim(), cache.value_dim());
+            for (Index r = 0; r < count; ++r) {
+                const Index token = (first + r) / group;
+                load_query(q.head(h * group + (first + r) % group), token, cache.rope(), base + token, query,
+                           query + cache.key_dim());
+                tile.set_query(r, query);
+            }
+            tile.attend(cache.keys(h), cache.values(h), [&](Index r) { return base + (first + r) / group + 1; });
+            for (Index r = 0; r < count; ++r) {
+                const MatrixView<T> result = out.head(h * group + (first + r) % group);
+                tile.store(r, result.row((first + r) / group), result.column_stride);
+            }
+        });
+    }
+
+    double scale_;
+    Workspace workspace_;
+};
+
+}  // namespace freqkv

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include "freqkv/config.hpp"
+#include "freqkv/dct_plan.hpp"
+#include "freqkv/energy.hpp"
+#include "freqkv/rope.hpp"
+#include "freqkv/view.hpp"
+
+namespace freqkv {
+
+/// The latest queries of one KV head's group, un-rotated, oldest first; what codecs with a
+/// query_window read. Non-owning view of a ring.
+template <class C>
+struct QueryWindow {
+    const C* data = nullptr;  ///< [window, heads, dim]; the query of token t is row t % window
+    Index window = 0;
+    Index heads = 0;  ///< query heads of this KV head's group
+    Index dim = 0;
+    Index end = 0;  ///< tokens seen; the last query is that of token end - 1
+
+    /// Tokens whose queries are here: `window`, or fewer at the beginning of a text.
+    Index tokens() const { return end < window ? end : window; }
+
+    /// The query [dim] of group member `head`; token 0 is the oldest in the window.
+    const C* query(Index token, Index head) const {
+        return data + ((end - tokens() + token) % window * heads + head) * dim;
+    }
+};
+
+/// What a codec that looks at the data may read of the span it squeezes: `size()` entries of one KV
+/// head. T is the cache's element type; rows come out in Arithmetic<T>.
+template <class T>
+class SpanReader {
+public:
+    using C = Arithmetic<T>;
+
+    /// `keys` is null where the stored keys carry no rotation; `positions` gives an entry's position.
+    SpanReader(Index head, MatrixView<const T> keys, MatrixView<const T> values, const Rope<C>* rope,
+               std::span<const Index> positions, Index first, Index list_size, QueryWindow<C> queries)
+        : head_(head),
+          keys_(keys),
+          values_(values),
+          rope_(rope),
+          positions_(positions),
+          first_(first),
+          list_size_(list_size),
+          queries_(queries) {}
+
+    Index head() const { return head_; }
+    Index size() const { return keys_.rows; }
+    Index key_dim() const { return keys_.columns; }
+    Index value_dim() const { return values_.columns; }
+    /// Index in the head's list of the span's first entry, and the list's length.
+    Index first() const { return first_; }
+    Index list_size() const { return list_size_; }
+    /// The position that entry i of the span is rotated at.
+    Index position(Index i) const {
+        return positions_.empty() ? first_ + i : positions_[static_cast<std::size_t>(first_ + i)];
+    }
+
+    /// The key of entry i before rotation, [key_dim]. `angles` is scratch of key_dim elements.
+    void load_key(Index i, C* key, C* angles) const {
+        const T* const row = keys_.row(i);
+        if (rope_ != nullptr) {
+            rope_->template turn<true>(row, keys_.column_stride, key, 1, rope_->angles(position(i), angles));
+        } else {
+            for (Index d = 0; d < key_dim(); ++d) key[d] = static_cast<C>(row[d * keys_.column_stride]);
+        }
+    }
+
+    /// The value of entry i, [value_dim].
+    void load_value(Index i, C* value) const {
+        for (Index d = 0; d < value_dim(); ++d) value[d] = static_cast<C>(values_(i, d));
+    }
+
+    /// The latest queries; empty unless the codec has a query_window.
+    const QueryWindow<C>& queries() const { return queries_; }
+
+private:
+    Index head_;
+    MatrixView<const T> keys_;
+    MatrixView<const T> values_;
+    const Rope<C>* rope_;
+    std::span<const Index> positions_;
+    Index first_;
+    Index list_size_;
+    QueryWindow<C> queries_;
+};
+
+namespace detail {
+
+// Stands in for any row source or sink when a concept is checked.
+template <class C>
+struct AnyRows {
+    Index columns() const;
+    void load(Index row, C* to) const;
+    void store(Index row, const C* from) const;
+};
+
+}  // namespace detail
+
+/// A codec that keeps some entries and drops the others. select() writes the indices in [0, size()) to
+/// keep to `chosen` (`keep` elements), ascending, and returns how many: 1 to `keep`. Called from
+/// several threads at once; it may throw, and then this compression does not happen.
+///
+/// Optional members: `static constexpr Index query_window` (queries wanted, default 0) and
+/// `Index scratch_bytes(Index size, Index keep, Index key_dim) const` for what `scratch` is to hold
+/// (default 0).
+template <class Codec, class T>
+concept SelectionCodec = std::copyable<Codec> && requires(const Codec& codec, const SpanReader<T>& span, Index keep,
+                                                          Index* chosen, std::byte* scratch) {
+    { codec.select(span, keep, chosen, scratch) } -> std::convertible_to<Index>;
+};
+
+/// A linear map along the sequence, for one pair of lengths: reads n rows of a block of columns (at
+/// most block_columns, an even number), all of them before it writes the first of its kept rows. Keys
+/// are un-rotated when loaded and rotated when stored. Adds to `energy` if that is not null. Const,
+/// called from several threads at once, must not throw. FrequencyCompressor is one.
+template <class Plan, class C>
+concept TransformPlan = requires(const Plan& plan, const detail::AnyRows<C>& rows, std::byte* scratch, Energy* energy) {
+    { Plan::block_columns } -> std::convertible_to<Index>;
+    { plan.scratch_bytes() } -> std::convertible_to<Index>;
+    { plan.forward(rows, rows, scratch, energy) } noexcept;
+};
+
+/// A codec that maps columns: plan<C>(length, keep) makes the TransformPlan for one pair of lengths. It
+/// is called outside parallel regions, once for each pair a cache meets, and may allocate and throw.
+///
+/// Optional member: `template <class T> Index kept(const SpanReader<T>& span, Index keep) const` for
+/// codecs that keep fewer than `keep` entries (but at least 1) depending on the data; as select(), it
+/// may throw. `static constexpr Index query_window` as for selections.
+template <class Codec, class C>
+concept TransformCodec = std::copyable<Codec> && requires(const Codec& codec, Index length, Index keep) {
+    { codec.template plan<C>(length, keep) } -> TransformPlan<C>;
+};
+
+/// The queries that a codec asks for.
+template <class Codec>
+constexpr Index query_window() {
+    if constexpr (requires { Codec::query_window; }) {
+        static_assert(Codec::query_window >= 0);
+        return Codec::query_window;
+    } else {
+        return 0;
+    }
+}
+
+}  // namespace freqkv

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "freqkv/config.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/view.hpp"
+#include "freqkv/workspace.hpp"
+
+namespace freqkv {
+
+/// Which two dimensions turn together.
+enum class RopePairing {
+    adjacent,    ///< (2i, 2i + 1): the original Llama weights, llama2.c, GGUF "NORM"
+    half_split,  ///< (i, i + rotated_dims / 2): Hugging Face Llama, Qwen, GPT-NeoX, GGUF "NEOX"
+};
+
+/// Rotary position embedding (Su et al. 2021). Pair i turns by position * theta_i with
+/// theta_i = base^(-2i / rotated_dims) / frequency_factors[i] / linear_scaling.
+struct RopeOptions {
+    Index head_dim = 0;       ///< dimensions of one key
+    Index rotated_dims = -1;  ///< the first that many dimensions rotate (even); -1: all, 0: none
+    double base = 10000;      ///< > 0
+    RopePairing pairing = RopePairing::adjacent;
+    double linear_scaling = 1;                ///< > 0; positions are divided by it (linear position interpolation)
+    std::vector<double> frequency_factors{};  ///< > 0, one for each pair; empty: all 1
+};
+
+/// Rotates and un-rotates rows of head_dim elements. Angles of positions in [0, table_positions()) are
+/// tabulated once; others are computed when asked for, to the same values. Const, safe to use from
+/// many threads, and cheap to copy: copies share the table.
+///
+/// C is float or double; angles are computed in double and rounded to C.
+template <class C>
+class Rope {
+    static_assert(std::is_same_v<C, float> || std::is_same_v<C, double>, "Rope<C> computes in float or double");
+
+public:
+    /// Tabulates positions [0, table_positions): table_positions * rotated_dims elements.
+    /// Throws Error for an option outside its range.
+    explicit Rope(const RopeOptions& options, Index table_positions = 0)
+        : head_dim_(options.head_dim),
+          pairs_((options.rotated_dims < 0 ? options.head_dim : options.rotated_dims) / 2),
+          pairing_(options.pairing) {
+        require(head_dim_ >= 1, "head_dim", head_dim_, "must be at least 1");
+        const Index rotated = options.rotated_dims < 0 ? head_dim_ : options.rotated_dims;
+        require(rotated % 2 == 0 && rotated <= head_dim_, "rotated_dims", rotated,
+                "must be even and not above head_dim");
+        require(options.base > 0, "base", options.base, "must be positive");
+        require(options.linear_scaling > 0, "linear_scaling", options.linear_scaling, "must be positive");
+        require(table_positions >= 0, "table_positions", table_positions, "must not be negative");
+        const auto factors = static_cast<Index>(options.frequency_factors.size());
+        require(factors == 0 || factors == pairs_, "number of frequency_factors", factors,
+                "must be 0 or rotated_dims / 2");
+        auto table = std::make_shared<Table>();
+        table->positions = table_positions;
+        table->frequencies.reserve(static_cast<std::size_t>(pairs_));
+        for (Index i = 0; i < pairs_; ++i) {
+            const double factor = factors == 0 ? 1.0 : options.frequency_factors[static_cast<std::size_t>(i)];
+            require(factor > 0, "frequency factor", factor, "must be positive");
+            const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated);
+            table->frequencies.push_back(std::pow(options.base, exponent) / factor / options.linear_scaling);
+        }
+        table->angles = AlignedBuffer<C>(checked_product("rope table size", table_positions, 2 * pairs_));
+        table_ = table;
+        for (Index p = 0; p < table_positions; ++p) compute_angles(p, table->angles.data() + p * 2 * pairs_);
+    }
+
+    Index head_dim() const { return head_dim_; }
+    Index pairs() const { return pairs_; }
+    RopePairing pairing() const { return pairing_; }
+    Index table_positions() const { return table_->positions; }
+    /// Bytes of the table, shared by all copies.
+    Index table_bytes() const { return table_->angles.bytes(); }
+
+    /// The pairs() cosines of a position's angles followed by the pairs() sines. Points into the table
+    /// where that reaches, else to `scratch` (2 * pairs() elements), which is then filled. `position`
+    /// may be negative.
+    const C* angles(Index position, C* scratch) const {
+        if (position >= 0 && position < table_->positions) return table_->angles.data() + position * 2 * pairs_;
+        compute_angles(position, scratch);
+        return scratch;
+    }
+
+    /// Turns one row by the given angles (see angles()), backwards if Inverse; out may be in.
+    /// In and Out are any element types; strides are in elements.
+    template <bool Inverse = false, class In, class Out>
+    void turn(const In* in, Index in_stride, Out* out, Index out_stride, const C* angles) const {
+        if (in_stride == 1 && out_stride == 1) {
+            turn_with<Inverse>(in, Unit{}, out, Unit{}, angles);
+        } else {
+            turn_with<Inverse>(in, in_stride, out, out_stride, angles);
+        }
+    }
+
+    /// Rotates every row of x in place; token t of each head is at position first_position + t.
+    /// x is [heads, tokens, head_dim] with any strides.
+    template <class T>
+    void rotate(KVView<T> x, Index first_position = 0) const {
+        turn_all<false>(x, [=](Index t) { return first_position + t; });
+    }
+
+    /// Rotates in place, token t at positions[t].
+    template <class T>
+    void rotate(KVView<T> x, std::span<const Index> positions) const {
+        check_positions(x.tokens, positions);
+        turn_all<false>(x, [=](Index t) { return positions[static_cast<std::size_t>(t)]; });
+    }
+
+    /// Undoes rotate() up to the rounding of T.
+    template <class T>
+    void unrotate(KVView<T> x, Index first_position = 0) const {
+        turn_all<true>(x, [=](Index t) { return first_position + t; });
+    }
+
+    /// Undoes rotate(x, positions) up to the rounding of T.
+    template <class T>
+    void unrotate(KVView<T> x, std::span<const Index> positions) const {
+        check_positions(x.tokens, positions);
+        turn_all<true>(x, [=](Index t) { return positions[static_cast<std::size_t>(t)]; });
+    }
+
+private:
+    using Unit = std::integral_constant<Index, 1>;
+
+    struct Table {
+        Index positions = 0;
+        std::vector<double> frequencies;  // [pairs], radians per position
+        AlignedBuffer<C> angles;          // [positions, 2, pairs]: cosines, sines
+    };
+
+    void compute_angles(Index position, C* row) const {
+        for (Index i = 0; i < pairs_; ++i) {
+            const double angle = static_cast<double>(position) * table_->frequencies[static_cast<std::size_t>(i)];
+            row[i] = static_cast<C>(std::cos(angle));
+            row[pairs_ + i] = static_cast<C>(std::sin(angle));
+        }
+    }
+
+    // Strides are integral_constants where they are known to be 1, so that the loops vectorise.
+    template <bool Inverse, class In, class InStride, class Out, class OutStride>
+    void turn_with(const In* in, InStride in_stride, Out* out, OutStride out_stride, const C* angles) const {
+        const C* const cosines = angles;
+        const C* const sines = angles + pairs_;
+        const auto turn_pair = [&](Index i, Index x, Index y) {
+            const C a = static_cast<C>(in[x * in_stride]);
+            const C b = static_cast<C>(in[y * in_stride]);
+            const C s = Inverse ? -sines[i] : sines[i];
+            out[x * out_stride] = static_cast<Out>(a * cosines[i] - b * s);
+            out[y * out_stride] = static_cast<Out>(a * s + b * cosines[i]);
+        };
+        if (pairing_ == RopePairing::adjacent) {
+            for (Index i = 0; i < pairs_; ++i) turn_pair(i, 2 * i, 2 * i + 1);
+        } else {
+            for (Index i = 0; i < pairs_; ++i) turn_pair(i, i, i + pairs_);
+        }
+        for (Index d = 2 * pairs_; d < head_dim_; ++d) {
+            out[d * out_stride] = static_cast<Out>(static_cast<C>(in[d * in_stride]));
+        }
+    }
+
+    template <bool Inverse, class T, class Position>
+    void turn_all(KVView<T> x, Position position) const {
+        static_assert(!std::is_const_v<T>, "rotation in place needs a mutable view");
+        require(x.head_dim == head_dim_, "head_dim of the view", x.head_dim, "must be the rope's head_dim");
+        std::vector<C> scratch(static_cast<std::size_t>(2 * pairs_));
+        for (Index t = 0; t < x.tokens; ++t) {
+            const C* const row_angles = angles(position(t), scratch.data());
+            for (Index h = 0; h < x.heads; ++h) {
+                T* const row = x.data + h * x.head_stride + t * x.token_stride;
+                turn<Inverse>(row, x.dim_stride, row, x.dim_stride, row_angles);
+            }
+        }
+    }
+
+    static void check_positions(Index tokens, std::span<const Index> positions) {
+        const auto count = static_cast<Index>(positions.size());
+        require(count == tokens, "number of positions", count, "must be the number of tokens of the view");
+    }
+
+    Index head_dim_;
+    Index pairs_;
+    RopePairing pairing_;
+    std::shared_ptr<const Table> table_;
+};
+
+}  // namespace freqkv

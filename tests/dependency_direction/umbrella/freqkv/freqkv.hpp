@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "freqkv/version.hpp"
+
+namespace freqkv {}
