@@ -42,6 +42,8 @@ set(FREQKV_HEADERS_cache
     freqkv/sinked_kv_cache.hpp)
 
 set(FREQKV_HEADERS_attention
+    freqkv/detail/attention_kernels.hpp
+    freqkv/detail/convert.hpp
     freqkv/chunked_attention.hpp
     freqkv/in_place.hpp)
 

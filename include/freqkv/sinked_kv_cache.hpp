@@ -8,7 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "freqkv/cache_options.hpp"
 #include "freqkv/config.hpp"
+#include "freqkv/detail/kv_list.hpp"
+#include "freqkv/detail/query_ring.hpp"
 #include "freqkv/detail/squeezer.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
@@ -19,32 +22,6 @@
 #include "freqkv/workspace.hpp"
 
 namespace freqkv {
-
-/// The shape of one layer's cache. The defaults for sinks and recent part are the paper's.
-struct CacheOptions {
-    Index layer = 0;                       ///< for reports only
-    Index kv_heads = 0;                    ///< >= 1
-    Index query_heads = 0;                 ///< a multiple of kv_heads (grouped queries); 0: kv_heads
-    Index key_dim = 0;                     ///< >= 1
-    Index value_dim = 0;                   ///< >= 1; 0: key_dim
-    Index capacity = 0;                    ///< entries of each head; a growing cache takes it as a first size
-    Index sinks = 4;                       ///< first entries, kept as they are
-    Index recent = 0;                      ///< latest entries, kept as they are at a compression
-    std::vector<Index> head_capacities{};  ///< one for each KV head instead of `capacity`; empty: all alike
-    Observer observer{};
-};
-
-/// What a cache holds, in bytes. `scratch` and `tables` may be shared with other caches.
-struct CacheMemory {
-    Index keys = 0;
-    Index values = 0;
-    Index bookkeeping = 0;  ///< token ranges and the query window
-    Index scratch = 0;      ///< the workspace
-    Index tables = 0;       ///< rotary angles
-
-    Index entries() const { return keys + values; }
-    Index total() const { return keys + values + bookkeeping + scratch + tables; }
-};
 
 /// The keys and values of one layer, bounded by compression: when a head is full and a further token
 /// arrives, the policy squeezes what lies between its sinks and its recent part. Each KV head is a list
@@ -63,6 +40,7 @@ class SinkedKVCache {
     static_assert(detail::check_policy<P, T>());
 
     static constexpr bool grows = GrowingPolicy<P>;
+    using List = detail::KVList<T>;
 
     template <bool Grows>
     static constexpr Index window_of() {
@@ -83,24 +61,23 @@ public:
     /// positions, and share it among layers. `shared`, if given, must outlive the cache.
     /// Throws Error if an option is outside its range or the policy refuses the layout.
     SinkedKVCache(const CacheOptions& options, Rope<C> rope, P policy = P{}, Workspace* shared = nullptr)
-        : options_(options), rope_(std::move(rope)), squeezer_(std::move(policy)), shared_(shared) {
-        complete_and_check(options_);
+        : options_(detail::completed(options)),
+          rope_(std::move(rope)),
+          squeezer_(std::move(policy)),
+          queries_(query_window, options_.kv_heads, options_.query_heads / options_.kv_heads, options_.key_dim),
+          shared_(shared) {
         require(rope_.head_dim() == options_.key_dim, "head_dim of the rope", rope_.head_dim(),
                 "must be key_dim of the cache");
-        for (Index h = 0; h < options_.kv_heads; ++h) {
-            const Index capacity = options_.head_capacities.empty()
-                                       ? options_.capacity
-                                       : options_.head_capacities[static_cast<std::size_t>(h)];
+        lists_.reserve(options_.head_capacities.size());
+        due_.reserve(options_.head_capacities.size());
+        for (const Index capacity : options_.head_capacities) {
             if constexpr (!grows) {
                 require(capacity > options_.sinks && capacity - options_.sinks > options_.recent, "capacity", capacity,
                         "must be at least sinks + recent + 2");
                 squeezer_.prepare({capacity, options_.sinks, options_.recent});
             }
-            heads_.emplace_back(capacity, options_.key_dim, options_.value_dim);
+            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim);
         }
-        due_.reserve(heads_.size());
-        queries_ = AlignedBuffer<C>(
-            checked_product("query window size", query_window, options_.query_heads, options_.key_dim));
     }
 
     const CacheOptions& options() const { return options_; }
@@ -113,16 +90,16 @@ public:
     /// Tokens fed since construction or clear(), less those taken back by truncate().
     Index tokens_seen() const { return tokens_seen_; }
     /// Entries that head `h` holds now.
-    Index size(Index h = 0) const { return head(h).size; }
-    Index capacity(Index h = 0) const { return head(h).capacity; }
-    Index compressions(Index h = 0) const { return head(h).compressions; }
+    Index size(Index h = 0) const { return list(h).size; }
+    Index capacity(Index h = 0) const { return list(h).capacity(); }
+    Index compressions(Index h = 0) const { return list(h).compressions; }
 
     /// Tokens that can be appended before a head has to be compressed; 0 if one is full. A growing cache
     /// has room for any number.
     Index room() const {
         Index least = std::numeric_limits<Index>::max();
         if constexpr (!grows) {
-            for (const Head& head : heads_) least = std::min(least, head.capacity - head.size);
+            for (const List& list : lists_) least = std::min(least, list.capacity() - list.size);
         }
         return least;
     }
@@ -133,15 +110,15 @@ public:
 
     /// The stored keys of head `h`, [size(h), key_dim], row i rotated at position i. Valid until the
     /// next change.
-    MatrixView<const T> keys(Index h) const { return {head(h).keys.data(), head(h).size, options_.key_dim}; }
+    MatrixView<const T> keys(Index h) const { return list(h).keys(); }
     /// The stored values of head `h`, [size(h), value_dim].
-    MatrixView<const T> values(Index h) const { return {head(h).values.data(), head(h).size, options_.value_dim}; }
+    MatrixView<const T> values(Index h) const { return list(h).values(); }
 
     /// The tokens that entry i of head h stands for: itself before any compression; afterwards those of
     /// the entries it was made from (for a low-pass: the part of the span around its place).
     TokenRange entry_tokens(Index h, Index i) const {
         require(i >= 0 && i < size(h), "entry", i, "must be within the head's size");
-        return head(h).ranges.data()[i];
+        return list(h).ranges()[i];
     }
 
     /// Appends tokens, compressing whenever a head is full and a further one comes. k is [kv_heads,
@@ -176,35 +153,33 @@ public:
     }
 
     /// Keeps the first `tokens` tokens seen; every continuation is then bit-identical to never having
-    /// seen the others. Not below the count at the latest compression of any head: throws Error.
+    /// seen the others. Throws Error for more than tokens_seen() or fewer than earliest_truncation().
     void truncate(Index tokens) {
-        Index earliest = 0;
-        for (const Head& head : heads_) earliest = std::max(earliest, head.compressed_at);
-        require(tokens >= earliest && tokens <= tokens_seen_, "tokens to keep", tokens,
-                "must not be above tokens_seen() nor below earliest_truncation()");
-        for (Head& head : heads_) head.size -= tokens_seen_ - tokens;
+        require(tokens >= earliest_truncation() && tokens <= tokens_seen_, "tokens to keep", tokens,
+                "must be within earliest_truncation() and tokens_seen()");
+        for (List& list : lists_) list.size -= tokens_seen_ - tokens;
         tokens_seen_ = tokens;
     }
 
     /// The least that truncate() takes: tokens seen at the latest compression, 0 before the first.
     Index earliest_truncation() const {
         Index earliest = 0;
-        for (const Head& head : heads_) earliest = std::max(earliest, head.compressed_at);
+        for (const List& list : lists_) earliest = std::max(earliest, list.compressed_at);
         return earliest;
     }
 
     /// As after construction; keeps the memory.
     void clear() {
-        for (Head& head : heads_) head.size = head.compressions = head.compressed_at = 0;
+        for (List& list : lists_) list.size = list.compressions = list.compressed_at = 0;
         tokens_seen_ = 0;
     }
 
     CacheMemory memory() const {
         CacheMemory memory;
-        for (const Head& head : heads_) {
-            memory.keys += head.keys.bytes();
-            memory.values += head.values.bytes();
-            memory.bookkeeping += head.ranges.bytes();
+        for (const List& list : lists_) {
+            memory.keys += list.key_bytes();
+            memory.values += list.value_bytes();
+            memory.bookkeeping += list.range_bytes();
         }
         memory.bookkeeping += queries_.bytes();
         memory.scratch = (shared_ != nullptr ? *shared_ : own_).bytes();
@@ -213,41 +188,9 @@ public:
     }
 
 private:
-    struct Head {
-        AlignedBuffer<T> keys;             // [capacity, key_dim]
-        AlignedBuffer<T> values;           // [capacity, value_dim]
-        AlignedBuffer<TokenRange> ranges;  // [capacity]
-        Index capacity;
-        Index size = 0;
-        Index compressions = 0;
-        Index compressed_at = 0;  // tokens seen at the latest compression
-
-        Head(Index capacity_, Index key_dim, Index value_dim)
-            : keys(checked_product("key storage", capacity_, key_dim)),
-              values(checked_product("value storage", capacity_, value_dim)),
-              ranges(capacity_),
-              capacity(capacity_) {}
-    };
-
-    static void complete_and_check(CacheOptions& o) {
-        require(o.kv_heads >= 1, "kv_heads", o.kv_heads, "must be at least 1");
-        if (o.query_heads == 0) o.query_heads = o.kv_heads;
-        require(o.query_heads > 0 && o.query_heads % o.kv_heads == 0, "query_heads", o.query_heads,
-                "must be a multiple of kv_heads");
-        require(o.key_dim >= 1, "key_dim", o.key_dim, "must be at least 1");
-        if (o.value_dim == 0) o.value_dim = o.key_dim;
-        require(o.value_dim >= 1, "value_dim", o.value_dim, "must be at least 1");
-        require(o.capacity >= 0, "capacity", o.capacity, "must not be negative");
-        require(o.sinks >= 0, "sinks", o.sinks, "must not be negative");
-        require(o.recent >= 0, "recent", o.recent, "must not be negative");
-        const auto capacities = static_cast<Index>(o.head_capacities.size());
-        require(capacities == 0 || capacities == o.kv_heads, "number of head_capacities", capacities,
-                "must be 0 or kv_heads");
-    }
-
-    const Head& head(Index h) const {
+    const List& list(Index h) const {
         require(h >= 0 && h < options_.kv_heads, "head", h, "must be within kv_heads");
-        return heads_[static_cast<std::size_t>(h)];
+        return lists_[static_cast<std::size_t>(h)];
     }
 
     template <class X>
@@ -275,7 +218,9 @@ private:
                 if (room() == 0) compress_full_heads(executor);
             }
             const Index count = std::min(room(), k.tokens - done);
-            if constexpr (grows) grow(count);
+            if constexpr (grows) {
+                for (List& list : lists_) list.grow(count);
+            }
             write(q, k, v, done, count, executor);
             done += count;
         }
@@ -288,8 +233,8 @@ private:
         std::byte* const scratch = workspace().reserve(executor.concurrency(), angle_bytes);
         const auto write_head = [&](Index h, Index worker) {
             auto* const angles = reinterpret_cast<C*>(scratch + worker * Workspace::stride(angle_bytes));
-            write_queries(h, q, first, count);
-            write_entries(heads_[static_cast<std::size_t>(h)], k.head(h), v.head(h), first, count, angles);
+            if constexpr (query_window > 0) queries_.write(h, q, first, count, tokens_seen_);
+            lists_[static_cast<std::size_t>(h)].append(k.head(h), v.head(h), first, count, tokens_seen_, rope_, angles);
         };
         // One token is too little work to hand out.
         if (count == 1) {
@@ -300,80 +245,31 @@ private:
         tokens_seen_ += count;
     }
 
-    template <class K, class V>
-    void write_entries(Head& head, MatrixView<const K> k, MatrixView<const V> v, Index first, Index count, C* angles) {
-        for (Index t = 0; t < count; ++t) {
-            const Index entry = head.size + t;
-            rope_.turn(k.row(first + t), k.column_stride, head.keys.data() + entry * options_.key_dim, 1,
-                       rope_.angles(entry, angles));
-            T* const value = head.values.data() + entry * options_.value_dim;
-            for (Index d = 0; d < options_.value_dim; ++d) value[d] = static_cast<T>(static_cast<C>(v(first + t, d)));
-            head.ranges.data()[entry] = {tokens_seen_ + t, tokens_seen_ + t + 1};
-        }
-        head.size += count;
-    }
-
-    // The ring is indexed by token. truncate(n) needs no more than that: the next compression of a head
-    // comes at the same count c as before, and what it needs of the tokens before n, those from c -
-    // query_window on, cannot have been overwritten by tokens before c.
-    template <class Q>
-    void write_queries(Index h, KVView<const Q> q, Index first, Index count) {
-        if constexpr (query_window > 0) {
-            const Index group = options_.query_heads / options_.kv_heads;
-            for (Index t = std::max<Index>(0, count - query_window); t < count; ++t) {
-                for (Index g = 0; g < group; ++g) {
-                    const MatrixView<const Q> rows = q.head(h * group + g);
-                    C* const to =
-                        queries_.data() +
-                        ((h * query_window + (tokens_seen_ + t) % query_window) * group + g) * options_.key_dim;
-                    for (Index d = 0; d < options_.key_dim; ++d) to[d] = static_cast<C>(rows(first + t, d));
-                }
-            }
-        }
-    }
-
     template <Executor E>
     void compress_full_heads(const E& executor) {
         due_.clear();
-        const Index group = options_.query_heads / options_.kv_heads;
         for (Index h = 0; h < options_.kv_heads; ++h) {
-            Head& full = heads_[static_cast<std::size_t>(h)];
-            if (full.size < full.capacity) continue;
-            detail::DueList<T> list;
-            list.head = h;
-            list.keys = {full.keys.data(), full.size, options_.key_dim};
-            list.values = {full.values.data(), full.size, options_.value_dim};
-            list.compressions = full.compressions;
-            list.queries = {queries_.data() + h * query_window * group * options_.key_dim, query_window, group,
-                            options_.key_dim, tokens_seen_};
-            list.ranges = full.ranges.data();
-            due_.push_back(list);
+            const List& full = lists_[static_cast<std::size_t>(h)];
+            if (full.size < full.capacity()) continue;
+            detail::DueList<T> due;
+            due.head = h;
+            due.keys = full.keys();
+            due.values = full.values();
+            due.compressions = full.compressions;
+            due.queries = queries_.window(h, tokens_seen_);
+            due.ranges = full.ranges();
+            due_.push_back(due);
         }
         const detail::SqueezeSettings<T> settings{options_.layer,   options_.sinks, options_.recent, &rope_, {},
                                                   options_.observer};
         squeezer_.squeeze(std::span<detail::DueList<T>>(due_), settings, workspace(), executor, [&]() noexcept {
-            for (const detail::DueList<T>& list : due_) {
-                Head& squeezed = heads_[static_cast<std::size_t>(list.head)];
-                squeezed.size = list.size_after;
+            for (const detail::DueList<T>& due : due_) {
+                List& squeezed = lists_[static_cast<std::size_t>(due.head)];
+                squeezed.size = due.size_after;
                 squeezed.compressed_at = tokens_seen_;
                 ++squeezed.compressions;
             }
         });
-    }
-
-    // Makes room for `count` further tokens, doubling so that the cost per token stays constant.
-    void grow(Index count) {
-        for (Head& old : heads_) {
-            if (old.capacity - old.size >= count) continue;
-            constexpr Index first_capacity = 256;
-            Head grown(std::max({first_capacity, 2 * old.capacity, old.size + count}), options_.key_dim,
-                       options_.value_dim);
-            std::copy_n(old.keys.data(), old.size * options_.key_dim, grown.keys.data());
-            std::copy_n(old.values.data(), old.size * options_.value_dim, grown.values.data());
-            std::copy_n(old.ranges.data(), old.size, grown.ranges.data());
-            grown.size = old.size;
-            old = std::move(grown);
-        }
     }
 
     Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
@@ -394,8 +290,8 @@ private:
     CacheOptions options_;
     Rope<C> rope_;
     typename SqueezerOf<grows, P>::type squeezer_;
-    std::vector<Head> heads_;
-    AlignedBuffer<C> queries_;  // [kv_heads, query_window, group, key_dim]
+    std::vector<List> lists_;  // [kv_heads]
+    detail::QueryRing<C> queries_;
     std::vector<detail::DueList<T>> due_;
     Index tokens_seen_ = 0;
     Workspace own_;

@@ -7,8 +7,8 @@
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
-// Blocks of columns of stored keys and values as row sources and sinks of a transform. This is the one
-// place where a transform meets strides, 16-bit storage and rotation.
+// Blocks of columns of stored keys as row sources and sinks of a transform. (Columns that do not rotate
+// are MatrixRows.) This is the one place where a transform meets rotation.
 namespace freqkv::detail {
 
 // Calls f with the stride as a constant where it is 1 or 2, so that the loops in f vectorise.
@@ -22,34 +22,6 @@ void with_constant_stride(Index stride, F&& f) {
         f(stride);
     }
 }
-
-// Columns that do not rotate.
-template <class T>
-class PlainColumns {
-public:
-    using C = Arithmetic<T>;
-
-    explicit PlainColumns(MatrixView<T> view) : view_(view) {}
-
-    Index columns() const { return view_.columns; }
-
-    void load(Index row, C* to) const {
-        const T* const from = view_.row(row);
-        with_constant_stride(view_.column_stride, [&](auto stride) {
-            for (Index c = 0; c < view_.columns; ++c) to[c] = static_cast<C>(from[c * stride]);
-        });
-    }
-
-    void store(Index row, const C* from) const {
-        T* const to = view_.row(row);
-        with_constant_stride(view_.column_stride, [&](auto stride) {
-            for (Index c = 0; c < view_.columns; ++c) to[c * stride] = static_cast<T>(from[c]);
-        });
-    }
-
-private:
-    MatrixView<T> view_;
-};
 
 // Whole pairs of rotated columns: un-rotated when loaded, rotated when stored. Column c of the block is
 // the first component of pair c, column count + c its second.

@@ -12,6 +12,7 @@
 #include "freqkv/detail/due_list.hpp"
 #include "freqkv/detail/move_entries.hpp"
 #include "freqkv/detail/plan_cache.hpp"
+#include "freqkv/detail/squeeze_scratch.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/rope.hpp"
@@ -29,14 +30,15 @@ class Squeezer {
     using Codec = std::remove_cvref_t<decltype(std::declval<P&>().codec)>;
     static constexpr bool selects = SelectionCodec<Codec, T>;
 
-    struct NoPlans {};
+    // Selections need no plans.
     template <bool Selects, class K>
     struct PlansOf {
         using type = PlanCache<K, C>;
+        static constexpr Index block_columns = type::Plan::block_columns;
     };
     template <class K>
     struct PlansOf<true, K> {
-        using type = NoPlans;
+        struct type {};
     };
 
 public:
@@ -60,40 +62,21 @@ public:
     void squeeze(std::span<DueList<T>> lists, const SqueezeSettings<T>& settings, Workspace& workspace,
                  const E& executor, F&& committed) {
         plan_spans(lists, settings);
-        Scratch scratch;
+        Index codec_bytes = 0;
         if constexpr (selects) {
-            scratch = reserve(lists, settings, workspace, executor.concurrency(), selection_scratch_bytes(lists));
-            fill_angles(lists, settings, scratch);
-            select(lists, settings, scratch, executor);
+            codec_bytes = selection_bytes(lists);
         } else {
-            const Index plan_bytes = make_plans(lists, settings, executor);
-            scratch = reserve(lists, settings, workspace, executor.concurrency(), plan_bytes);
-            fill_angles(lists, settings, scratch);
+            codec_bytes = make_plans(lists, settings, executor);
         }
+        const Scratch scratch = reserve(lists, settings, workspace, executor.concurrency(), codec_bytes);
+        if constexpr (selects) select(lists, settings, scratch, executor);
         commit(lists, settings, scratch, executor);
         committed();
         if (settings.observer.call != nullptr) report(lists, settings, scratch);
     }
 
 private:
-    // Pieces of the workspace. `spans` below means the largest number of spans in any list.
-    struct Scratch {
-        const C** old_angles = nullptr;  // [entries]: angles of the stored keys
-        const C** new_angles = nullptr;  // [entries]: angles after the compression
-        C* computed_angles = nullptr;    // [positions beyond the rope's table, 2 * pairs]
-        Index* chosen = nullptr;         // [lists, entries]: selections
-        Energy* energies = nullptr;      // [lists, spans, tasks_per_span]
-        std::byte* worker = nullptr;     // [concurrency, worker_bytes]
-        Index worker_bytes = 0;
-        Index angle_bytes = 0;  // at the beginning of each worker's region
-        Index entries = 0;
-        Index spans = 0;
-        Index tasks_per_span = 0;
-
-        C* angles_of(Index w) const { return reinterpret_cast<C*>(worker + w * worker_bytes); }
-        std::byte* codec_bytes_of(Index w) const { return worker + w * worker_bytes + angle_bytes; }
-        Energy* energies_of(Index list, Index span) const { return energies + (list * spans + span) * tasks_per_span; }
-    };
+    using Scratch = SqueezeScratch<C>;
 
     // How the columns of one list are cut for a transform: rotated pairs, then the rest of the key, then
     // the value.
@@ -105,7 +88,7 @@ private:
     };
 
     static ColumnBlocks column_blocks(const DueList<T>& list, const SqueezeSettings<T>& settings) {
-        constexpr Index width = PlansOf<selects, Codec>::type::Plan::block_columns;
+        constexpr Index width = PlansOf<selects, Codec>::block_columns;
         const Index rotated = settings.rope == nullptr ? 0 : 2 * settings.rope->pairs();
         return {divide_up(rotated, width), divide_up(list.keys.columns - rotated, width),
                 divide_up(list.values.columns, width)};
@@ -173,7 +156,7 @@ private:
         return most_bytes;
     }
 
-    Index selection_scratch_bytes(std::span<const DueList<T>> lists) const {
+    Index selection_bytes(std::span<const DueList<T>> lists) const {
         Index most_bytes = 0;
         if constexpr (requires { policy_.codec.scratch_bytes(Index{}, Index{}, Index{}); }) {
             for (const DueList<T>& list : lists) {
@@ -191,7 +174,7 @@ private:
                 const E& executor) {
         for_each_span(lists, executor, [&](DueList<T>& list, Index l, Index s, Index worker) {
             Span& span = list.spans[s];
-            Index* const chosen = scratch.chosen + l * scratch.entries + span.begin;
+            Index* const chosen = scratch.chosen_of(l) + span.begin;
             const Index count = policy_.codec.select(reader(list, settings, span.begin, span.length), span.keep, chosen,
                                                      scratch.codec_bytes_of(worker));
             require(count >= 1 && count <= span.keep, "number of entries chosen by the codec", count,
@@ -212,55 +195,20 @@ private:
 
     Scratch reserve(std::span<const DueList<T>> lists, const SqueezeSettings<T>& settings, Workspace& workspace,
                     Index workers, Index codec_bytes) const {
-        Scratch s;
-        s.spans = most_spans(lists);
-        s.tasks_per_span = 2;  // keys, values
+        SqueezeSizes sizes;
+        sizes.lists = static_cast<Index>(lists.size());
+        sizes.spans = most_spans(lists);
+        sizes.tasks_per_span = 2;  // keys, values
         for (const DueList<T>& list : lists) {
-            s.entries = std::max(s.entries, list.keys.rows);
-            if constexpr (!selects)
-                s.tasks_per_span = std::max(s.tasks_per_span, column_blocks(list, settings).total());
+            sizes.entries = std::max(sizes.entries, list.keys.rows);
+            if constexpr (!selects) {
+                sizes.tasks_per_span = std::max(sizes.tasks_per_span, column_blocks(list, settings).total());
+            }
         }
-        const Index row = settings.rope == nullptr ? 0 : 2 * settings.rope->pairs();
-        Index computed = 0;
-        for (Index i = 0; i < s.entries && settings.rope != nullptr; ++i) {
-            computed += in_table(settings, position_of(settings, i)) ? 0 : 1;
-            computed += in_table(settings, i) ? 0 : 1;
-        }
-        const auto list_count = static_cast<Index>(lists.size());
-        const Index energies = checked_product("compression tasks", list_count, s.spans, s.tasks_per_span);
-        const Index indices = selects ? checked_product("selected entries", list_count, s.entries) : 0;
-        s.angle_bytes = WorkspaceCursor::size<C>(row);
-        s.worker_bytes = s.angle_bytes + Workspace::stride(codec_bytes);
-        const Index total = 2 * WorkspaceCursor::size<const C*>(s.entries) + WorkspaceCursor::size<C>(computed * row) +
-                            WorkspaceCursor::size<Index>(indices) + WorkspaceCursor::size<Energy>(energies) +
-                            checked_product("scratch", workers, s.worker_bytes);
-        WorkspaceCursor cursor(workspace.reserve(1, total));
-        s.old_angles = cursor.take<const C*>(s.entries);
-        s.new_angles = cursor.take<const C*>(s.entries);
-        s.computed_angles = cursor.take<C>(computed * row);
-        s.chosen = cursor.take<Index>(indices);
-        s.energies = cursor.take<Energy>(energies);
-        s.worker = cursor.take<std::byte>(workers * s.worker_bytes);
-        std::fill_n(s.energies, energies, Energy{});
-        return s;
-    }
-
-    static bool in_table(const SqueezeSettings<T>& settings, Index position) {
-        return position >= 0 && position < settings.rope->table_positions();
-    }
-
-    static void fill_angles(std::span<const DueList<T>>, const SqueezeSettings<T>& settings, const Scratch& s) {
-        if (settings.rope == nullptr) return;
-        C* computed = s.computed_angles;
-        const auto angles = [&](Index position) {
-            const C* const row = settings.rope->angles(position, computed);
-            if (row == computed) computed += 2 * settings.rope->pairs();
-            return row;
-        };
-        for (Index i = 0; i < s.entries; ++i) {
-            s.old_angles[i] = angles(position_of(settings, i));
-            s.new_angles[i] = angles(i);
-        }
+        sizes.selects = selects;
+        sizes.workers = workers;
+        sizes.codec_bytes = codec_bytes;
+        return Scratch(sizes, settings.rope, settings.positions, workspace);
     }
 
     template <Executor E>
@@ -272,10 +220,12 @@ private:
         }
         const auto count = static_cast<Index>(lists.size());
         if constexpr (!selects) {
-            executor.for_each(count * scratch.spans * scratch.tasks_per_span, [&](Index task, Index worker) {
-                const Index l = task / (scratch.spans * scratch.tasks_per_span);
-                const Index s = task / scratch.tasks_per_span % scratch.spans;
-                const Index block = task % scratch.tasks_per_span;
+            const Index spans = scratch.sizes().spans;
+            const Index blocks = scratch.sizes().tasks_per_span;
+            executor.for_each(count * spans * blocks, [&](Index task, Index worker) {
+                const Index l = task / (spans * blocks);
+                const Index s = task / blocks % spans;
+                const Index block = task % blocks;
                 const DueList<T>& list = lists[static_cast<std::size_t>(l)];
                 if (s < list.spans.size()) transform(list, settings, s, block, scratch, l, worker);
             });
@@ -284,7 +234,7 @@ private:
             const Index l = task / 2;
             const Index which = task % 2;
             const DueList<T>& list = lists[static_cast<std::size_t>(l)];
-            const Index* const chosen = selects ? scratch.chosen + l * scratch.entries : nullptr;
+            const Index* const chosen = selects ? scratch.chosen_of(l) : nullptr;
             if (selects && settings.observer.call != nullptr) {
                 for (Index s = 0; s < list.spans.size(); ++s) {
                     scratch.energies_of(l, s)[which] = dropped_energy(which == 0 ? list.keys : list.values,
@@ -303,7 +253,7 @@ private:
     // Transforms one block of columns of one span; the result stands at the span's beginning.
     void transform(const DueList<T>& list, const SqueezeSettings<T>& settings, Index s, Index block,
                    const Scratch& scratch, Index l, Index worker) const noexcept {
-        constexpr Index width = PlansOf<selects, Codec>::type::Plan::block_columns;
+        constexpr Index width = PlansOf<selects, Codec>::block_columns;
         const ColumnBlocks blocks = column_blocks(list, settings);
         if (block >= blocks.total()) return;
         const Span& span = list.spans[s];
@@ -314,8 +264,8 @@ private:
             const Index first = block * (width / 2);
             const Index pairs = std::min(width / 2, settings.rope->pairs() - first);
             const RotatedColumns<T> columns(list.keys.middle_rows(span.begin, span.length), *settings.rope, first,
-                                            pairs, scratch.old_angles + span.begin,
-                                            scratch.new_angles + span.begin - freed_before(list, s));
+                                            pairs, scratch.old_angles() + span.begin,
+                                            scratch.new_angles() + span.begin - freed_before(list, s));
             plan.forward(columns, columns, bytes, energy);
             return;
         }
@@ -323,7 +273,7 @@ private:
         const Index rotated = settings.rope == nullptr ? 0 : 2 * settings.rope->pairs();
         const Index first = is_key ? rotated + (block - blocks.rotated) * width : (block - blocks.keys()) * width;
         const MatrixView<T> rows = (is_key ? list.keys : list.values).middle_rows(span.begin, span.length);
-        const PlainColumns<T> columns(rows.middle_columns(first, std::min(width, rows.columns - first)));
+        const MatrixRows<T> columns(rows.middle_columns(first, std::min(width, rows.columns - first)));
         plan.forward(columns, columns, bytes, energy);
     }
 

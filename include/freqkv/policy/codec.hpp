@@ -93,18 +93,6 @@ private:
     QueryWindow<C> queries_;
 };
 
-namespace detail {
-
-// Stands in for any row source or sink when a concept is checked.
-template <class C>
-struct AnyRows {
-    Index columns() const;
-    void load(Index row, C* to) const;
-    void store(Index row, const C* from) const;
-};
-
-}  // namespace detail
-
 /// A codec that keeps some entries and drops the others. select() writes the indices in [0, size()) to
 /// keep to `chosen` (`keep` elements), ascending, and returns how many: 1 to `keep`. Called from
 /// several threads at once; it may throw, and then this compression does not happen.
@@ -123,11 +111,12 @@ concept SelectionCodec = std::copyable<Codec> && requires(const Codec& codec, co
 /// are un-rotated when loaded and rotated when stored. Adds to `energy` if that is not null. Const,
 /// called from several threads at once, must not throw. FrequencyCompressor is one.
 template <class Plan, class C>
-concept TransformPlan = requires(const Plan& plan, const detail::AnyRows<C>& rows, std::byte* scratch, Energy* energy) {
-    { Plan::block_columns } -> std::convertible_to<Index>;
-    { plan.scratch_bytes() } -> std::convertible_to<Index>;
-    { plan.forward(rows, rows, scratch, energy) } noexcept;
-};
+concept TransformPlan =
+    requires(const Plan& plan, const detail::RowArchetype<C>& rows, std::byte* scratch, Energy* energy) {
+        { Plan::block_columns } -> std::convertible_to<Index>;
+        { plan.scratch_bytes() } -> std::convertible_to<Index>;
+        { plan.forward(rows, rows, scratch, energy) } noexcept;
+    };
 
 /// A codec that maps columns: plan<C>(length, keep) makes the TransformPlan for one pair of lengths. It
 /// is called outside parallel regions, once for each pair a cache meets, and may allocate and throw.
