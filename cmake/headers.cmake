@@ -36,15 +36,21 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/whole_span.hpp)
 
 set(FREQKV_HEADERS_cache
+    freqkv/cache_options.hpp
     freqkv/detail/columns.hpp
+    freqkv/detail/due_list.hpp
+    freqkv/detail/kv_list.hpp
+    freqkv/detail/move_entries.hpp
     freqkv/detail/plan_cache.hpp
+    freqkv/detail/query_ring.hpp
+    freqkv/detail/squeeze_scratch.hpp
     freqkv/detail/squeezer.hpp
     freqkv/sinked_kv_cache.hpp)
 
 set(FREQKV_HEADERS_attention
+    freqkv/chunked_attention.hpp
     freqkv/detail/attention_kernels.hpp
     freqkv/detail/convert.hpp
-    freqkv/chunked_attention.hpp
     freqkv/in_place.hpp)
 
 set(FREQKV_HEADERS_umbrella

@@ -35,22 +35,21 @@ if(FREQKV_NATIVE)
     endif()
 endif()
 
-# Environment of every test; see FREQKV_SANITIZE.
-set(FREQKV_TEST_ENVIRONMENT "")
 if(FREQKV_SANITIZE)
     set(sanitize -fsanitize=${FREQKV_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_compile_options(freqkv_own_build INTERFACE ${sanitize})
     target_link_options(freqkv_own_build INTERFACE ${sanitize})
 endif()
 if(FREQKV_SANITIZE STREQUAL "thread")
-    # The OpenMP runtime is not instrumented. Archer, which comes with LLVM's, tells the sanitizer where
-    # OpenMP synchronises; the other option silences what the runtime does inside.
-    list(APPEND FREQKV_TEST_ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1")
+    target_sources(freqkv_own_build INTERFACE "${CMAKE_CURRENT_LIST_DIR}/thread_sanitizer_options.cpp")
+    # LLVM's OpenMP runtime is not instrumented; Archer, which comes with it, tells the sanitizer where OpenMP
+    # synchronises. The runtime finds it among the libraries of the program.
     if(OpenMP_CXX_FOUND)
         file(REAL_PATH "${CMAKE_CXX_COMPILER}" compiler)
         cmake_path(GET compiler PARENT_PATH compiler_dir)
         find_library(FREQKV_ARCHER NAMES archer HINTS "${compiler_dir}/../lib" REQUIRED)
-        list(APPEND FREQKV_TEST_ENVIRONMENT "OMP_TOOL_LIBRARIES=${FREQKV_ARCHER}")
+        target_link_options(freqkv_own_build INTERFACE -Wl,--no-as-needed)
+        target_link_libraries(freqkv_own_build INTERFACE "${FREQKV_ARCHER}")
     endif()
 endif()
 

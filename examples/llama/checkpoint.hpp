@@ -110,8 +110,8 @@ private:
         read_sizes(2);
         const int shared = std::to_integer<int>(file_.bytes()[36]);
         if (shared > 1) {
-            throw FileError(path_, "the header's shared-classifier flag is " + std::to_string(shared) +
-                                       ", which must be 0 or 1");
+            throw FileError(
+                path_, "the header's shared-classifier flag is " + std::to_string(shared) + ", which must be 0 or 1");
         }
         config_.shared_classifier = shared == 1;
         check_config(config_, path_);
@@ -138,8 +138,9 @@ private:
             static_cast<Index>(header_bytes) + product(parameters_ + extra_floats, Index{sizeof(float)});
         const auto actual = static_cast<Index>(file_.bytes().size());
         if (actual != expected) {
-            throw FileError(path_, std::string(actual < expected ? "truncated" : "too long") + ": the header asks for " +
-                                       std::to_string(expected) + " bytes, the file has " + std::to_string(actual));
+            throw FileError(path_, std::string(actual < expected ? "truncated" : "too long") +
+                                       ": the header asks for " + std::to_string(expected) + " bytes, the file has " +
+                                       std::to_string(actual));
         }
         layers_.resize(static_cast<std::size_t>(c.layers));
     }

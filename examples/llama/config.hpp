@@ -16,17 +16,24 @@ using Token = std::int32_t;
 
 /// The shape of a Llama: what the header of a checkpoint says.
 struct Config {
-    Index dim = 0;      ///< width of the residual stream
-    Index hidden = 0;   ///< width inside the feed-forward block
-    Index layers = 0;   ///< transformer blocks
-    Index heads = 0;    ///< query heads; dim = heads * head_dim
-    Index kv_heads = 0; ///< key and value heads; each serves heads / kv_heads query heads
+    Index dim = 0;       ///< width of the residual stream
+    Index hidden = 0;    ///< width inside the feed-forward block
+    Index layers = 0;    ///< transformer blocks
+    Index heads = 0;     ///< query heads; dim = heads * head_dim
+    Index kv_heads = 0;  ///< key and value heads; each serves heads / kv_heads query heads
     Index vocabulary = 0;
     Index context = 0;               ///< tokens the model was trained on at once
     bool shared_classifier = false;  ///< the token embedding is the output projection, too
 
     Index head_dim() const { return dim / heads; }
     Index kv_dim() const { return kv_heads * head_dim(); }
+};
+
+/// Sizes of the caches, the same for all layers.
+struct CacheSizes {
+    Index capacity = 0;  ///< entries; a growing cache (freqkv::Full) takes it as a first size
+    Index sinks = 4;
+    Index recent = 0;
 };
 
 /// Refuses, with FileError, a shape that no checkpoint can have. Every size is bounded so far that no

@@ -49,7 +49,7 @@ public:
     int number() const { return number_; }
 
     struct stat status(const std::string& path) const {
-        struct stat result {};
+        struct stat result{};
         if (::fstat(number_, &result) != 0) throw FileError(path, std::strerror(errno));
         return result;
     }
@@ -114,7 +114,7 @@ class AtomicFile {
 public:
     /// Throws FileError now if `path` cannot be written later. Nothing is left behind.
     explicit AtomicFile(std::string path) : path_(std::move(path)) {
-        struct stat status {};
+        struct stat status{};
         if (::stat(path_.c_str(), &status) == 0) {
             if (S_ISDIR(status.st_mode)) throw FileError(path_, std::strerror(EISDIR));
             if (::access(path_.c_str(), W_OK) != 0) throw FileError(path_, std::strerror(errno));

@@ -18,19 +18,13 @@
 
 namespace llama {
 
-/// Sizes of the caches, the same for all layers.
-struct CacheSizes {
-    Index capacity = 0;  ///< entries; a growing cache (freqkv::Full) takes it as a first size
-    Index sinks = 4;
-    Index recent = 0;
-};
-
 /// A Llama with a cache that stores T under a policy P. Every layer: x += attention(rms_norm(x)), then
 /// x += feed_forward(rms_norm(x)). Projections are computed for all tokens given at once; attention and
 /// the cache are the library's, which takes queries, keys and values before their rotation.
 template <class T, class P, freqkv::Executor E>
 class Llama {
 public:
+    using Policy = P;
     using Cache = freqkv::SinkedKVCache<T, P>;
 
     /// The checkpoint must outlive the model. Throws freqkv::Error if the sizes and the policy do not go
@@ -95,8 +89,7 @@ public:
     std::span<const float> logits(Index first, Index count) {
         const Index size = freqkv::checked_product("number of logits", count, config_.vocabulary);
         if (size > logits_.size()) logits_ = freqkv::AlignedBuffer<float>(size);
-        multiply({{checkpoint_.classifier(), logits_.data()}}, state_.h.data() + first * config_.dim, count,
-                 executor_);
+        multiply({{checkpoint_.classifier(), logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_);
         return {logits_.data(), static_cast<std::size_t>(size)};
     }
 

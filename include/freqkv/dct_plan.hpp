@@ -90,8 +90,8 @@ template <class B, class C>
 concept DctBackend = requires { typename B::template Plan<C>; } && DctBackendPlan<typename B::template Plan<C>, C>;
 
 /// A block of columns of a matrix as rows to read and, unless U is const, to write. Any strides; elements
-/// are converted between U and the arithmetic type.
-template <class U>
+/// are converted between U and the arithmetic type. Blocks of exactly Block columns are the fast ones.
+template <class U, Index Block = 8>
 class MatrixRows {
 public:
     using C = Arithmetic<U>;
@@ -100,27 +100,25 @@ public:
 
     Index columns() const { return view_.columns; }
 
-    void load(Index row, C* values) const {
-        const U* const from = view_.row(row);
-        if (view_.column_stride == 1) {
-            for (Index c = 0; c < view_.columns; ++c) values[c] = static_cast<C>(from[c]);
-        } else {
-            for (Index c = 0; c < view_.columns; ++c) values[c] = static_cast<C>(from[c * view_.column_stride]);
-        }
-    }
+    void load(Index row, C* values) const { convert(view_.row(row), view_.column_stride, values, 1); }
 
     void store(Index row, const C* values) const
         requires(!std::is_const_v<U>)
     {
-        U* const to = view_.row(row);
-        if (view_.column_stride == 1) {
-            for (Index c = 0; c < view_.columns; ++c) to[c] = static_cast<U>(values[c]);
-        } else {
-            for (Index c = 0; c < view_.columns; ++c) to[c * view_.column_stride] = static_cast<U>(values[c]);
-        }
+        convert(values, 1, view_.row(row), view_.column_stride);
     }
 
 private:
+    // The common case has constant length and strides, so that it becomes a few vector instructions.
+    template <class From, class To>
+    void convert(const From* from, Index from_stride, To* to, Index to_stride) const {
+        if (view_.column_stride == 1 && view_.columns == Block) {
+            for (Index c = 0; c < Block; ++c) to[c] = static_cast<To>(from[c]);
+        } else {
+            for (Index c = 0; c < view_.columns; ++c) to[c * to_stride] = static_cast<To>(from[c * from_stride]);
+        }
+    }
+
     MatrixView<U> view_;
 };
 
@@ -200,8 +198,8 @@ private:
         std::byte* const scratch = workspace.reserve(1, scratch_bytes());
         for (Index first = 0; first < in.columns; first += block_columns) {
             const Index count = std::min(block_columns, in.columns - first);
-            f(MatrixRows<const T>(in.middle_columns(first, count)), MatrixRows<T>(out.middle_columns(first, count)),
-              scratch);
+            f(MatrixRows<const T, block_columns>(in.middle_columns(first, count)),
+              MatrixRows<T, block_columns>(out.middle_columns(first, count)), scratch);
         }
     }
 

@@ -122,7 +122,7 @@ public:
     /// difference (Parseval), with an error of T's rounding relative to the total, and 0 for kept = n.
     template <RowSource<T> In, RowSink<T> Out>
     void forward(const In& in, const Out& out, std::byte* scratch, Energy* energy = nullptr) const noexcept {
-        const MatrixRows<T> coefficients = coefficient_rows(in.columns(), scratch);
+        const auto coefficients = coefficient_rows(in.columns(), scratch);
         std::byte* const rest = scratch + coefficient_bytes_;
         if (energy == nullptr) {
             long_.forward(in, kept(), coefficients, rest);
@@ -141,7 +141,7 @@ public:
     /// rows, writes n. All of `in` is loaded before the first row is stored.
     template <RowSource<T> In, RowSink<T> Out>
     void adjoint(const In& in, const Out& out, std::byte* scratch) const noexcept {
-        const MatrixRows<T> coefficients = coefficient_rows(in.columns(), scratch);
+        const auto coefficients = coefficient_rows(in.columns(), scratch);
         std::byte* const rest = scratch + coefficient_bytes_;
         short_.forward(in, kept(), coefficients, rest);
         long_.inverse(coefficients, kept(), out, rest, scale_);
@@ -172,7 +172,8 @@ public:
         executor.for_each(count, [&](Index task, Index worker) {
             std::byte* const scratch = memory + worker * region;
             Energy* const part = parts == nullptr ? nullptr : std::construct_at(parts + task);
-            forward(MatrixRows<const U>(block(in, task)), MatrixRows<U>(block(out, task)), scratch, part);
+            forward(MatrixRows<const U, block_columns>(block(in, task)), MatrixRows<U, block_columns>(block(out, task)),
+                    scratch, part);
         });
         for (Index task = 0; parts != nullptr && task < count; ++task) {
             energies[static_cast<std::size_t>(task / blocks(in.head_dim))] += parts[task];
@@ -188,7 +189,8 @@ public:
         std::byte* const memory = workspace.reserve(executor.concurrency(), scratch_bytes_);
         executor.for_each(tasks(in), [&](Index task, Index worker) {
             std::byte* const scratch = memory + worker * Workspace::stride(scratch_bytes_);
-            adjoint(MatrixRows<const U>(block(in, task)), MatrixRows<U>(block(out, task)), scratch);
+            adjoint(MatrixRows<const U, block_columns>(block(in, task)), MatrixRows<U, block_columns>(block(out, task)),
+                    scratch);
         });
     }
 
@@ -201,8 +203,8 @@ private:
     }
 
     // The coefficients between the two transforms, [kept][columns] at the beginning of the scratch.
-    MatrixRows<T> coefficient_rows(Index columns, std::byte* scratch) const {
-        return MatrixRows<T>({reinterpret_cast<T*>(scratch), kept(), columns, block_columns, 1});
+    MatrixRows<T, block_columns> coefficient_rows(Index columns, std::byte* scratch) const {
+        return MatrixRows<T, block_columns>({reinterpret_cast<T*>(scratch), kept(), columns, block_columns, 1});
     }
 
     template <class U>

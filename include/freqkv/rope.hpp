@@ -48,11 +48,13 @@ public:
           pairs_((options.rotated_dims < 0 ? options.head_dim : options.rotated_dims) / 2),
           pairing_(options.pairing) {
         require(head_dim_ >= 1, "head_dim", head_dim_, "must be at least 1");
-        const Index rotated = options.rotated_dims < 0 ? head_dim_ : options.rotated_dims;
-        require(rotated % 2 == 0 && rotated <= head_dim_, "rotated_dims", rotated,
-                "must be even and not above head_dim");
-        require(options.base > 0, "base", options.base, "must be positive");
-        require(options.linear_scaling > 0, "linear_scaling", options.linear_scaling, "must be positive");
+        const Index rotated = options.rotated_dims == -1 ? head_dim_ : options.rotated_dims;
+        require(rotated >= 0 && rotated % 2 == 0 && rotated <= head_dim_, "rotated_dims", rotated,
+                "must be even and not above head_dim, or -1 for all");
+        const auto usable = [](double factor) { return factor > 0 && std::isfinite(factor); };
+        require(usable(options.base), "base", options.base, "must be positive and finite");
+        require(usable(options.linear_scaling), "linear_scaling", options.linear_scaling,
+                "must be positive and finite");
         require(table_positions >= 0, "table_positions", table_positions, "must not be negative");
         const auto factors = static_cast<Index>(options.frequency_factors.size());
         require(factors == 0 || factors == pairs_, "number of frequency_factors", factors,
@@ -62,7 +64,7 @@ public:
         table->frequencies.reserve(static_cast<std::size_t>(pairs_));
         for (Index i = 0; i < pairs_; ++i) {
             const double factor = factors == 0 ? 1.0 : options.frequency_factors[static_cast<std::size_t>(i)];
-            require(factor > 0, "frequency factor", factor, "must be positive");
+            require(usable(factor), "frequency factor", factor, "must be positive and finite");
             const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated);
             table->frequencies.push_back(std::pow(options.base, exponent) / factor / options.linear_scaling);
         }

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llama/checkpoint.hpp"
+#include "llama/program.hpp"
+#include "llama/sampler.hpp"
+#include "llama/terminal.hpp"
+#include "llama/text.hpp"
+#include "llama/tokenizer.hpp"
+#include "llama/with_model.hpp"
+
+namespace llama {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string read_prompt(const std::string& prompt) {
+    if (prompt != "-") return prompt;
+    const std::vector<char> content = read_all(STDIN_FILENO, "standard input");
+    return {content.begin(), content.end()};
+}
+
+// A control character that a byte token stands for would reach the terminal as a command.
+bool printable(std::string_view text) {
+    if (text.size() != 1) return true;
+    const auto c = static_cast<unsigned char>(text.front());
+    return (c >= 0x20 && c != 0x7f) || (c >= '\t' && c <= '\r');
+}
+
+struct Progress {
+    Index prompt_tokens = 0;  // fed
+    double prompt_seconds = 0;
+    Index generated = 0;
+    Clock::time_point start{};  // of the generation
+
+    double tokens_per_second() const {
+        const double seconds = seconds_since(start);
+        return seconds > 0 ? static_cast<double>(generated) / seconds : 0;
+    }
+};
+
+template <class Model>
+std::string describe_cache(const Model& model) {
+    const auto& cache = model.cache(0);
+    const auto size = static_cast<long long>(cache.size());
+    if constexpr (freqkv::GrowingPolicy<typename Model::Policy>) return format("cache %lld", size);
+    return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),
+                  static_cast<long long>(cache.compressions()));
+}
+
+// Feeds the prompt; false if it was interrupted.
+template <class Model>
+bool feed_prompt(Model& model, std::span<const Token> prompt, Index chunk, Progress& progress, StatusLine& status) {
+    const Clock::time_point start = Clock::now();
+    while (!prompt.empty() && !Interrupt::received()) {
+        const std::size_t count = std::min(static_cast<std::size_t>(chunk), prompt.size());
+        model.forward(prompt.first(count));
+        prompt = prompt.subspan(count);
+        progress.prompt_tokens += static_cast<Index>(count);
+        progress.prompt_seconds = seconds_since(start);
+        if (status.due()) {
+            status.show(format("%lld tokens of the prompt read, %zu left, ",
+                               static_cast<long long>(progress.prompt_tokens), prompt.size()) +
+                        describe_cache(model));
+        }
+    }
+    return prompt.empty();
+}
+
+template <class Model>
+void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenizer, std::span<const Token> prompt,
+         TextOutput& output) {
+    Sampler sampler(options.sampler, model.config().vocabulary);
+    StatusLine status(true);
+    Progress progress;
+    const bool ready = feed_prompt(model, prompt, options.prefill_chunk, progress, status);
+    progress.start = Clock::now();
+    Token previous = prompt.back();
+    while (ready && progress.generated < options.tokens && !Interrupt::received()) {
+        if (progress.generated > 0) model.forward({&previous, 1});
+        const Token token = sampler(model.logits());
+        if (!options.ignore_eos && (token == begin_of_text || token == end_of_text)) break;
+        const std::string_view text = tokenizer.decode(previous, token);
+        if (printable(text)) output.write(text);
+        previous = token;
+        ++progress.generated;
+        if (output.between_characters() && status.due()) {
+            status.show(format("%lld tokens, %.0f tokens/s, ", static_cast<long long>(progress.generated),
+                               progress.tokens_per_second()) +
+                        describe_cache(model));
+        }
+    }
+    const double seconds = seconds_since(progress.start);
+    const double rate = progress.tokens_per_second();
+    status.clear();
+    if (::isatty(STDOUT_FILENO) == 1) output.write("\n");
+    std::fprintf(stderr, "%lld tokens in %.2f s (%.0f tokens/s) after a prompt of %lld (%.2f s); %s%s\n",
+                 static_cast<long long>(progress.generated), seconds, rate,
+                 static_cast<long long>(progress.prompt_tokens), progress.prompt_seconds, describe_cache(model).c_str(),
+                 Interrupt::received() ? "; interrupted" : "");
+}
+
+}  // namespace
+
+int generate(const GenerateOptions& options) {
+    check_options(options);
+    if (!std::isfinite(options.sampler.temperature)) throw UsageError("--temperature: must be finite");
+    const Checkpoint checkpoint(options.model);
+    const Tokenizer tokenizer(find_tokenizer(options.tokenizer, checkpoint), checkpoint.config().vocabulary);
+    const std::string prompt = read_prompt(options.prompt);
+    const std::vector<Token> tokens =
+        encode_text(tokenizer, prompt, options.prompt == "-" ? "standard input" : "--prompt");
+    const auto prompt_tokens = static_cast<Index>(tokens.size());
+    const Index expected = options.tokens < (Index{1} << 40) ? prompt_tokens + options.tokens : prompt_tokens;
+    const CacheSettings settings = resolve(options, checkpoint.config(), expected);
+    return with_model(checkpoint, settings, options.threads, [&](auto& model) {
+        Interrupt::install();
+        TextOutput output;
+        output.write(prompt);
+        run(model, options, tokenizer, tokens, output);
+        return Interrupt::received() ? Interrupt::exit_status() : 0;
+    });
+}
+
+}  // namespace llama

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "freqkv/version.hpp"
+#include "llama/program.hpp"
+
+// freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
+// signal's number if SIGINT or SIGTERM ended it.
+namespace {
+
+using llama::Index;
+
+void add_generate(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::GenerateOptions>();
+    CLI::App* const command = app.add_subcommand("generate", "Continue a text, past the model's window");
+    command->add_option("--tokenizer", options->tokenizer, "llama2.c tokenizer [found beside the model]")
+        ->type_name("FILE");
+    command->add_option("--prompt", options->prompt, "Text to continue, - for standard input; it is written out first")
+        ->type_name("TEXT");
+    command->add_option("--tokens", options->tokens, "Tokens to generate after the prompt")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str()
+        ->type_name("N");
+    command->add_option("--temperature", options->sampler.temperature, "0: always the most likely token")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str()
+        ->type_name("T");
+    command->add_option("--top-k", options->sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str()
+        ->type_name("K");
+    command
+        ->add_option("--top-p", options->sampler.top_p,
+                     "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str()
+        ->type_name("P");
+    command->add_option("--seed", options->sampler.seed, "Equal seeds give equal texts")
+        ->capture_default_str()
+        ->type_name("N");
+    command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
+    llama::add_model_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::generate(*options); }; });
+}
+
+void add_perplexity(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::PerplexityOptions>();
+    CLI::App* const command = app.add_subcommand("perplexity", "How well a model with a bounded cache predicts a text");
+    CLI::Option* const ids =
+        command->add_option("--token-file", options->token_file, "Decimal token ids, separated by white space")
+            ->type_name("FILE");
+    command->add_option("--text", options->text, "UTF-8 text; a begin-of-text token is put before it")
+        ->type_name("FILE")
+        ->excludes(ids);
+    command->add_option("--tokenizer", options->tokenizer, "llama2.c tokenizer, for --text [found beside the model]")
+        ->type_name("FILE");
+    command->add_option("--limit", options->limit, "Use the first N tokens only")
+        ->check(CLI::PositiveNumber)
+        ->type_name("N");
+    CLI::Option* const window =
+        command->add_option("--window", options->window, "Windows of W tokens, each from an empty cache")
+            ->check(CLI::Range(Index{2}, Index{1} << 32))
+            ->type_name("W");
+    CLI::Option* const stride = command->add_option("--stride", options->stride, "Tokens from one window to the next")
+                                    ->check(CLI::Range(Index{1}, Index{1} << 32))
+                                    ->type_name("S");
+    window->needs(stride);
+    stride->needs(window);
+    command->add_flag("--score-last", options->score_last, "Count the last S targets of each window only")
+        ->needs(window);
+    command->add_option("--json", options->json, "Write the result and all losses, - for standard output")
+        ->type_name("FILE");
+    llama::add_model_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::perplexity(*options); }; });
+}
+
+void add_inspect(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::InspectOptions>();
+    CLI::App* const command = app.add_subcommand("inspect", "A model's shape and the sizes of caches for it");
+    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
+    llama::add_model_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
+}
+
+// Always one line, whatever the message quotes.
+int fail(std::string message, int status) {
+    for (char& c : message) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+    }
+    std::fprintf(stderr, "freqkv-llama: %s\n", message.c_str());
+    return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        CLI::App app("A small Llama whose memory of the text never outgrows its window.", "freqkv-llama");
+        app.set_version_flag("--version", "freqkv-llama " + std::to_string(freqkv::version.major) + "." +
+                                              std::to_string(freqkv::version.minor) + "." +
+                                              std::to_string(freqkv::version.patch));
+        app.require_subcommand(1);
+        app.footer("freqkv-llama COMMAND --help lists the options of a command.");
+        std::function<int()> run;
+        add_generate(app, run);
+        add_perplexity(app, run);
+        add_inspect(app, run);
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::Success& success) {  // --help, --version
+            return app.exit(success);
+        } catch (const CLI::ParseError& error) {
+            return fail(error.what(), 2);
+        }
+        return run();
+    } catch (const llama::UsageError& error) {
+        return fail(error.what(), 2);
+    } catch (const std::bad_alloc&) {
+        return fail("not enough memory; a smaller --capacity or --prefill-chunk needs less", 1);
+    } catch (const std::exception& error) {
+        return fail(error.what(), 1);
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "llama/options.hpp"
+#include "llama/sampler.hpp"
+
+// The commands of freqkv-llama. Each returns the exit status, or throws: UsageError for status 2,
+// anything else for status 1.
+namespace llama {
+
+struct GenerateOptions : ModelOptions {
+    std::string tokenizer;
+    std::string prompt;
+    Index tokens = 256;
+    SamplerOptions sampler;
+    bool ignore_eos = false;
+};
+
+/// Writes the prompt and its continuation to standard output and statistics to standard error.
+int generate(const GenerateOptions& options);
+
+struct PerplexityOptions : ModelOptions {
+    std::string token_file;
+    std::string text;
+    std::string tokenizer;
+    Index limit = 0;   ///< 0: all tokens
+    Index window = 0;  ///< 0: all tokens are one sequence
+    Index stride = 0;
+    bool score_last = false;
+    std::string json;
+};
+
+/// Prints the perplexity of a text, or writes it as JSON.
+int perplexity(const PerplexityOptions& options);
+
+struct InspectOptions : ModelOptions {
+    std::string json;
+};
+
+/// Prints a model's shape and what caches for it would hold.
+int inspect(const InspectOptions& options);
+
+}  // namespace llama

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <type_traits>
+
+#include <Eigen/Core>
+
+#include "freqkv/executor.hpp"
+#include "freqkv/policy/full.hpp"
+#include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/low_pass.hpp"
+#include "llama/checkpoint.hpp"
+#include "llama/llama.hpp"
+#include "llama/options.hpp"
+
+#if defined(FREQKV_HAS_FFTW)
+#include "freqkv/dct/fftw.hpp"
+#else
+#include "freqkv/dct/direct.hpp"
+#endif
+
+namespace llama {
+
+#if defined(FREQKV_HAS_FFTW)
+using LowPass = freqkv::LowPass<freqkv::dct::Fftw>;
+#else
+using LowPass = freqkv::LowPass<freqkv::dct::Direct>;
+#endif
+
+#if defined(_OPENMP)
+using ThreadExecutor = freqkv::OpenMPExecutor;
+inline ThreadExecutor make_executor(int threads) { return ThreadExecutor(threads); }
+#else
+using ThreadExecutor = freqkv::SerialExecutor;
+inline ThreadExecutor make_executor(int threads) {
+    if (threads > 1) throw UsageError("--threads: this program was built without OpenMP, it has one thread");
+    return {};
+}
+#endif
+
+/// Builds the model that the settings ask for and returns f(model). Here, once, the command line becomes
+/// types; nothing behind it looks at the settings again.
+template <class F>
+auto with_model(const Checkpoint& checkpoint, const CacheSettings& settings, int threads, F&& f) {
+    const auto with_type = [&]<class T, class P>(std::type_identity<T>, const P& policy) {
+        Llama<T, P, ThreadExecutor> model(checkpoint, settings.sizes, policy, make_executor(threads));
+        return f(model);
+    };
+    const auto with_policy = [&](const auto& policy) {
+        if (settings.type == "f16") return with_type(std::type_identity<Eigen::half>{}, policy);
+        if (settings.type == "bf16") return with_type(std::type_identity<Eigen::bfloat16>{}, policy);
+        return with_type(std::type_identity<float>{}, policy);
+    };
+    if (settings.policy == "full") return with_policy(freqkv::Full{});
+    if (settings.policy == "local-window") return with_policy(freqkv::LocalWindow(settings.ratio));
+    return with_policy(LowPass(settings.ratio));
+}
+
+}  // namespace llama

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <fftw3.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <numbers>
+#include <string>
+#include <type_traits>
+
+#include "freqkv/config.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/workspace.hpp"
+
+namespace freqkv::dct {
+
+namespace detail {
+
+// FFTW's planner is one per process and not thread-safe; everything but executing goes through this lock.
+inline std::mutex fftw_planner;
+
+// FFTW's two interfaces under one name: a plan of `howmany` complex transforms of n points, from rows
+// of `howmany` interleaved columns to columns `column` points apart.
+template <class T>
+struct FftwApi;
+
+template <>
+struct FftwApi<float> {
+    using Complex = fftwf_complex;
+    using Plan = fftwf_plan;
+    struct Destroy {
+        void operator()(fftwf_plan plan) const {
+            const std::lock_guard lock(fftw_planner);
+            fftwf_destroy_plan(plan);
+        }
+    };
+    static fftwf_plan make(Index n, Index howmany, Index column, Complex* in, Complex* out, int sign) {
+        const fftwf_iodim64 point{n, howmany, 1};
+        const fftwf_iodim64 transform{howmany, 1, column};
+        return fftwf_plan_guru64_dft(1, &point, 1, &transform, in, out, sign, FFTW_ESTIMATE);
+    }
+    static void execute(fftwf_plan plan, Complex* in, Complex* out) { fftwf_execute_dft(plan, in, out); }
+};
+
+template <>
+struct FftwApi<double> {
+    using Complex = fftw_complex;
+    using Plan = fftw_plan;
+    struct Destroy {
+        void operator()(fftw_plan plan) const {
+            const std::lock_guard lock(fftw_planner);
+            fftw_destroy_plan(plan);
+        }
+    };
+    static fftw_plan make(Index n, Index howmany, Index column, Complex* in, Complex* out, int sign) {
+        const fftw_iodim64 point{n, howmany, 1};
+        const fftw_iodim64 transform{howmany, 1, column};
+        return fftw_plan_guru64_dft(1, &point, 1, &transform, in, out, sign, FFTW_ESTIMATE);
+    }
+    static void execute(fftw_plan plan, Complex* in, Complex* out) { fftw_execute_dft(plan, in, out); }
+};
+
+}  // namespace detail
+
+/// The transform through FFTW 3 (link fftw3 and fftw3f; GPL), O(n log n) per column; lengths with only
+/// small prime factors are several times faster than others.
+///
+/// Two real columns ride in one complex column z. With its rows reordered (Makhoul: the even ones
+/// ascending, then the odd ones descending), V = FFT(z) and W_k = exp(-i pi k / 2n),
+///
+///     forward   X_k = f(k)/2 (W_k V_k + conj(W_k) V_{n-k})           V_n = V_0
+///     inverse   V_k = f(k)/2 conj(W_k) (X_k - i X_{n-k})             V_0 = f(0) X_0, z = inverse FFT(V)
+///
+/// The order of a block's rows makes the FFT's input without a shuffle: a row of real columns is a row of
+/// packed ones. Its output is in contiguous columns, which is what FFTW is fastest at.
+///
+/// Plans are made with FFTW_ESTIMATE under one lock, never by timing (wisdom that the program imported is
+/// used, as FFTW does), so results do not differ between runs. A program that calls FFTW's planner
+/// itself from other threads meanwhile has to call fftw_make_planner_thread_safe() first.
+struct Fftw {
+    template <class T>
+    class Plan {
+        static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "dct::Fftw has float and double");
+        using Api = detail::FftwApi<T>;
+        using Complex = typename Api::Complex;
+
+    public:
+        /// A cache line of each row.
+        static constexpr Index block_columns = 64 / sizeof(T);
+
+        /// Throws Error if n is too large or FFTW makes no plan.
+        explicit Plan(Index n)
+            : n_(n),
+              column_((checked_product("DCT scratch size", n, 4 * block_columns, sizeof(T)), n / 8 * 8 + 8)),
+              scratch_bytes_(groups *
+                             (WorkspaceCursor::size<T>(n * group) + WorkspaceCursor::size<T>(column_ * group))),
+              turns_(2 * n) {
+            const long double unit = std::numbers::pi_v<long double> / (2 * static_cast<long double>(n));
+            const long double factor = 1 / std::sqrt(2 * static_cast<long double>(n));
+            for (Index k = 0; k < n; ++k) {
+                const long double angle = static_cast<long double>(k) * unit;
+                turns_.data()[2 * k] = static_cast<T>(factor * std::cos(angle));
+                turns_.data()[2 * k + 1] = static_cast<T>(factor * std::sin(angle));
+            }
+            const AlignedBuffer<std::byte> example(scratch_bytes_);  // ESTIMATE looks at its alignment only
+            forward_ = make(example.data(), FFTW_FORWARD);
+            inverse_ = make(example.data(), FFTW_BACKWARD);
+        }
+
+        Index scratch_bytes() const { return scratch_bytes_; }
+
+        template <class In, class Out>
+        void forward(const In& in, Index coefficients, const Out& out, std::byte* scratch, T scale) const noexcept {
+            const Buffers at = buffers(in.columns(), scratch);
+            Row x = {};
+            for (Index i = 0; i < n_; ++i) {
+                in.load(i, x);
+                put(x, reordered(i), at);
+            }
+            execute(forward_, at);
+            Row v[tile] = {};
+            Row u[tile] = {};
+            for (Index first = 0; first < coefficients; first += tile) {
+                const Index count = std::min(tile, coefficients - first);
+                gather(at, count, [&](Index t) { return first + t; }, v);
+                gather(at, count, [&](Index t) { return first + t == 0 ? 0 : n_ - first - t; }, u);
+                for (Index t = 0; t < count; ++t) {
+                    const Index k = first + t;
+                    const Turn w = turn(k, k == 0 ? scale / std::numbers::sqrt2_v<T> : scale);
+                    fold(v[t], u[t], w, x);
+                    out.store(k, x);
+                }
+            }
+        }
+
+        template <class In, class Out>
+        void inverse(const In& in, Index coefficients, const Out& out, std::byte* scratch, T scale) const noexcept {
+            const Buffers at = buffers(in.columns(), scratch);
+            Row x = {};
+            Row y = {};
+            Row v = {};
+            in.load(0, x);
+            unfold(x, y, turn(0, scale * std::numbers::sqrt2_v<T>), v);
+            put(v, 0, at);
+            for (Index k = 1; 2 * k <= n_; ++k) {
+                load_or_zero(in, k, coefficients, x);
+                load_or_zero(in, n_ - k, coefficients, y);
+                const Turn w = turn(k, scale);
+                unfold(x, y, w, v);
+                put(v, k, at);
+                unfold(y, x, {w.sine, w.cosine}, v);  // conj(W_{n-k}) = i W_k
+                put(v, n_ - k, at);
+            }
+            execute(inverse_, at);
+            Row z[tile] = {};
+            for (Index first = 0; first < n_; first += tile) {
+                const Index count = std::min(tile, n_ - first);
+                gather(at, count, [&](Index t) { return reordered(first + t); }, z);
+                for (Index t = 0; t < count; ++t) out.store(first + t, z[t]);
+            }
+        }
+
+    private:
+        using Execution = std::unique_ptr<std::remove_pointer_t<typename Api::Plan>, typename Api::Destroy>;
+
+        static constexpr Index packed = 4;                      // complex columns that FFTW transforms together
+        static constexpr Index group = 2 * packed;              // the real columns in them
+        static constexpr Index groups = block_columns / group;  // of one block
+        static constexpr Index tile = 8;                        // rows assembled at a time from FFTW's columns
+
+        using Row = T[block_columns];
+
+        struct Turn {
+            T cosine, sine;
+        };
+
+        struct Buffers {
+            T* rows;     // [groups][n][packed], complex
+            T* columns;  // [groups][packed][column_], complex
+            Index used;  // groups that hold columns
+        };
+
+        Buffers buffers(Index columns, std::byte* scratch) const {
+            WorkspaceCursor cursor(scratch);
+            T* const rows = cursor.take<T>(groups * n_ * group);
+            return {rows, cursor.take<T>(groups * column_ * group), (columns + group - 1) / group};
+        }
+
+        Execution make(std::byte* example, int sign) const {
+            const Buffers at = buffers(block_columns, example);
+            const std::lock_guard lock(detail::fftw_planner);
+            auto* const plan = Api::make(n_, packed, column_, reinterpret_cast<Complex*>(at.rows),
+                                         reinterpret_cast<Complex*>(at.columns), sign);
+            if (plan == nullptr) refuse("n", std::to_string(n_), "must be a length that FFTW can plan");
+            return Execution(plan);
+        }
+
+        void execute(const Execution& plan, const Buffers& at) const {
+            for (Index g = 0; g < at.used; ++g) {
+                Api::execute(plan.get(), reinterpret_cast<Complex*>(at.rows + g * n_ * group),
+                             reinterpret_cast<Complex*>(at.columns + g * column_ * group));
+            }
+        }
+
+        // Where row i stands in Makhoul's order.
+        Index reordered(Index i) const { return i % 2 == 0 ? i / 2 : n_ - 1 - i / 2; }
+
+        Turn turn(Index k, T scale) const { return {scale * turns_.data()[2 * k], scale * turns_.data()[2 * k + 1]}; }
+
+        template <class In>
+        static void load_or_zero(const In& in, Index row, Index rows, T* to) {
+            if (row < rows) {
+                in.load(row, to);
+            } else {
+                std::fill_n(to, block_columns, T(0));
+            }
+        }
+
+        // x = W v + conj(W) u
+        static void fold(const T* v, const T* u, Turn w, T* x) {
+            for (Index c = 0; c < block_columns; c += 2) {
+                x[c] = w.cosine * (v[c] + u[c]) + w.sine * (v[c + 1] - u[c + 1]);
+                x[c + 1] = w.cosine * (v[c + 1] + u[c + 1]) - w.sine * (v[c] - u[c]);
+            }
+        }
+
+        // v = conj(W) (x - i y)
+        static void unfold(const T* x, const T* y, Turn w, T* v) {
+            for (Index c = 0; c < block_columns; c += 2) {
+                const T re = x[c] + y[c + 1];
+                const T im = x[c + 1] - y[c];
+                v[c] = w.cosine * re - w.sine * im;
+                v[c + 1] = w.cosine * im + w.sine * re;
+            }
+        }
+
+        void put(const T* row, Index i, const Buffers& at) const {
+            for (Index g = 0; g < at.used; ++g) {
+                T* const to = at.rows + (g * n_ + i) * group;
+                for (Index c = 0; c < group; ++c) to[c] = row[g * group + c];
+            }
+        }
+
+        // rows[t] is point from(t) of all packed columns.
+        template <class From>
+        void gather(const Buffers& at, Index count, From&& from, Row* rows) const {
+            for (Index g = 0; g < at.used; ++g) {
+                for (Index t = 0; t < count; ++t) {
+                    const T* const point = at.columns + 2 * (g * packed * column_ + from(t));
+                    T* const to = rows[t] + g * group;
+                    for (Index p = 0; p < packed; ++p) {
+                        to[2 * p] = point[2 * p * column_];
+                        to[2 * p + 1] = point[2 * p * column_ + 1];
+                    }
+                }
+            }
+        }
+
+        Index n_;
+        Index column_;  // points from one column to the next: n and some more, against cache conflicts
+        Index scratch_bytes_;
+        AlignedBuffer<T> turns_;  // f(1)/2 (cos, sin)(pi k / 2n), [n][2]
+        Execution forward_;
+        Execution inverse_;
+    };
+};
+
+}  // namespace freqkv::dct

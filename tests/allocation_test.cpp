@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "freqkv/freqkv.hpp"
+#include "naive_cache.hpp"
+#if defined(FREQKV_HAS_FFTW)
+#include "freqkv/dct/fftw.hpp"
+#endif
+
+// Counts every allocation that goes through operator new.
+namespace {
+std::atomic<long> allocations{0};
+std::atomic<long> live_bytes{0};
+
+void* count_new(std::size_t size, std::size_t alignment) {
+    ++allocations;
+    live_bytes += static_cast<long>(size);
+    // The size is kept in front of the block.
+    const std::size_t header = alignment < 16 ? 16 : alignment;
+    void* const block = std::aligned_alloc(header, (size + header + header - 1) / header * header);
+    if (block == nullptr) throw std::bad_alloc();
+    *static_cast<std::size_t*>(block) = size;
+    return static_cast<char*>(block) + header;
+}
+
+void count_delete(void* pointer, std::size_t alignment) {
+    if (pointer == nullptr) return;
+    void* const block = static_cast<char*>(pointer) - (alignment < 16 ? 16 : alignment);
+    live_bytes -= static_cast<long>(*static_cast<std::size_t*>(block));
+    std::free(block);
+}
+}  // namespace
+
+void* operator new(std::size_t size) { return count_new(size, 1); }
+void* operator new(std::size_t size, std::align_val_t a) { return count_new(size, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { count_delete(p, 1); }
+void operator delete(void* p, std::size_t) noexcept { count_delete(p, 1); }
+void operator delete(void* p, std::align_val_t a) noexcept { count_delete(p, static_cast<std::size_t>(a)); }
+void operator delete(void* p, std::size_t, std::align_val_t a) noexcept {
+    count_delete(p, static_cast<std::size_t>(a));
+}
+
+using namespace freqkv;
+
+namespace {
+
+template <class T, class P>
+long allocations_in_steady_state(P policy, bool through_attention) {
+    const Index heads = 2, query_heads = 4, dim = 64, capacity = 300, tokens = 1500;
+    const naive::RandomTokens<float> q(query_heads, tokens, dim, 1);
+    const naive::RandomTokens<float> k(heads, tokens, dim, 2);
+    std::vector<float> out(static_cast<std::size_t>(query_heads * dim));
+    SinkedKVCache<T, P> cache({.kv_heads = heads, .query_heads = query_heads, .key_dim = dim, .capacity = capacity},
+                              Rope<Arithmetic<T>>({.head_dim = dim}, capacity), policy);
+    ChunkedAttention<float> attention;
+    long at_first_compression = -1;
+    for (Index t = 0; t < tokens; ++t) {
+        if (through_attention) {
+            attention.forward(q.view().middle_tokens(t, 1), k.view().middle_tokens(t, 1), k.view().middle_tokens(t, 1),
+                              cache, KVView<float>(out.data(), query_heads, 1, dim));
+        } else {
+            cache.append(k.view().middle_tokens(t, 1), k.view().middle_tokens(t, 1));
+        }
+        if (cache.compressions() == 1 && at_first_compression < 0) at_first_compression = allocations;
+    }
+    EXPECT_GT(cache.compressions(), 3) << "the text is too short to see the steady state";
+    return allocations - at_first_compression;
+}
+
+template <class T>
+void expect_no_allocation() {
+    for (const bool through_attention : {false, true}) {
+        EXPECT_EQ(0, (allocations_in_steady_state<T>(LowPass<>(), through_attention)));
+        EXPECT_EQ(0, (allocations_in_steady_state<T>(LocalWindow(), through_attention)));
+#if defined(FREQKV_HAS_FFTW)
+        EXPECT_EQ(0, (allocations_in_steady_state<T>(LowPass<dct::Fftw>(), through_attention)));
+#endif
+    }
+}
+
+}  // namespace
+
+TEST(Allocation, TheCounterCounts) {
+    const long before = allocations;
+    std::vector<int> two(2);
+    two.resize(1000);
+    EXPECT_EQ(allocations - before, 2);
+}
+
+TEST(Allocation, NonePerTokenAfterTheFirstCompressionFloat) { expect_no_allocation<float>(); }
+TEST(Allocation, NonePerTokenAfterTheFirstCompressionDouble) { expect_no_allocation<double>(); }
+TEST(Allocation, NonePerTokenAfterTheFirstCompressionHalf) { expect_no_allocation<Eigen::half>(); }
+TEST(Allocation, NonePerTokenAfterTheFirstCompressionBFloat16) { expect_no_allocation<Eigen::bfloat16>(); }
+
+// memory() against the bytes that the cache really took.
+TEST(Allocation, MemoryReportsWhatIsHeld) {
+    const Index heads = 4, dim = 64, capacity = 2000;
+    const naive::RandomTokens<float> k(heads, 3000, dim, 3);
+    const long before = live_bytes;
+    SinkedKVCache<Eigen::half, LocalWindow> cache({.kv_heads = heads, .key_dim = dim, .capacity = capacity},
+                                                  Rope<float>({.head_dim = dim}, capacity));
+    cache.append(k.view(), k.view());
+    const double held = static_cast<double>(live_bytes - before);
+    const double reported = static_cast<double>(cache.memory().total());
+    EXPECT_NEAR(held, reported, 0.01 * held) << "bytes that memory() does not know of";
+    EXPECT_NEAR(static_cast<double>(cache.memory().entries()), 2.0 * heads * capacity * dim * 2, 0.5);
+}

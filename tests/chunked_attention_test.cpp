@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT
+#include "freqkv/chunked_attention.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <unsupported/Eigen/CXX11/Tensor>
+#include <vector>
+
+#include "freqkv/policy/full.hpp"
+#include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/low_pass.hpp"
+#include "naive_cache.hpp"
+
+using namespace freqkv;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+namespace {
+
+struct Shape {
+    Index query_heads, kv_heads, key_dim, value_dim, rotated_dims, capacity, recent, tokens;
+    RopePairing pairing = RopePairing::adjacent;
+
+    RopeOptions rope() const { return {.head_dim = key_dim, .rotated_dims = rotated_dims, .pairing = pairing}; }
+    naive::Rotary rotary() const {
+        return {.rotated_dims = static_cast<std::size_t>(rotated_dims), .adjacent = pairing == RopePairing::adjacent};
+    }
+    CacheOptions options() const {
+        return {.kv_heads = kv_heads,
+                .query_heads = query_heads,
+                .key_dim = key_dim,
+                .value_dim = value_dim,
+                .capacity = capacity,
+                .recent = recent};
+    }
+};
+
+// A text's queries, keys and values.
+struct Text {
+    explicit Text(const Shape& s, double query_size = 1)
+        : q(s.query_heads, s.tokens, s.key_dim, 31),
+          k(s.kv_heads, s.tokens, s.key_dim, 32),
+          v(s.kv_heads, s.tokens, s.value_dim, 33) {
+        const KVView<float> queries = q.view();
+        for (Index h = 0; h < queries.heads; ++h) {
+            for (Index t = 0; t < queries.tokens; ++t) {
+                for (Index d = 0; d < queries.head_dim; ++d) queries.head(h)(t, d) *= static_cast<float>(query_size);
+            }
+        }
+    }
+    naive::RandomTokens<float> q, k, v;
+};
+
+template <class U, class P>
+SinkedKVCache<U, P> make_cache(const Shape& s, P policy) {
+    return {s.options(), Rope<Arithmetic<U>>(s.rope(), s.capacity), policy};
+}
+
+// Feeds the text in chunks; the result is [tokens, query_heads * value_dim].
+template <class U, class P, class E = SerialExecutor>
+std::vector<float> run(const Shape& s, const Text& text, SinkedKVCache<U, P>& cache, Index chunk,
+                       const E& executor = {}, AttentionOptions options = {}) {
+    std::vector<float> out(static_cast<std::size_t>(s.tokens * s.query_heads * s.value_dim), NAN);
+    const auto view = KVView<float>::token_major(out.data(), s.query_heads, s.tokens, s.value_dim);
+    ChunkedAttention<float> attention(options);
+    for (Index t = 0; t < s.tokens; t += chunk) {
+        const Index count = std::min(chunk, s.tokens - t);
+        attention.forward(
+            std::as_const(text.q).view().middle_tokens(t, count), std::as_const(text.k).view().middle_tokens(t, count),
+            std::as_const(text.v).view().middle_tokens(t, count), cache, view.middle_tokens(t, count), executor);
+    }
+    return out;
+}
+
+// The same by the naive method, token by token.
+std::vector<double> expect(const Shape& s, const Text& text, double ratio, const naive::Squeeze& squeeze,
+                           double scale) {
+    std::vector<double> out(static_cast<std::size_t>(s.tokens * s.query_heads * s.value_dim));
+    const Index group = s.query_heads / s.kv_heads;
+    for (Index h = 0; h < s.kv_heads; ++h) {
+        naive::Cache cache(squeeze ? s.capacity : s.tokens + 10, 4, s.recent, ratio, squeeze);
+        for (Index t = 0; t < s.tokens; ++t) {
+            cache.append(naive::row(std::as_const(text.k).view().head(h), t),
+                         naive::row(std::as_const(text.v).view().head(h), t));
+            for (Index g = 0; g < group; ++g) {
+                const naive::Row row =
+                    cache.attend(naive::row(std::as_const(text.q).view().head(h * group + g), t), s.rotary(), scale);
+                for (Index d = 0; d < s.value_dim; ++d) {
+                    out[static_cast<std::size_t>((t * s.query_heads + h * group + g) * s.value_dim + d)] =
+                        row[static_cast<std::size_t>(d)];
+                }
+            }
+        }
+    }
+    return out;
+}
+
+void expect_near(const std::vector<double>& expected, const std::vector<float>& actual, double tolerance,
+                 const Shape& s) {
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        const Index row = static_cast<Index>(i) / s.value_dim;
+        ASSERT_NEAR(expected[i], actual[i], tolerance)
+            << "token " << row / s.query_heads << ", query head " << row % s.query_heads << ", dim "
+            << static_cast<Index>(i) % s.value_dim;
+    }
+}
+
+}  // namespace
+
+class AgainstNaiveAttention : public testing::TestWithParam<Shape> {};
+
+template <class U>
+void check_against_naive(const Shape& s, double tolerance) {
+    const Text text(s);
+    const double scale = 1 / std::sqrt(static_cast<double>(s.key_dim));
+    const auto check = [&](auto policy, const naive::Squeeze& squeeze) {
+        const std::vector<double> expected = expect(s, text, 0.5, squeeze, scale);
+        for (const Index chunk : {Index{1}, Index{7}, Index{50}, s.tokens}) {
+            SCOPED_TRACE("chunks of " + std::to_string(chunk));
+            auto cache = make_cache<U>(s, policy);
+            expect_near(expected, run(s, text, cache, chunk), tolerance, s);
+        }
+    };
+    check(LowPass<>(0.5), naive::low_passed);
+    check(LocalWindow(0.5), naive::latest);
+    check(Full{}, nullptr);
+}
+
+TEST_P(AgainstNaiveAttention, Float) { check_against_naive<float>(GetParam(), 2e-5); }
+TEST_P(AgainstNaiveAttention, Double) { check_against_naive<double>(GetParam(), 1e-6); }  // the result is float
+TEST_P(AgainstNaiveAttention, Half) { check_against_naive<Eigen::half>(GetParam(), 1e-2); }
+TEST_P(AgainstNaiveAttention, BFloat16) { check_against_naive<Eigen::bfloat16>(GetParam(), 8e-2); }
+
+// Groups of 1, 2, 4 and all heads; value_dim apart from key_dim; partial rotation; a span that ends in the
+// middle of a tile.
+INSTANTIATE_TEST_SUITE_P(Shapes, AgainstNaiveAttention,
+                         testing::Values(Shape{2, 2, 8, 8, 8, 40, 0, 120},
+                                         Shape{4, 2, 16, 12, 16, 37, 6, 100, RopePairing::half_split},
+                                         Shape{4, 1, 6, 9, 4, 50, 5, 90},
+                                         Shape{3, 3, 5, 1, 2, 23, 3, 60, RopePairing::half_split},
+                                         Shape{40, 1, 4, 4, 4, 30, 0, 50}));
+
+// Sizes around the tile (32 rows), the block of keys (128) and the stretch of one token's pass (256).
+TEST(ChunkedAttention, IsRightAroundTheSizesOfItsBlocks) {
+    for (const Index tokens : {1, 2, 31, 32, 33, 127, 128, 129, 255, 256, 257, 513}) {
+        const Shape s{2, 1, 4, 4, 4, 600, 0, tokens};
+        const Text text(s);
+        const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 0.5);
+        for (const Index chunk : {Index{1}, tokens}) {
+            SCOPED_TRACE(std::to_string(tokens) + " tokens in chunks of " + std::to_string(chunk));
+            auto cache = make_cache<float>(s, LocalWindow());
+            expect_near(expected, run(s, text, cache, chunk), 2e-5, s);
+        }
+    }
+}
+
+TEST(ChunkedAttention, LeavesTheCacheTheSameToTheBitInAnyChunks) {
+    const Shape s{4, 2, 16, 16, 16, 100, 12, 1000};
+    const Text text(s);
+    auto whole = make_cache<float>(s, LowPass<>());
+    const std::vector<float> expected = run(s, text, whole, s.tokens);
+    for (const Index chunk : {1, 7, 333}) {
+        SCOPED_TRACE("chunks of " + std::to_string(chunk));
+        auto pieces = make_cache<float>(s, LowPass<>());
+        const std::vector<float> actual = run(s, text, pieces, chunk);
+        for (std::size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(expected[i], actual[i], 1e-5);
+        for (Index h = 0; h < s.kv_heads; ++h) {
+            ASSERT_EQ(whole.size(h), pieces.size(h));
+            for (Index i = 0; i < whole.size(h); ++i) {
+                ASSERT_EQ(0, std::memcmp(whole.keys(h).row(i), pieces.keys(h).row(i), 16 * sizeof(float)))
+                    << "key of entry " << i;
+                ASSERT_EQ(0, std::memcmp(whole.values(h).row(i), pieces.values(h).row(i), 16 * sizeof(float)))
+                    << "value of entry " << i;
+            }
+        }
+    }
+}
+
+#if defined(_OPENMP)
+TEST(ChunkedAttention, ThreadsDoNotChangeABit) {
+    const Shape s{8, 4, 64, 64, 64, 700, 0, 1500};  // long enough to be handed out
+    const Text text(s);
+    for (const Index chunk : {1, 400}) {
+        auto one = make_cache<float>(s, LowPass<>());
+        auto two = make_cache<float>(s, LowPass<>());
+        EXPECT_EQ(run(s, text, one, chunk), run(s, text, two, chunk, OpenMPExecutor(2))) << "chunks of " << chunk;
+    }
+}
+#endif
+
+TEST(ChunkedAttention, HeadsOfDifferentCapacityAttendToTheirOwnEntries) {
+    const Shape s{4, 2, 8, 8, 8, 40, 0, 150};
+    const Text text(s);
+    for (const Index chunk : {1, 150}) {
+        CacheOptions options = s.options();
+        options.head_capacities = {40, 23};
+        SinkedKVCache<float, LowPass<>> ragged(options, Rope<float>(s.rope(), 40));
+        const std::vector<float> out = run(s, text, ragged, chunk);
+        for (const Index h : {0, 1}) {
+            Shape alike = s;
+            alike.capacity = options.head_capacities[static_cast<std::size_t>(h)];
+            auto cache = make_cache<float>(alike, LowPass<>());
+            const std::vector<float> expected = run(alike, text, cache, chunk);
+            for (Index t = 0; t < s.tokens; ++t) {
+                for (Index i = 2 * h * s.value_dim; i < 2 * (h + 1) * s.value_dim; ++i) {
+                    const auto at = static_cast<std::size_t>(t * s.query_heads * s.value_dim + i);
+                    ASSERT_NEAR(expected[at], out[at], 1e-5) << "token " << t << ", KV head " << h;
+                }
+            }
+        }
+    }
+}
+
+TEST(ChunkedAttention, SurvivesScoresThatExpCannotTake) {
+    const Shape s{2, 1, 8, 8, 8, 400, 0, 300};
+    const Text text(s, 1e4);
+    const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 1 / std::sqrt(8.0));
+    for (const Index chunk : {1, 300}) {
+        auto cache = make_cache<float>(s, LocalWindow());
+        const std::vector<float> out = run(s, text, cache, chunk);
+        for (std::size_t i = 0; i < out.size(); ++i) ASSERT_TRUE(std::isfinite(out[i])) << "element " << i;
+        // Scores of 1e4 have an absolute rounding of 1e-3, and so have the weights.
+        expect_near(expected, out, 5e-2, s);
+    }
+}
+
+TEST(ChunkedAttention, TakesTheScaleThatItIsGiven) {
+    const Shape s{2, 1, 8, 8, 8, 40, 0, 50};
+    const Text text(s);
+    auto cache = make_cache<float>(s, LocalWindow());
+    expect_near(expect(s, text, 0.5, naive::latest, 0.125), run(s, text, cache, 50, SerialExecutor{}, {.scale = 0.125}),
+                2e-5, s);
+}
+
+TEST(ChunkedAttention, TakesEigenTensors) {
+    const Shape s{4, 2, 8, 8, 8, 40, 0, 100};
+    const Text text(s);
+    Eigen::Tensor<float, 3, Eigen::RowMajor> q(4, 100, 8), k(2, 100, 8), out(4, 100, 8);
+    Eigen::Tensor<float, 3> v(2, 100, 8);
+    for (Index h = 0; h < 4; ++h) {
+        for (Index t = 0; t < 100; ++t) {
+            for (Index d = 0; d < 8; ++d) {
+                q(h, t, d) = std::as_const(text.q).view().head(h)(t, d);
+                if (h < 2) k(h, t, d) = std::as_const(text.k).view().head(h)(t, d);
+                if (h < 2) v(h, t, d) = std::as_const(text.v).view().head(h)(t, d);
+            }
+        }
+    }
+    auto cache = make_cache<float>(s, LowPass<>());
+    ChunkedAttention<float> attention;
+    attention.forward(q, k, v, cache, out);
+    auto again = make_cache<float>(s, LowPass<>());
+    const std::vector<float> expected = run(s, text, again, 100);
+    for (Index h = 0; h < 4; ++h) {
+        for (Index t = 0; t < 100; ++t) {
+            for (Index d = 0; d < 8; ++d) {
+                ASSERT_EQ(out(h, t, d), expected[static_cast<std::size_t>((t * 4 + h) * 8 + d)]);
+            }
+        }
+    }
+}
+
+TEST(ChunkedAttention, ScratchOfAChunkDoesNotDependOnTheContext) {
+    const auto scratch = [](Index capacity) {
+        const Shape s{2, 1, 8, 8, 8, capacity, 0, capacity};
+        const Text text(s);
+        auto cache = make_cache<float>(s, LocalWindow());
+        std::vector<float> out(static_cast<std::size_t>(s.tokens * 16));
+        ChunkedAttention<float> attention;
+        attention.forward(std::as_const(text.q).view(), std::as_const(text.k).view(), std::as_const(text.v).view(),
+                          cache, KVView<float>::token_major(out.data(), 2, s.tokens, 8));
+        return attention.scratch_bytes();
+    };
+    EXPECT_EQ(scratch(100), scratch(3000));
+}
+
+TEST(ChunkedAttention, NothingHappensForNoTokens) {
+    const Shape s{2, 1, 8, 8, 8, 40, 0, 0};
+    const Text text(s);
+    auto cache = make_cache<float>(s, LowPass<>());
+    EXPECT_TRUE(run(s, text, cache, 1).empty());
+    ChunkedAttention<float> attention;
+    attention.forward(std::as_const(text.q).view(), std::as_const(text.k).view(), std::as_const(text.v).view(), cache,
+                      KVView<float>(nullptr, 2, 0, 8));
+    EXPECT_EQ(cache.tokens_seen(), 0);
+}
+
+TEST(ChunkedAttentionErrors, BadShapesChangeNothing) {
+    const Shape s{4, 2, 8, 6, 8, 40, 0, 60};
+    const Text text(s);
+    const KVView<const float> q = std::as_const(text.q).view(), k = std::as_const(text.k).view(),
+                              v = std::as_const(text.v).view();
+    std::vector<float> result(60 * 4 * 6, 7.0F);
+    const auto out = KVView<float>::token_major(result.data(), 4, 60, 6);
+    auto cache = make_cache<float>(s, LowPass<>());
+    ChunkedAttention<float> attention;
+    const auto forward = [&](const auto& a, const auto& b, const auto& c, const auto& d) {
+        return [&, a, b, c, d] { attention.forward(a, b, c, cache, d); };
+    };
+    EXPECT_THAT(forward(k, k, v, out), ThrowsMessage<Error>(HasSubstr("heads of q is 2, must be query_heads")));
+    EXPECT_THAT(forward(q, q, v, out), ThrowsMessage<Error>(HasSubstr("heads of k is 4")));
+    EXPECT_THAT(forward(q, k, k, out), ThrowsMessage<Error>(HasSubstr("head_dim of v is 8")));
+    EXPECT_THAT(forward(q.middle_tokens(0, 5), k, v, out), ThrowsMessage<Error>(HasSubstr("tokens of q is 5")));
+    EXPECT_THAT(forward(q, k, v.middle_tokens(0, 5), out), ThrowsMessage<Error>(HasSubstr("tokens of v is 5")));
+    EXPECT_THAT(forward(q, k, v, out.middle_tokens(0, 5)), ThrowsMessage<Error>(HasSubstr("tokens of out is 5")));
+    EXPECT_EQ(cache.tokens_seen(), 0);
+    EXPECT_THAT(result, testing::Each(7.0F));
+    EXPECT_THAT([] { ChunkedAttention<float>({.scale = -1}); }, ThrowsMessage<Error>(HasSubstr("scale is -1")));
+    EXPECT_THROW(ChunkedAttention<float>({.scale = NAN}), Error);
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "freqkv/chunked_attention.hpp"
+#include "freqkv/rope.hpp"
+#include "freqkv/sinked_kv_cache.hpp"
+#include "freqkv/view.hpp"
+#include "naive.hpp"
+
+// What a cache under a policy has to do, once more over plain vectors, and the comparison of the two.
+namespace freqkv::testing_model {
+
+// What one layer is fed: un-rotated queries, keys and values, token-major as projections write them.
+// Heads differ in size, so that what depends on the data differs between them.
+struct Text {
+    Index query_heads = 4;
+    Index kv_heads = 2;
+    Index tokens = 0;
+    Index key_dim = 8;
+    Index value_dim = 6;
+    std::vector<float> q, k, v;
+
+    static Text random(Index tokens, Index kv_heads = 2, std::uint64_t seed = 1) {
+        Text text;
+        text.query_heads = 2 * kv_heads;
+        text.kv_heads = kv_heads;
+        text.tokens = tokens;
+        naive::Random next(seed);
+        const auto fill = [&](std::vector<float>& x, Index heads, Index dim) {
+            for (Index i = 0; i < tokens * heads * dim; ++i) {
+                const Index head = i / dim % heads;
+                x.push_back(static_cast<float>(next() * (1 + 0.5 * static_cast<double>(head))));
+            }
+        };
+        fill(text.q, text.query_heads, text.key_dim);
+        fill(text.k, kv_heads, text.key_dim);
+        fill(text.v, kv_heads, text.value_dim);
+        return text;
+    }
+
+    KVView<const float> queries(Index first, Index count) const { return part(q, query_heads, key_dim, first, count); }
+    KVView<const float> keys(Index first, Index count) const { return part(k, kv_heads, key_dim, first, count); }
+    KVView<const float> values(Index first, Index count) const { return part(v, kv_heads, value_dim, first, count); }
+
+private:
+    KVView<const float> part(const std::vector<float>& x, Index heads, Index dim, Index first, Index count) const {
+        return KVView<const float>::token_major(x.data(), heads, tokens, dim).middle_tokens(first, count);
+    }
+};
+
+// The rotation that all caches here are given: partial, so that a key has both kinds of columns.
+inline RopeOptions rope_options(const Text& text) {
+    return {.head_dim = text.key_dim, .rotated_dims = text.key_dim - 2, .base = 500};
+}
+inline naive::Rotary naive_rotary(const Text& text) {
+    return {.rotated_dims = static_cast<std::size_t>(text.key_dim - 2), .base = 500};
+}
+
+inline CacheOptions cache_options(const Text& text, Index capacity, Index sinks, Index recent) {
+    return {.kv_heads = text.kv_heads,
+            .query_heads = text.query_heads,
+            .key_dim = text.key_dim,
+            .value_dim = text.value_dim,
+            .capacity = capacity,
+            .sinks = sinks,
+            .recent = recent};
+}
+
+template <class T, class P>
+SinkedKVCache<T, P> make_cache(const Text& text, const CacheOptions& options, const P& policy) {
+    return SinkedKVCache<T, P>(options, Rope<Arithmetic<T>>(rope_options(text), options.capacity), policy);
+}
+
+struct ModelHead {
+    naive::Rows keys, values;      // un-rotated
+    std::vector<Index> squeezes;   // of each entry: how many compressions it has been through
+    std::vector<Index> first_token;  // of each entry: the first it stands for
+    Index compressions = 0;
+
+    std::size_t size() const { return keys.size(); }
+    naive::Rows keys_of(std::size_t begin, std::size_t length) const { return slice(keys, begin, length); }
+    naive::Rows values_of(std::size_t begin, std::size_t length) const { return slice(values, begin, length); }
+
+    void low_pass(std::size_t begin, std::size_t length, std::size_t keep) {
+        const naive::Rows new_keys = naive::low_passed(keys_of(begin, length), keep);
+        const naive::Rows new_values = naive::low_passed(values_of(begin, length), keep);
+        std::copy(new_keys.begin(), new_keys.end(), at(keys, begin));
+        std::copy(new_values.begin(), new_values.end(), at(values, begin));
+        for (std::size_t i = 0; i < keep; ++i) first_token[begin + i] = first_token[begin + i * length / keep];
+        close_up(begin, length, keep);
+    }
+
+    // `chosen` counts from `begin`.
+    void select(std::size_t begin, std::size_t length, const std::vector<std::size_t>& chosen) {
+        for (std::size_t i = 0; i < chosen.size(); ++i) {
+            keys[begin + i] = keys[begin + chosen[i]];
+            values[begin + i] = values[begin + chosen[i]];
+            first_token[begin + i] = first_token[begin + chosen[i]];
+            squeezes[begin + i] = squeezes[begin + chosen[i]];
+        }
+        close_up(begin, length, chosen.size());
+    }
+
+private:
+    template <class V>
+    static auto at(V& rows, std::size_t i) {
+        return rows.begin() + static_cast<std::ptrdiff_t>(i);
+    }
+    static naive::Rows slice(const naive::Rows& rows, std::size_t begin, std::size_t length) {
+        return naive::Rows(at(rows, begin), at(rows, begin + length));
+    }
+    void close_up(std::size_t begin, std::size_t length, std::size_t keep) {
+        for (std::size_t i = begin; i < begin + keep; ++i) ++squeezes[i];
+        keys.erase(at(keys, begin + keep), at(keys, begin + length));
+        values.erase(at(values, begin + keep), at(values, begin + length));
+        squeezes.erase(at(squeezes, begin + keep), at(squeezes, begin + length));
+        first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
+    }
+};
+
+class ModelCache {
+public:
+    // What the policy does to the heads that are full; it is given their numbers.
+    using Squeeze = std::function<void(ModelCache&, const std::vector<std::size_t>&)>;
+
+    ModelCache(const Text& text, Index capacity, Squeeze squeeze)
+        : heads(static_cast<std::size_t>(text.kv_heads)),
+          queries(static_cast<std::size_t>(text.query_heads)),
+          capacity_(static_cast<std::size_t>(capacity)),
+          squeeze_(std::move(squeeze)),
+          rotary_(naive_rotary(text)) {}
+
+    void append(const Text& text, Index token) {
+        std::vector<std::size_t> full;
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+            if (heads[h].size() == capacity_) full.push_back(h);
+        }
+        if (!full.empty()) {
+            squeeze_(*this, full);
+            for (const std::size_t h : full) ++heads[h].compressions;
+        }
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+            heads[h].keys.push_back(row(text.keys(token, 1), h));
+            heads[h].values.push_back(row(text.values(token, 1), h));
+            heads[h].squeezes.push_back(0);
+            heads[h].first_token.push_back(token);
+        }
+        for (std::size_t h = 0; h < queries.size(); ++h) queries[h].push_back(row(text.queries(token, 1), h));
+    }
+
+    naive::Row rotated(const naive::Row& x, std::size_t position) const {
+        return naive::rotated(x, static_cast<std::int64_t>(position), rotary_);
+    }
+
+    // The latest token's attention, for one query head.
+    naive::Row attended(std::size_t query_head) const {
+        const ModelHead& head = heads[query_head / group()];
+        naive::Rows keys;
+        for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(rotated(head.keys[i], i));
+        return naive::attended(rotated(queries[query_head].back(), head.size() - 1), keys, head.values);
+    }
+
+    std::size_t group() const { return queries.size() / heads.size(); }
+
+    std::vector<ModelHead> heads;
+    std::vector<naive::Rows> queries;  // of each query head, all tokens
+
+private:
+    static naive::Row row(KVView<const float> x, std::size_t head) {
+        naive::Row result;
+        for (Index d = 0; d < x.head_dim; ++d) result.push_back(x.head(static_cast<Index>(head))(0, d));
+        return result;
+    }
+
+    std::size_t capacity_;
+    Squeeze squeeze_;
+    naive::Rotary rotary_;
+};
+
+// Tokens [first, first + count) into the cache.
+template <class T, class P, Executor E = SerialExecutor>
+void append(SinkedKVCache<T, P>& cache, const Text& text, Index first, Index count, const E& executor = {}) {
+    if constexpr (SinkedKVCache<T, P>::query_window > 0) {
+        cache.append(text.queries(first, count), text.keys(first, count), text.values(first, count), executor);
+    } else {
+        cache.append(text.keys(first, count), text.values(first, count), executor);
+    }
+}
+
+// The same through attention; the result is [tokens, query_heads, value_dim].
+template <class T, class P>
+void attend(SinkedKVCache<T, P>& cache, const Text& text, Index first, Index count, std::vector<float>& out) {
+    out.resize(static_cast<std::size_t>(text.tokens * text.query_heads * text.value_dim));
+    const auto view = KVView<float>::token_major(out.data(), text.query_heads, text.tokens, text.value_dim);
+    ChunkedAttention<float> attention;
+    attention.forward(text.queries(first, count), text.keys(first, count), text.values(first, count), cache,
+                      view.middle_tokens(first, count));
+}
+
+// Sizes, numbers of compressions and what every entry stands for and holds, to the last bit.
+template <class Cache>
+void expect_identical(const Cache& got, const Cache& want) {
+    ASSERT_EQ(got.tokens_seen(), want.tokens_seen());
+    for (Index h = 0; h < want.kv_heads(); ++h) {
+        SCOPED_TRACE("head " + std::to_string(h));
+        ASSERT_EQ(got.size(h), want.size(h));
+        ASSERT_EQ(got.compressions(h), want.compressions(h));
+        const auto differs = [](const auto& a, const auto& b) {
+            const auto bytes = static_cast<std::size_t>(a.rows * a.columns) * sizeof(*a.data);
+            return std::memcmp(a.data, b.data, bytes) != 0;
+        };
+        ASSERT_FALSE(differs(got.keys(h), want.keys(h))) << "keys";
+        ASSERT_FALSE(differs(got.values(h), want.values(h))) << "values";
+        for (Index i = 0; i < want.size(h); ++i) ASSERT_EQ(got.entry_tokens(h, i), want.entry_tokens(h, i));
+    }
+}
+
+// Every entry, up to `tolerance`.
+template <class P>
+void expect_contents(const SinkedKVCache<float, P>& cache, const ModelCache& model, double tolerance) {
+    for (std::size_t h = 0; h < model.heads.size(); ++h) {
+        const ModelHead& head = model.heads[h];
+        const auto index = static_cast<Index>(h);
+        for (std::size_t i = 0; i < head.size(); ++i) {
+            const auto entry = static_cast<Index>(i);
+            const naive::Row key = model.rotated(head.keys[i], i);
+            for (std::size_t d = 0; d < key.size(); ++d) {
+                ASSERT_NEAR(cache.keys(index)(entry, static_cast<Index>(d)), key[d], tolerance)
+                    << "key of head " << h << ", entry " << i << ", dimension " << d;
+            }
+            for (std::size_t d = 0; d < head.values[i].size(); ++d) {
+                ASSERT_NEAR(cache.values(index)(entry, static_cast<Index>(d)), head.values[i][d], tolerance)
+                    << "value of head " << h << ", entry " << i << ", dimension " << d;
+            }
+            ASSERT_EQ(cache.entry_tokens(index, entry).begin, head.first_token[i])
+                << "first token that entry " << i << " of head " << h << " stands for";
+        }
+    }
+}
+
+// Token by token through attention, the cache must be the model's at every step, head by head, and the
+// results those of a naive attention over the model.
+template <class P>
+void expect_as_model(const P& policy, const CacheOptions& options, const Text& text, ModelCache& model) {
+    auto cache = make_cache<float>(text, options, policy);
+    std::vector<float> out;
+    for (Index t = 0; t < text.tokens; ++t) {
+        attend(cache, text, t, 1, out);
+        model.append(text, t);
+        SCOPED_TRACE("after token " + std::to_string(t));
+        ASSERT_EQ(cache.tokens_seen(), t + 1);
+        for (std::size_t h = 0; h < model.heads.size(); ++h) {
+            const auto head = static_cast<Index>(h);
+            ASSERT_EQ(cache.size(head), static_cast<Index>(model.heads[h].size())) << "entries of head " << h;
+            ASSERT_EQ(cache.compressions(head), model.heads[h].compressions) << "compressions of head " << h;
+        }
+        for (Index h = 0; h < text.query_heads; ++h) {
+            const naive::Row want = model.attended(static_cast<std::size_t>(h));
+            for (Index d = 0; d < text.value_dim; ++d) {
+                ASSERT_NEAR(out[static_cast<std::size_t>((t * text.query_heads + h) * text.value_dim + d)],
+                            want[static_cast<std::size_t>(d)], 2e-5)
+                    << "attention of query head " << h << ", dimension " << d;
+            }
+        }
+        if (t % 50 == 49 || t + 1 == text.tokens) ASSERT_NO_FATAL_FAILURE(expect_contents(cache, model, 2e-5));
+    }
+}
+
+// Whole, or in chunks, with attention or without: the entries are the same to the last bit, and the
+// results of attention up to rounding.
+template <class T, class P>
+void expect_chunks_agree(const P& policy, const CacheOptions& options, const Text& text) {
+    auto whole = make_cache<T>(text, options, policy);
+    append(whole, text, 0, text.tokens);
+    std::vector<float> results;
+    for (const Index chunk : {text.tokens, Index{1}, Index{7}, Index{333}}) {
+        SCOPED_TRACE("fed in chunks of " + std::to_string(chunk));
+        auto fed = make_cache<T>(text, options, policy);
+        auto attended = make_cache<T>(text, options, policy);
+        std::vector<float> out;
+        for (Index done = 0; done < text.tokens; done += chunk) {
+            const Index count = std::min(chunk, text.tokens - done);
+            append(fed, text, done, count);
+            attend(attended, text, done, count, out);
+        }
+        ASSERT_NO_FATAL_FAILURE(expect_identical(fed, whole));
+        ASSERT_NO_FATAL_FAILURE(expect_identical(attended, whole));
+        if (results.empty()) results = out;
+        ASSERT_THAT(out, testing::Pointwise(testing::FloatNear(1e-5F), results));
+    }
+}
+
+}  // namespace freqkv::testing_model
