@@ -84,8 +84,8 @@ SinkedKVCache<T, P> make_cache(const Text& text, const CacheOptions& options, co
 }
 
 struct ModelHead {
-    naive::Rows keys, values;      // un-rotated
-    std::vector<Index> squeezes;   // of each entry: how many compressions it has been through
+    naive::Rows keys, values;        // un-rotated
+    std::vector<Index> squeezes;     // of each entry: how many compressions it has been through
     std::vector<Index> first_token;  // of each entry: the first it stands for
     Index compressions = 0;
 

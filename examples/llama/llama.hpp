@@ -33,7 +33,7 @@ public:
         : checkpoint_(checkpoint), config_(checkpoint.config()), executor_(std::move(executor)) {
         freqkv::RopeOptions rope_options;
         rope_options.head_dim = config_.head_dim();
-        const freqkv::Rope<float> rope(rope_options, std::min(sizes.capacity, longest_table));
+        const freqkv::Rope<freqkv::Arithmetic<T>> rope(rope_options, std::min(sizes.capacity, longest_table));
         freqkv::CacheOptions options;
         options.kv_heads = config_.kv_heads;
         options.query_heads = config_.heads;

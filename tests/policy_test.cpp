@@ -1,0 +1,1113 @@
+// SPDX-License-Identifier: MIT
+#include "freqkv/policy.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "freqkv/chunked_attention.hpp"
+#include "freqkv/policy/full.hpp"
+#include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/low_pass.hpp"
+#include "freqkv/sinked_kv_cache.hpp"
+#include "model_cache.hpp"
+
+namespace freqkv {
+namespace {
+
+using testing::HasSubstr;
+using testing_model::append;
+using testing_model::attend;
+using testing_model::cache_options;
+using testing_model::expect_as_model;
+using testing_model::expect_chunks_agree;
+using testing_model::expect_identical;
+using testing_model::make_cache;
+using testing_model::ModelCache;
+using testing_model::ModelHead;
+using testing_model::Text;
+
+template <class F>
+std::string message_of(F&& f) {
+    try {
+        f();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "accepted";
+}
+
+// ---------------------------------------------------------------------------------------------------
+// The concepts.
+
+struct NotCopyable {
+    NotCopyable() = default;
+    NotCopyable(NotCopyable&&) = default;
+};
+
+struct ScheduleWithoutPlan {};
+struct ScheduleThatReturnsOneSpan {
+    Span plan(const CacheLayout&, Index) const { return {}; }
+};
+struct ScheduleThatChanges {
+    SpanList plan(const CacheLayout&, Index) { return {}; }
+};
+struct ScheduleThatStays : NotCopyable {
+    SpanList plan(const CacheLayout&, Index) const { return {}; }
+};
+static_assert(Schedule<WholeSpan>);
+static_assert(!Schedule<ScheduleWithoutPlan>);
+static_assert(!Schedule<ScheduleThatReturnsOneSpan>);
+static_assert(!Schedule<ScheduleThatChanges>);
+static_assert(!Schedule<ScheduleThatStays>);
+
+struct SelectionForFloatAlone {
+    Index select(const SpanReader<float>&, Index, Index*, std::byte*) const { return 1; }
+};
+struct SelectionWithoutScratch {
+    template <class T>
+    Index select(const SpanReader<T>&, Index, Index*) const {
+        return 1;
+    }
+};
+struct SelectionThatReturnsNothing {
+    template <class T>
+    void select(const SpanReader<T>&, Index, Index*, std::byte*) const {}
+};
+struct SelectionThatChanges {
+    template <class T>
+    Index select(const SpanReader<T>&, Index, Index*, std::byte*) {
+        return 1;
+    }
+};
+static_assert(SelectionCodec<SelectLatest, float> && SelectionCodec<SelectLatest, double>);
+static_assert(SelectionCodec<SelectLatest, Eigen::half> && SelectionCodec<SelectLatest, Eigen::bfloat16>);
+static_assert(SelectionCodec<SelectionForFloatAlone, float> && !SelectionCodec<SelectionForFloatAlone, double>);
+static_assert(!SelectionCodec<SelectionWithoutScratch, float>);
+static_assert(!SelectionCodec<SelectionThatReturnsNothing, float>);
+static_assert(!SelectionCodec<SelectionThatChanges, float>);
+static_assert(!SelectionCodec<FrequencyCodec<>, float>);
+
+// Repeats the first entry: a transform simple enough to vary.
+template <Index Columns = 2, bool NoExcept = true>
+struct RepeatFirst {
+    static constexpr Index block_columns = Columns;
+    Index keep = 1;
+    Index scratch_bytes() const { return 0; }
+    template <class In, class Out>
+    void forward(const In&, const Out&, std::byte*, Energy*) const noexcept(NoExcept) {}
+};
+struct PlanWithoutWidth {
+    Index scratch_bytes() const { return 0; }
+    template <class In, class Out>
+    void forward(const In&, const Out&, std::byte*, Energy*) const noexcept {}
+};
+struct PlanWithoutScratch {
+    static constexpr Index block_columns = 2;
+    template <class In, class Out>
+    void forward(const In&, const Out&, std::byte*, Energy*) const noexcept {}
+};
+struct PlanWithoutEnergy {
+    static constexpr Index block_columns = 2;
+    Index scratch_bytes() const { return 0; }
+    template <class In, class Out>
+    void forward(const In&, const Out&, std::byte*) const noexcept {}
+};
+static_assert(TransformPlan<FrequencyCompressor<float, dct::Direct>, float>);
+static_assert(TransformPlan<FrequencyCompressor<double, dct::Direct>, double>);
+static_assert(TransformPlan<RepeatFirst<>, float>);
+static_assert(!TransformPlan<RepeatFirst<2, false>, float>, "a commit must not throw");
+static_assert(!TransformPlan<RepeatFirst<3>, float>, "rotated columns come in pairs");
+static_assert(!TransformPlan<RepeatFirst<0>, float>);
+static_assert(!TransformPlan<PlanWithoutWidth, float>);
+static_assert(!TransformPlan<PlanWithoutScratch, float>);
+static_assert(!TransformPlan<PlanWithoutEnergy, float>);
+
+struct TransformWithPlanForAllTypes {
+    RepeatFirst<> plan(Index, Index) const { return {}; }
+};
+struct TransformWithoutLengths {
+    template <class C>
+    RepeatFirst<> plan() const {
+        return {};
+    }
+};
+struct TransformWithUselessPlan {
+    template <class C>
+    int plan(Index, Index) const {
+        return 0;
+    }
+};
+static_assert(TransformCodec<FrequencyCodec<>, float> && TransformCodec<FrequencyCodec<>, double>);
+static_assert(!TransformCodec<TransformWithPlanForAllTypes, float>, "plan is a template");
+static_assert(!TransformCodec<TransformWithoutLengths, float>);
+static_assert(!TransformCodec<TransformWithUselessPlan, float>);
+static_assert(!TransformCodec<SelectLatest, float>);
+
+struct AllocationOfNothing {
+    template <class T>
+    void allocate(std::span<const DueHead<T>>) const {}
+};
+struct AllocationWithoutHeads {
+    void allocate() const {}
+};
+struct AllocationThatChanges {
+    template <class T>
+    void allocate(std::span<const DueHead<T>>) {}
+};
+struct AllocationForFloatAlone {
+    void allocate(std::span<const DueHead<float>>) const {}
+};
+static_assert(Allocation<AllocationForFloatAlone, float> && !Allocation<AllocationForFloatAlone, Eigen::half>);
+static_assert(!Allocation<AllocationWithoutHeads, float>);
+static_assert(!Allocation<AllocationThatChanges, float>);
+static_assert(!Allocation<WholeSpan, float>);
+
+template <class S, class K>
+struct Of {
+    S schedule;
+    K codec;
+};
+template <class S, class K, class A>
+struct OfThree {
+    S schedule;
+    K codec;
+    A allocation;
+};
+struct Constant {
+    static constexpr WholeSpan schedule{0.5};
+    static constexpr SelectLatest codec{};
+};
+struct Unbounded {
+    static constexpr bool grows = true;
+};
+struct NotUnbounded {
+    static constexpr bool grows = false;
+};
+struct BothKinds : SelectLatest, FrequencyCodec<> {};
+struct CodecOnly {
+    SelectLatest codec;
+};
+struct ScheduleOnly {
+    WholeSpan schedule;
+};
+static_assert(GrowingPolicy<Full> && GrowingPolicy<Unbounded>);
+static_assert(!GrowingPolicy<NotUnbounded> && !GrowingPolicy<LowPass<>> && !GrowingPolicy<int>);
+static_assert(BoundedPolicy<LowPass<>, float> && BoundedPolicy<LowPass<>, double>);
+static_assert(BoundedPolicy<LowPass<>, Eigen::half> && BoundedPolicy<LocalWindow, Eigen::bfloat16>);
+static_assert(BoundedPolicy<Constant, float>, "parts may be constants");
+static_assert(BoundedPolicy<OfThree<WholeSpan, SelectLatest, AllocationForFloatAlone>, float>);
+static_assert(!BoundedPolicy<OfThree<WholeSpan, SelectLatest, AllocationForFloatAlone>, double>);
+static_assert(!BoundedPolicy<OfThree<WholeSpan, SelectLatest, AllocationWithoutHeads>, float>);
+static_assert(!BoundedPolicy<CodecOnly, float> && !BoundedPolicy<ScheduleOnly, float>);
+static_assert(!BoundedPolicy<Of<ScheduleWithoutPlan, SelectLatest>, float>);
+static_assert(!BoundedPolicy<Of<WholeSpan, TransformWithUselessPlan>, float>);
+static_assert(!BoundedPolicy<Of<WholeSpan, BothKinds>, float>, "a codec is of one kind");
+static_assert(!BoundedPolicy<Of<ScheduleThatStays, SelectLatest>, float>);
+static_assert(!BoundedPolicy<Full, float>);
+static_assert(Policy<Full, float> && Policy<LowPass<>, float> && Policy<LocalWindow, float>);
+static_assert(!Policy<WholeSpan, float> && !Policy<SelectLatest, float> && !Policy<NotUnbounded, float>);
+
+static_assert(detail::check_policy<Constant, float>());
+static_assert(detail::check_policy<LowPass<>, Eigen::half>() && detail::check_policy<Full, float>());
+
+// ---------------------------------------------------------------------------------------------------
+// WholeSpan, and what any schedule is held to.
+
+TEST(WholeSpan, KeepsTheFloorOfRatioTimesSpan) {
+    for (const double ratio : {0.1, 0.25, 0.3, 0.5, 0.75, 0.9}) {
+        for (const Index sinks : {0, 1, 4}) {
+            for (const Index recent : {0, 3, 16}) {
+                for (const Index span : {10, 11, 13, 96, 127, 4092}) {
+                    const SpanList spans = WholeSpan{ratio}.plan({sinks + span + recent, sinks, recent}, 7);
+                    ASSERT_EQ(spans.size(), 1);
+                    const auto keep = static_cast<Index>(std::floor(ratio * static_cast<double>(span)));
+                    EXPECT_EQ(spans[0], (Span{sinks, span, keep}))
+                        << "ratio " << ratio << ", sinks " << sinks << ", recent " << recent << ", span " << span;
+                }
+            }
+        }
+    }
+    EXPECT_EQ(WholeSpan{}.plan({4096, 4, 0}, 0)[0], (Span{4, 4092, 2046})) << "the paper's LLaMA-2 setting";
+}
+
+TEST(WholeSpan, RefusesWhatLeavesNothingToSqueeze) {
+    const auto message = [](double ratio, const CacheLayout& layout) {
+        return message_of([&] { (void)WholeSpan{ratio}.plan(layout, 0); });
+    };
+    const CacheLayout layout{64, 4, 8};
+    EXPECT_EQ(message(0.5, layout), "accepted");
+    for (const double ratio : {0.0, 1.0, -0.5, 2.0}) {
+        EXPECT_THAT(message(ratio, layout),
+                    HasSubstr("ratio is " + std::to_string(ratio) + ", must be above 0 and below 1"));
+    }
+    EXPECT_THAT(message(std::numeric_limits<double>::quiet_NaN(), layout), HasSubstr("must be above 0 and below 1"));
+    EXPECT_THAT(message(0.01, layout), HasSubstr("ratio is 0.010000, keeps nothing of so short a span"));
+    EXPECT_THAT(message(0.5, {13, 4, 8}), HasSubstr("capacity is 13, must be at least sinks + recent + 2"));
+    EXPECT_EQ(message(0.5, {14, 4, 8}), "accepted");
+    EXPECT_THAT(message(0.5, {4, 4, 8}), HasSubstr("capacity is 4"));
+}
+
+TEST(CheckSpans, AcceptsDisjointAscendingSpansBetweenSinksAndRecentPart) {
+    const CacheLayout layout{100, 4, 10};
+    for (const SpanList& spans : {SpanList{{4, 86, 43}}, SpanList{{4, 2, 1}}, SpanList{{88, 2, 1}},
+                                  SpanList{{4, 10, 9}, {14, 20, 1}, {50, 40, 2}}}) {
+        EXPECT_EQ(message_of([&] { check_spans(spans, layout); }), "accepted");
+    }
+}
+
+TEST(CheckSpans, RefusesEachBadPlan) {
+    const CacheLayout layout{100, 4, 10};
+    const struct {
+        const char* what;
+        SpanList spans;
+        const char* message;
+    } plans[]{
+        {"no span at all", {}, "number of spans is 0, a schedule must squeeze at least one"},
+        {"in the sinks", {{3, 20, 10}}, "begin of a span is 3, must be behind the sinks"},
+        {"before the list", {{-1, 20, 10}}, "begin of a span is -1"},
+        {"in the recent part",
+         {{80, 11, 5}},
+         "length of a span is 11, must be at least 2 and end before the recent part"},
+        {"behind the list", {{200, 2, 1}}, "length of a span is 2"},
+        {"overlapping",
+         {{4, 20, 10}, {23, 10, 5}},
+         "begin of a span is 23, must be behind the sinks and the span before it"},
+        {"descending", {{50, 10, 5}, {20, 10, 5}}, "begin of a span is 20"},
+        {"keeping nothing", {{4, 20, 0}}, "keep of a span is 0, must be within 1 and the span's length - 1"},
+        {"keeping less than nothing", {{4, 20, -3}}, "keep of a span is -3"},
+        {"keeping all", {{4, 20, 20}}, "keep of a span is 20, must be within 1 and the span's length - 1"},
+        {"of one entry", {{4, 1, 1}}, "length of a span is 1, must be at least 2"},
+        {"of no entry", {{4, 0, 0}}, "length of a span is 0"},
+        {"bad in its second span alone", {{4, 20, 10}, {24, 5, 5}}, "keep of a span is 5"},
+    };
+    for (const auto& plan : plans) {
+        EXPECT_THAT(message_of([&] { check_spans(plan.spans, layout); }), HasSubstr(plan.message)) << plan.what;
+    }
+}
+
+TEST(SpanList, HoldsUpToItsMaximum) {
+    SpanList spans;
+    for (Index i = 0; i < SpanList::max_size; ++i) spans.push_back({2 * i, 2, 1});
+    EXPECT_EQ(spans.size(), SpanList::max_size);
+    EXPECT_EQ(message_of([&] { check_spans(spans, {2 * SpanList::max_size, 0, 0}); }), "accepted");
+    EXPECT_THAT(message_of([&] { spans.push_back({64, 2, 1}); }),
+                HasSubstr("number of spans is 33, must not be above SpanList::max_size (32)"));
+    EXPECT_EQ(spans.size(), SpanList::max_size);
+}
+
+// ---------------------------------------------------------------------------------------------------
+// The shipped policies.
+
+void squeeze_whole_span(ModelCache& model, const std::vector<std::size_t>& full, std::size_t sinks, std::size_t recent,
+                        double ratio, const std::function<void(ModelHead&, std::size_t, std::size_t)>& squeeze) {
+    for (const std::size_t h : full) {
+        const std::size_t length = model.heads[h].size() - sinks - recent;
+        squeeze(model.heads[h], length, static_cast<std::size_t>(ratio * static_cast<double>(length)));
+    }
+}
+
+TEST(LowPass, IsThePaper) {
+    const Text text = Text::random(400);
+    for (const std::size_t recent : {0U, 7U}) {
+        const CacheOptions options = cache_options(text, 48, 4, static_cast<Index>(recent));
+        ModelCache model(text, 48, [&](ModelCache& cache, const auto& full) {
+            squeeze_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
+                head.low_pass(4, length, keep);
+            });
+        });
+        expect_as_model(LowPass<>(0.3), options, text, model);
+        expect_chunks_agree<float>(LowPass<>(0.3), options, text);
+        expect_chunks_agree<Eigen::bfloat16>(LowPass<>(0.3), options, text);
+    }
+}
+
+TEST(LocalWindow, KeepsTheLatest) {
+    const Text text = Text::random(400);
+    for (const std::size_t recent : {0U, 7U}) {
+        const CacheOptions options = cache_options(text, 48, 4, static_cast<Index>(recent));
+        ModelCache model(text, 48, [&](ModelCache& cache, const auto& full) {
+            squeeze_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
+                std::vector<std::size_t> chosen(keep);
+                std::iota(chosen.begin(), chosen.end(), length - keep);
+                head.select(4, length, chosen);
+            });
+        });
+        expect_as_model(LocalWindow(0.3), options, text, model);
+        expect_chunks_agree<float>(LocalWindow(0.3), options, text);
+        expect_chunks_agree<Eigen::half>(LocalWindow(0.3), options, text);
+    }
+}
+
+TEST(Full, NeverCompresses) {
+    const Text text = Text::random(350);
+    ModelCache model(text, text.tokens + 1, [](ModelCache&, const auto&) { FAIL() << "the model is never full"; });
+    expect_as_model(Full{}, cache_options(text, 0, 0, 0), text, model);
+    expect_chunks_agree<float>(Full{}, cache_options(text, 0, 0, 0), text);
+}
+
+// ---------------------------------------------------------------------------------------------------
+// What comes later, as policies of a user's own, through the unchanged cache and attention.
+
+// 1. Tiers, newest last. A full cache squeezes the oldest 2 * block tokens that are still as they were to
+// one block of tier 1; two blocks of a tier become one of the next, those of the last tier one of the
+// same. So a tier is squeezed half as often as the one before it, as the bits of a counter, and what a
+// token has been through grows with the logarithm of its age.
+struct BinaryTiers {
+    Index block = 2;
+    Index tiers = 8;
+
+    SpanList plan(const CacheLayout& layout, Index compressions) const {
+        std::array<Index, 32> blocks{};  // of each tier, before this compression
+        const auto count = static_cast<std::size_t>(tiers);
+        for (Index c = 0; c < compressions; ++c) {
+            Index arriving = 1;
+            for (std::size_t tier = 1; tier <= count; ++tier) {
+                const bool merges = blocks[tier] == 2;
+                blocks[tier] += arriving - (merges ? 2 : 0) + (merges && tier == count ? 1 : 0);
+                arriving = merges ? 1 : 0;
+            }
+        }
+        SpanList spans;
+        Index begin = layout.sinks;
+        for (std::size_t tier = count; tier >= 1; --tier) {
+            if (blocks[tier] == 2) spans.push_back({begin, 2 * block, block});
+            begin += blocks[tier] * block;
+        }
+        spans.push_back({begin, 2 * block, block});
+        return spans;
+    }
+};
+
+// The same rule told by what the entries have been through, without a count: of each tier, once it has
+// 2 * block entries, the oldest so many become half.
+void squeeze_tiers(ModelHead& head, std::size_t sinks, std::size_t recent, std::size_t block, std::size_t tiers,
+                   const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& squeeze) {
+    struct Part {
+        std::size_t begin, entries, tier;
+    };
+    std::vector<Part> parts;
+    for (std::size_t i = sinks; i < head.size() - recent; ++i) {
+        const std::size_t tier = std::min(static_cast<std::size_t>(head.squeezes[i]), tiers);
+        if (parts.empty() || parts.back().tier != tier) parts.push_back({i, 0, tier});
+        ++parts.back().entries;
+    }
+    std::reverse(parts.begin(), parts.end());  // squeezing the newest first leaves the other places alone
+    for (const Part& part : parts) {
+        if (part.entries >= 2 * block) squeeze(head, part.begin, 2 * block, block);
+    }
+}
+
+struct SelectEverySecond {
+    template <class T>
+    Index select(const SpanReader<T>&, Index keep, Index* chosen, std::byte*) const {
+        for (Index i = 0; i < keep; ++i) chosen[i] = 2 * i + 1;
+        return keep;
+    }
+};
+
+TEST(PolicyInterface, CarriesTieredLowPass) {
+    const Text text = Text::random(700);
+    for (const std::size_t tiers : {2U, 9U}) {
+        SCOPED_TRACE("tiers: " + std::to_string(tiers));
+        const Of<BinaryTiers, FrequencyCodec<>> policy{{2, static_cast<Index>(tiers)}, {}};
+        const CacheOptions options = cache_options(text, 50, 4, 3);
+        ModelCache model(text, 50, [&](ModelCache& cache, const auto& full) {
+            for (const std::size_t h : full) {
+                squeeze_tiers(cache.heads[h], 4, 3, 2, tiers,
+                              [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+                                  head.low_pass(begin, length, keep);
+                              });
+            }
+        });
+        expect_as_model(policy, options, text, model);
+        expect_chunks_agree<float>(policy, options, text);
+        expect_chunks_agree<Eigen::half>(policy, options, text);
+    }
+}
+
+TEST(PolicyInterface, CarriesTieredSelection) {
+    const Text text = Text::random(500);
+    const Of<BinaryTiers, SelectEverySecond> policy{{3, 4}, {}};
+    const CacheOptions options = cache_options(text, 48, 2, 0);
+    ModelCache model(text, 48, [](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            squeeze_tiers(cache.heads[h], 2, 0, 3, 4,
+                          [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t) {
+                              head.select(begin, length, {1, 3, 5});
+                          });
+        }
+    });
+    expect_as_model(policy, options, text, model);
+    expect_chunks_agree<float>(policy, options, text);
+    expect_chunks_agree<Eigen::half>(policy, options, text);
+}
+
+TEST(PolicyInterface, TiersForgetWithTheLogarithmOfAge) {
+    const Index block = 2;
+    const Text text = Text::random(2000);
+    auto tiered =
+        make_cache<float>(text, cache_options(text, 64, 4, 0), Of<BinaryTiers, FrequencyCodec<>>{{block, 12}, {}});
+    append(tiered, text, 0, text.tokens);
+    Index next = 0;
+    Index most = 0;
+    for (Index i = 0; i < tiered.size(); ++i) {
+        const TokenRange tokens = tiered.entry_tokens(0, i);
+        ASSERT_EQ(tokens.begin, next) << "entries stand for the whole text, in order";
+        next = tokens.end;
+        const double squeezes = std::log2(tokens.end - tokens.begin);
+        ASSERT_EQ(squeezes, std::floor(squeezes)) << "an entry squeezed n times stands for 2^n tokens";
+        const double age = static_cast<double>(text.tokens - tokens.begin);
+        EXPECT_LE(squeezes, std::max(0.0, std::log2(age / static_cast<double>(block)))) << "entry " << i;
+        most = std::max(most, static_cast<Index>(squeezes));
+    }
+    EXPECT_EQ(next, text.tokens);
+    EXPECT_GE(most, 7);
+    EXPECT_GT(tiered.compressions(), 200) << "so often would a token have been squeezed without tiers";
+}
+
+// 2. A selection by what the latest queries look for: each entry's score is the sum of q . k, both rotated
+// as attention would, over the window and the group's heads.
+struct SelectByLatestQueries {
+    static constexpr Index query_window = 8;
+
+    Index scratch_bytes(Index size, Index /*keep*/, Index key_dim) const {
+        return (2 * size + 3 * key_dim) * static_cast<Index>(sizeof(double));
+    }
+
+    template <class T>
+    Index select(const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch) const {
+        using C = Arithmetic<T>;
+        C* const scores = reinterpret_cast<C*>(scratch);
+        C* const sorted = scores + span.size();
+        C* const key = sorted + span.size();
+        C* const query = key + span.key_dim();
+        C* const angles = query + span.key_dim();
+        const auto& queries = span.queries();
+        std::fill_n(scores, span.size(), C{0});
+        for (Index token = 0; token < queries.tokens(); ++token) {
+            const Index position = span.list_size() - queries.tokens() + token;
+            for (Index member = 0; member < queries.heads; ++member) {
+                span.rope()->turn(queries.query(token, member), 1, query, 1, span.rope()->angles(position, angles));
+                for (Index i = 0; i < span.size(); ++i) {
+                    span.load_stored_key(i, key);
+                    scores[i] = std::inner_product(key, key + span.key_dim(), query, scores[i]);
+                }
+            }
+        }
+        std::copy_n(scores, span.size(), sorted);
+        std::nth_element(sorted, sorted + keep - 1, sorted + span.size(), std::greater<C>());
+        Index count = 0;
+        for (Index i = 0; i < span.size() && count < keep; ++i) {
+            if (scores[i] >= sorted[keep - 1]) chosen[count++] = i;
+        }
+        return count;
+    }
+};
+
+TEST(PolicyInterface, CarriesSelectionByLatestQueries) {
+    const Text text = Text::random(600);
+    const std::size_t sinks = 2;
+    const std::size_t recent = 9;
+    const CacheOptions options = cache_options(text, 40, 2, 9);
+    ModelCache model(text, 40, [&](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            ModelHead& head = cache.heads[h];
+            const std::size_t length = head.size() - sinks - recent;
+            const std::size_t keep = length / 2;
+            naive::Row scores(length);
+            for (std::size_t member = 0; member < cache.group(); ++member) {
+                const naive::Rows& queries = cache.queries[h * cache.group() + member];
+                for (std::size_t back = 1; back <= 8; ++back) {
+                    const naive::Row query = cache.rotated(queries[queries.size() - back], head.size() - back);
+                    for (std::size_t i = 0; i < length; ++i) {
+                        scores[i] += naive::dot(query, cache.rotated(head.keys[sinks + i], sinks + i));
+                    }
+                }
+            }
+            naive::Row sorted = scores;
+            std::sort(sorted.begin(), sorted.end(), std::greater<>());
+            ASSERT_GT(sorted[keep - 1] - sorted[keep], 1e-4) << "this text decides too closely; take another seed";
+            std::vector<std::size_t> chosen;
+            for (std::size_t i = 0; i < length; ++i) {
+                if (scores[i] >= sorted[keep - 1]) chosen.push_back(i);
+            }
+            head.select(sinks, length, chosen);
+        }
+    });
+    const Of<WholeSpan, SelectByLatestQueries> policy;
+    expect_as_model(policy, options, text, model);
+    expect_chunks_agree<float>(policy, options, text);
+    expect_chunks_agree<Eigen::half>(policy, options, text);
+    expect_chunks_agree<double>(policy, options, text);
+}
+
+// 3. Codecs that keep a different number of entries per head.
+
+// Entries above the average square, counted.
+template <class T, class Load>
+Index count_large(Index size, Load&& load, std::vector<Arithmetic<T>>& squares) {
+    squares.clear();
+    for (Index i = 0; i < size; ++i) squares.push_back(load(i));
+    const auto mean =
+        std::accumulate(squares.begin(), squares.end(), Arithmetic<T>{0}) / static_cast<Arithmetic<T>>(size);
+    return std::count_if(squares.begin(), squares.end(), [=](auto square) { return square > mean; });
+}
+
+// The low-pass, with as many frequencies as the span has keys above its average.
+struct LowPassByKeys : FrequencyCodec<> {
+    template <class T>
+    Index kept(const SpanReader<T>& span, Index keep) const {
+        using C = Arithmetic<T>;
+        std::vector<C> key(static_cast<std::size_t>(span.key_dim()));
+        std::vector<C> angles(key.size());
+        std::vector<C> squares;
+        const Index large = count_large<T>(
+            span.size(),
+            [&](Index i) {
+                span.load_key(i, key.data(), angles.data());
+                return std::inner_product(key.begin(), key.end(), key.begin(), C{0});
+            },
+            squares);
+        return std::clamp<Index>(large, 1, keep);
+    }
+};
+
+// The entries with values above the span's average; the latest `keep` of them, or the last entry.
+struct SelectLargeValues {
+    template <class T>
+    Index select(const SpanReader<T>& span, Index keep, Index* chosen, std::byte*) const {
+        using C = Arithmetic<T>;
+        std::vector<C> value(static_cast<std::size_t>(span.value_dim()));
+        std::vector<C> squares;
+        const Index large = count_large<T>(
+            span.size(),
+            [&](Index i) {
+                span.load_value(i, value.data());
+                return std::inner_product(value.begin(), value.end(), value.begin(), C{0});
+            },
+            squares);
+        const C mean = std::accumulate(squares.begin(), squares.end(), C{0}) / static_cast<C>(span.size());
+        Index skip = std::max<Index>(0, large - keep);
+        Index count = 0;
+        for (Index i = 0; i < span.size(); ++i) {
+            if (squares[static_cast<std::size_t>(i)] > mean && skip-- <= 0) chosen[count++] = i;
+        }
+        if (count == 0) chosen[count++] = span.size() - 1;
+        return count;
+    }
+};
+
+// Which rows are above the average square, naively.
+std::vector<std::size_t> large_rows(const naive::Rows& rows) {
+    const double mean = naive::energy(rows, 0, rows.size()) / static_cast<double>(rows.size());
+    std::vector<std::size_t> large;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const double square = naive::dot(rows[i], rows[i]);
+        EXPECT_GT(std::abs(square - mean), 1e-5) << "this text decides too closely; take another seed";
+        if (square > mean) large.push_back(i);
+    }
+    return large;
+}
+
+// A head's boundaries are its own: sizes and numbers of compressions of the heads must have parted.
+template <class P>
+void expect_ragged(const P& policy, const CacheOptions& options, const Text& text) {
+    auto cache = make_cache<float>(text, options, policy);
+    append(cache, text, 0, text.tokens);
+    EXPECT_NE(cache.size(0), cache.size(1));
+    EXPECT_NE(cache.compressions(0), cache.compressions(1));
+}
+
+TEST(PolicyInterface, CarriesTransformsThatKeepADifferentNumberPerHead) {
+    const Text text = Text::random(600, 3);
+    const CacheOptions options = cache_options(text, 40, 3, 4);
+    ModelCache model(text, 40, [](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            ModelHead& head = cache.heads[h];
+            const std::size_t length = head.size() - 3 - 4;
+            const std::size_t large = large_rows(head.keys_of(3, length)).size();
+            head.low_pass(3, length, std::clamp<std::size_t>(large, 1, length / 2));
+        }
+    });
+    const Of<WholeSpan, LowPassByKeys> policy;
+    expect_as_model(policy, options, text, model);
+    expect_chunks_agree<float>(policy, options, text);
+    expect_chunks_agree<Eigen::half>(policy, options, text);
+    expect_ragged(policy, options, text);
+}
+
+TEST(PolicyInterface, CarriesSelectionsThatKeepADifferentNumberPerHead) {
+    const Text text = Text::random(600, 3);
+    const CacheOptions options = cache_options(text, 40, 3, 4);
+    ModelCache model(text, 40, [](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            ModelHead& head = cache.heads[h];
+            const std::size_t length = head.size() - 3 - 4;
+            std::vector<std::size_t> chosen = large_rows(head.values_of(3, length));
+            if (chosen.size() > length / 2) {
+                chosen.erase(chosen.begin(), chosen.end() - static_cast<std::ptrdiff_t>(length / 2));
+            }
+            if (chosen.empty()) chosen.push_back(length - 1);
+            head.select(3, length, chosen);
+        }
+    });
+    const Of<WholeSpan, SelectLargeValues> policy;
+    expect_as_model(policy, options, text, model);
+    expect_chunks_agree<float>(policy, options, text);
+    expect_chunks_agree<Eigen::half>(policy, options, text);
+    expect_ragged(policy, options, text);
+}
+
+// Heads with capacities of their own are ragged from the beginning.
+TEST(PolicyInterface, CarriesHeadsOfDifferentCapacity) {
+    const Text text = Text::random(300);
+    CacheOptions options = cache_options(text, 0, 4, 0);
+    options.head_capacities = {24, 60};
+    auto cache = make_cache<float>(text, options, LowPass<>(0.5));
+    append(cache, text, 0, text.tokens);
+    const auto compressions = [](Index capacity) {
+        return (300 - capacity + (capacity - 4) / 2 - 1) / ((capacity - 4) / 2);
+    };
+    EXPECT_EQ(cache.compressions(0), compressions(24));
+    EXPECT_EQ(cache.compressions(1), compressions(60));
+    expect_chunks_agree<float>(LowPass<>(0.5), options, text);
+}
+
+// 4. An allocation: what the schedule would keep of all due heads together, shared out by the energy of
+// their values.
+struct ShareByValues {
+    template <class T>
+    void allocate(std::span<const DueHead<T>> heads) const {
+        std::vector<double> energies;
+        Index budget = 0;
+        for (const DueHead<T>& head : heads) {
+            std::vector<Arithmetic<T>> value(static_cast<std::size_t>(head.entries.value_dim()));
+            double energy = 0;
+            for (Index i = 0; i < head.entries.size(); ++i) {
+                head.entries.load_value(i, value.data());
+                for (const auto x : value) energy += static_cast<double>(x) * static_cast<double>(x);
+            }
+            energies.push_back(energy);
+            budget += (*head.spans)[0].keep;
+        }
+        const double total = std::accumulate(energies.begin(), energies.end(), 0.0);
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+            Span& span = (*heads[h].spans)[0];
+            const auto share = static_cast<Index>(static_cast<double>(budget) * energies[h] / total);
+            span.keep = std::clamp<Index>(share, 1, span.length - 1);
+        }
+    }
+};
+
+void share_by_values(ModelCache& cache, const std::vector<std::size_t>& full,
+                     const std::function<void(ModelHead&, std::size_t, std::size_t)>& squeeze) {
+    const std::size_t length = cache.heads[full[0]].size() - 4;
+    const std::size_t budget = full.size() * (length / 2);
+    double total = 0;
+    for (const std::size_t h : full) total += naive::energy(cache.heads[h].values, 0, cache.heads[h].size());
+    for (const std::size_t h : full) {
+        const double energy = naive::energy(cache.heads[h].values, 0, cache.heads[h].size());
+        const double share = static_cast<double>(budget) * energy / total;
+        if (full.size() > 1) {
+            EXPECT_GT(std::abs(share - std::round(share)), 1e-4) << "this text decides too closely; take another seed";
+        }
+        squeeze(cache.heads[h], length, std::clamp<std::size_t>(static_cast<std::size_t>(share), 1, length - 1));
+    }
+}
+
+TEST(PolicyInterface, CarriesAllocationsAcrossHeads) {
+    const Text text = Text::random(600, 3);
+    const CacheOptions options = cache_options(text, 40, 4, 0);
+    ModelCache transformed(text, 40, [](ModelCache& cache, const auto& full) {
+        share_by_values(cache, full,
+                        [](ModelHead& head, std::size_t length, std::size_t keep) { head.low_pass(4, length, keep); });
+    });
+    const OfThree<WholeSpan, FrequencyCodec<>, ShareByValues> low_pass;
+    expect_as_model(low_pass, options, text, transformed);
+    expect_chunks_agree<float>(low_pass, options, text);
+    expect_ragged(low_pass, options, text);
+
+    ModelCache selected(text, 40, [](ModelCache& cache, const auto& full) {
+        share_by_values(cache, full, [](ModelHead& head, std::size_t length, std::size_t keep) {
+            std::vector<std::size_t> chosen(keep);
+            std::iota(chosen.begin(), chosen.end(), length - keep);
+            head.select(4, length, chosen);
+        });
+    });
+    const OfThree<WholeSpan, SelectLatest, ShareByValues> window;
+    expect_as_model(window, options, text, selected);
+    expect_chunks_agree<Eigen::half>(window, options, text);
+    expect_ragged(window, options, text);
+}
+
+// ---------------------------------------------------------------------------------------------------
+// A policy that fails.
+
+// Throws at a chosen call of a chosen part; each part is WholeSpan's or LowPass's or LocalWindow's otherwise.
+struct Fuse {
+    Index calls_left = 0;  // throws when it falls to 0; 0: never
+    void burn() {
+        if (calls_left > 0 && --calls_left == 0) throw std::runtime_error("the fuse has burnt");
+    }
+};
+
+struct FusedSchedule {
+    Fuse* fuse = nullptr;
+    // Another pair of lengths each time, so that a transform has to make plans.
+    SpanList plan(const CacheLayout& layout, Index compressions) const {
+        if (fuse != nullptr) fuse->burn();
+        const Index length = layout.entries - layout.sinks - layout.recent;
+        return {Span{layout.sinks, length, length / 2 - compressions % 5}};
+    }
+};
+struct FusedSelection {
+    Fuse* fuse = nullptr;
+    template <class T>
+    Index select(const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch) const {
+        if (fuse != nullptr) fuse->burn();
+        return SelectLatest{}.select(span, keep, chosen, scratch);
+    }
+};
+struct FusedTransform {
+    Fuse* fuse_of_plan = nullptr;
+    Fuse* fuse_of_kept = nullptr;
+    template <class C>
+    auto plan(Index length, Index keep) const {
+        if (fuse_of_plan != nullptr) fuse_of_plan->burn();
+        return FrequencyCodec<>{}.template plan<C>(length, keep);
+    }
+    template <class T>
+    Index kept(const SpanReader<T>&, Index keep) const {
+        if (fuse_of_kept != nullptr) fuse_of_kept->burn();
+        return keep;
+    }
+};
+struct FusedAllocation {
+    Fuse* fuse = nullptr;
+    template <class T>
+    void allocate(std::span<const DueHead<T>>) const {
+        if (fuse != nullptr) fuse->burn();
+    }
+};
+
+// The policy's third compression fails, at the fuse's `calls_left`-th call from the beginning of the text.
+// The tokens before that boundary remain, and feeding the others again gives what never failed would have.
+template <class P>
+void expect_recovery(const P& policy, Fuse& fuse, Index calls_left) {
+    const Text text = Text::random(200);
+    const CacheOptions options = cache_options(text, 40, 4, 5);
+    auto reference = make_cache<float>(text, options, policy);
+    std::vector<float> expected;
+    Index boundary = 0;
+    for (Index t = 0; boundary == 0; ++t) {
+        if (reference.compressions() == 2 && reference.room() == 0) {
+            boundary = t;
+        } else {
+            append(reference, text, t, 1);
+        }
+    }
+    auto complete = make_cache<float>(text, options, policy);
+    attend(complete, text, 0, text.tokens, expected);
+
+    auto fed = make_cache<float>(text, options, policy);
+    fuse.calls_left = calls_left;
+    EXPECT_THROW(append(fed, text, 0, text.tokens), std::runtime_error);
+    ASSERT_EQ(fed.tokens_seen(), boundary);
+    ASSERT_NO_FATAL_FAILURE(expect_identical(fed, reference));
+    fuse.calls_left = 1;
+    EXPECT_THROW(append(fed, text, boundary, text.tokens - boundary), std::runtime_error) << "fails again";
+    ASSERT_NO_FATAL_FAILURE(expect_identical(fed, reference));
+    fuse.calls_left = 1;
+    EXPECT_THROW(fed.prepare(), std::runtime_error);
+    ASSERT_NO_FATAL_FAILURE(expect_identical(fed, reference));
+    fuse.calls_left = 0;
+    append(fed, text, boundary, text.tokens - boundary);
+    ASSERT_NO_FATAL_FAILURE(expect_identical(fed, complete));
+
+    auto attended = make_cache<float>(text, options, policy);
+    std::vector<float> out;
+    fuse.calls_left = calls_left;
+    EXPECT_THROW(attend(attended, text, 0, text.tokens, out), std::runtime_error);
+    ASSERT_NO_FATAL_FAILURE(expect_identical(attended, reference));
+    fuse.calls_left = 0;
+    attend(attended, text, boundary, text.tokens - boundary, out);
+    ASSERT_NO_FATAL_FAILURE(expect_identical(attended, complete));
+    EXPECT_EQ(out, expected) << "results of attention before and after the failure";
+}
+
+TEST(FailingPolicy, LeavesTheTokensBeforeTheBoundary) {
+    Fuse fuse;
+    // Two heads: the first two compressions call each part four times, an allocation twice. The fuse is
+    // burnt by the second head where heads are called one by one.
+    {
+        SCOPED_TRACE("schedule");
+        expect_recovery(Of<FusedSchedule, SelectLatest>{{&fuse}, {}}, fuse, 6);
+        expect_recovery(Of<FusedSchedule, FrequencyCodec<>>{{&fuse}, {}}, fuse, 6);
+    }
+    {
+        SCOPED_TRACE("selection");
+        expect_recovery(Of<FusedSchedule, FusedSelection>{{}, {&fuse}}, fuse, 6);
+    }
+    {
+        SCOPED_TRACE("kept() of a transform");
+        expect_recovery(Of<FusedSchedule, FusedTransform>{{}, {nullptr, &fuse}}, fuse, 6);
+    }
+    {
+        SCOPED_TRACE("plan() of a transform");
+        // The constructor makes the first compression's plan; the second needs one of its own.
+        expect_recovery(Of<FusedSchedule, FusedTransform>{{}, {&fuse, nullptr}}, fuse, 2);
+    }
+    {
+        SCOPED_TRACE("allocation");
+        expect_recovery(OfThree<FusedSchedule, SelectLatest, FusedAllocation>{{}, {}, {&fuse}}, fuse, 3);
+    }
+}
+
+// Codecs and allocations that break their promise at a chosen moment.
+struct Choice {
+    std::vector<Index> indices;
+    Index count = 0;
+    bool active = false;
+};
+struct SelectAsTold {
+    const Choice* choice = nullptr;
+    template <class T>
+    Index select(const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch) const {
+        if (!choice->active || span.head() == 0) return SelectLatest{}.select(span, keep, chosen, scratch);
+        std::copy(choice->indices.begin(), choice->indices.end(), chosen);
+        return choice->count;
+    }
+};
+struct KeepAsTold : FrequencyCodec<> {
+    const Choice* choice = nullptr;
+    explicit KeepAsTold(const Choice* c) : choice(c) {}
+    template <class T>
+    Index kept(const SpanReader<T>& span, Index keep) const {
+        return !choice->active || span.head() == 0 ? keep : choice->count;
+    }
+};
+struct AllocateAsTold {
+    const Choice* choice = nullptr;
+    template <class T>
+    void allocate(std::span<const DueHead<T>> heads) const {
+        if (choice->active) (*heads.back().spans)[0].keep = choice->count;
+    }
+};
+struct ScheduleAsTold {
+    const Choice* choice = nullptr;
+    SpanList plan(const CacheLayout& layout, Index) const {
+        const Index begin = choice->active ? choice->count : layout.sinks;
+        return {Span{begin, layout.entries - layout.recent - begin, 4}};
+    }
+};
+
+// In the middle of a text, the policy's next choice is refused and nothing changes.
+template <class P>
+void expect_refused(const P& policy, Choice& choice, const std::string& message) {
+    SCOPED_TRACE(message);
+    const Text text = Text::random(200);
+    const CacheOptions options = cache_options(text, 24, 4, 0);
+    choice.active = false;
+    auto cache = make_cache<float>(text, options, policy);
+    append(cache, text, 0, 24);
+    ASSERT_EQ(cache.room(), 0);
+    const auto before = cache;
+    choice.active = true;
+    EXPECT_THAT(message_of([&] { append(cache, text, 24, 10); }), HasSubstr(message));
+    ASSERT_NO_FATAL_FAILURE(expect_identical(cache, before));
+    EXPECT_THAT(message_of([&] { cache.prepare(); }), HasSubstr(message));
+    ASSERT_NO_FATAL_FAILURE(expect_identical(cache, before));
+    choice.active = false;
+    append(cache, text, 24, 10);
+    EXPECT_EQ(cache.tokens_seen(), 34) << "and it goes on";
+}
+
+TEST(FailingPolicy, IsRefusedWithoutChange) {
+    Choice choice;  // of 10 out of 20
+    const Of<WholeSpan, SelectAsTold> selection{{}, {&choice}};
+    const auto refuse_choice = [&](std::vector<Index> indices, Index count, const std::string& message) {
+        choice = {std::move(indices), count, false};
+        expect_refused(selection, choice, message);
+    };
+    refuse_choice({-1}, 1, "index chosen by the codec is -1, must be within the span and ascend");
+    refuse_choice({20}, 1, "index chosen by the codec is 20, must be within the span and ascend");
+    refuse_choice({0, 1, 99}, 3, "index chosen by the codec is 99");
+    refuse_choice({3, 3}, 2, "index chosen by the codec is 3");
+    refuse_choice({5, 4}, 2, "index chosen by the codec is 4");
+    refuse_choice({}, 0, "number of entries chosen by the codec is 0, must be within 1 and what the schedule allows");
+    refuse_choice({}, -1, "number of entries chosen by the codec is -1");
+    refuse_choice({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 11, "number of entries chosen by the codec is 11");
+
+    const Of<WholeSpan, KeepAsTold> transform{{}, KeepAsTold(&choice)};
+    for (const Index kept : {0, -1, 11}) {
+        choice = {{}, kept, false};
+        expect_refused(transform, choice, "number of entries kept by the codec is " + std::to_string(kept));
+    }
+    const OfThree<WholeSpan, SelectLatest, AllocateAsTold> allocation{{}, {}, {&choice}};
+    for (const Index keep : {0, 20, -4}) {
+        choice = {{}, keep, false};
+        expect_refused(allocation, choice, "keep of a span is " + std::to_string(keep));
+    }
+    const Of<ScheduleAsTold, SelectLatest> schedule{{&choice}, {}};
+    for (const Index begin : {0, 3}) {
+        choice = {{}, begin, false};
+        expect_refused(schedule, choice, "begin of a span is " + std::to_string(begin));
+    }
+}
+
+TEST(FailingPolicy, IsRefusedByTheConstructorWhereItCannotSqueezeAFullCache) {
+    const Text text = Text::random(1);
+    EXPECT_THAT(message_of([&] { make_cache<float>(text, cache_options(text, 24, 4, 0), LowPass<>(1.5)); }),
+                HasSubstr("ratio is 1.500000"));
+    EXPECT_THAT(message_of([&] { make_cache<float>(text, cache_options(text, 24, 4, 0), LocalWindow(0.01)); }),
+                HasSubstr("keeps nothing of so short a span"));
+    Choice choice{{}, 2, true};
+    EXPECT_THAT(message_of([&] {
+                    make_cache<float>(text, cache_options(text, 24, 4, 0),
+                                      Of<ScheduleAsTold, SelectLatest>{{&choice}, {}});
+                }),
+                HasSubstr("begin of a span is 2, must be behind the sinks"));
+}
+
+// ---------------------------------------------------------------------------------------------------
+// Reports.
+
+struct Reports {
+    std::vector<CompressionReport> all;
+    static void add(void* context, const CompressionReport& report) {
+        static_cast<Reports*>(context)->all.push_back(report);
+    }
+};
+
+// What a compression of entries [begin, begin + length) to `keep` discards, by definition.
+using Discarded = std::function<double(const naive::Rows&, std::size_t keep)>;
+
+// The reports of the whole text, fed at once, against the model's entries before each compression.
+template <class P>
+void expect_reports(const P& policy, const Text& text, Index capacity, Index sinks, Index recent,
+                    const std::function<std::vector<std::array<std::size_t, 3>>(const ModelHead&)>& spans_of,
+                    const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& squeeze,
+                    const Discarded& discarded) {
+    std::vector<CompressionReport> want;
+    ModelCache model(text, capacity, [&](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            ModelHead& head = cache.heads[h];
+            auto spans = spans_of(head);
+            for (const auto& [begin, length, keep] : spans) {
+                const naive::Rows keys = head.keys_of(begin, length);
+                const naive::Rows values = head.values_of(begin, length);
+                want.push_back({7, static_cast<Index>(h), head.compressions, static_cast<Index>(begin),
+                                static_cast<Index>(length), static_cast<Index>(keep),
+                                Energy{naive::energy(keys, 0, length), discarded(keys, keep)},
+                                Energy{naive::energy(values, 0, length), discarded(values, keep)}});
+            }
+            std::reverse(spans.begin(), spans.end());
+            for (const auto& [begin, length, keep] : spans) squeeze(head, begin, length, keep);
+        }
+    });
+    for (Index t = 0; t < text.tokens; ++t) model.append(text, t);
+
+    Reports got;
+    CacheOptions options = cache_options(text, capacity, sinks, recent);
+    options.layer = 7;
+    options.observer = {&Reports::add, &got};
+    auto cache = make_cache<float>(text, options, policy);
+    append(cache, text, 0, text.tokens);
+    ASSERT_EQ(got.all.size(), want.size());
+    for (std::size_t i = 0; i < want.size(); ++i) {
+        SCOPED_TRACE("report " + std::to_string(i));
+        EXPECT_EQ(got.all[i].layer, 7);
+        EXPECT_EQ(got.all[i].head, want[i].head);
+        EXPECT_EQ(got.all[i].compression, want[i].compression);
+        EXPECT_EQ(got.all[i].begin, want[i].begin);
+        EXPECT_EQ(got.all[i].length, want[i].length);
+        EXPECT_EQ(got.all[i].kept, want[i].kept);
+        const double tolerance = 1e-5;
+        EXPECT_NEAR(got.all[i].keys.total, want[i].keys.total, tolerance * want[i].keys.total);
+        EXPECT_NEAR(got.all[i].keys.discarded, want[i].keys.discarded, tolerance * want[i].keys.total);
+        EXPECT_NEAR(got.all[i].keys.relative(), want[i].keys.relative(), tolerance);
+        EXPECT_NEAR(got.all[i].values.total, want[i].values.total, tolerance * want[i].values.total);
+        EXPECT_NEAR(got.all[i].values.discarded, want[i].values.discarded, tolerance * want[i].values.total);
+    }
+}
+
+double high_frequencies(const naive::Rows& x, std::size_t keep) { return naive::energy(naive::dct(x), keep, x.size()); }
+
+TEST(Observer, ReportsTheEnergyOfTheFrequenciesThatALowPassDrops) {
+    expect_reports(
+        LowPass<>(0.4), Text::random(200, 3), 40, 4, 6,
+        [](const ModelHead&) { return std::vector<std::array<std::size_t, 3>>{{4, 30, 12}}; },
+        [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+            head.low_pass(begin, length, keep);
+        },
+        high_frequencies);
+}
+
+TEST(Observer, ReportsTheEnergyOfTheEntriesThatASelectionDrops) {
+    expect_reports(
+        LocalWindow(0.4), Text::random(200, 3), 40, 4, 6,
+        [](const ModelHead&) { return std::vector<std::array<std::size_t, 3>>{{4, 30, 12}}; },
+        [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+            std::vector<std::size_t> chosen(keep);
+            std::iota(chosen.begin(), chosen.end(), length - keep);
+            head.select(begin, length, chosen);
+        },
+        [](const naive::Rows& x, std::size_t keep) { return naive::energy(x, 0, x.size() - keep); });
+}
+
+TEST(Observer, ReportsEachSpanOfEachHeadInOrder) {
+    expect_reports(
+        Of<BinaryTiers, FrequencyCodec<>>{{2, 4}, {}}, Text::random(200), 40, 4, 0,
+        [](const ModelHead& head) {
+            std::vector<std::array<std::size_t, 3>> spans;
+            ModelHead copy = head;
+            squeeze_tiers(copy, 4, 0, 2, 4, [&](ModelHead&, std::size_t begin, std::size_t length, std::size_t keep) {
+                spans.insert(spans.begin(), {begin, length, keep});
+            });
+            return spans;
+        },
+        [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+            head.low_pass(begin, length, keep);
+        },
+        high_frequencies);
+}
+
+TEST(Observer, SeesTheCompressionComplete) {
+    struct Context {
+        SinkedKVCache<float, LowPass<>>* cache = nullptr;
+        Index calls = 0;
+    } context;
+    const Text text = Text::random(41);
+    CacheOptions options = cache_options(text, 40, 4, 0);
+    options.observer.context = &context;
+    options.observer.call = [](void* pointer, const CompressionReport& report) {
+        auto& seen = *static_cast<Context*>(pointer);
+        ++seen.calls;
+        for (Index h = 0; h < seen.cache->kv_heads(); ++h) {
+            EXPECT_EQ(seen.cache->size(h), 4 + report.kept);
+            EXPECT_EQ(seen.cache->compressions(h), report.compression + 1);
+        }
+    };
+    auto cache = make_cache<float>(text, options, LowPass<>(0.5));
+    context.cache = &cache;
+    append(cache, text, 0, 40);
+    EXPECT_EQ(context.calls, 0) << "a full cache is not compressed before a further token comes";
+    append(cache, text, 40, 1);
+    EXPECT_EQ(context.calls, 2);
+}
+
+}  // namespace
+}  // namespace freqkv
