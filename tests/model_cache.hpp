@@ -90,6 +90,12 @@ struct ModelHead {
     Index compressions = 0;
 
     std::size_t size() const { return keys.size(); }
+    // The iterator to element i.
+    template <class V>
+    static auto at(V& elements, std::size_t i) {
+        return elements.begin() + static_cast<std::ptrdiff_t>(i);
+    }
+
     naive::Rows keys_of(std::size_t begin, std::size_t length) const { return slice(keys, begin, length); }
     naive::Rows values_of(std::size_t begin, std::size_t length) const { return slice(values, begin, length); }
 
@@ -114,10 +120,6 @@ struct ModelHead {
     }
 
 private:
-    template <class V>
-    static auto at(V& rows, std::size_t i) {
-        return rows.begin() + static_cast<std::ptrdiff_t>(i);
-    }
     static naive::Rows slice(const naive::Rows& rows, std::size_t begin, std::size_t length) {
         return naive::Rows(at(rows, begin), at(rows, begin + length));
     }
@@ -274,7 +276,9 @@ void expect_as_model(const P& policy, const CacheOptions& options, const Text& t
                     << "attention of query head " << h << ", dimension " << d;
             }
         }
-        if (t % 50 == 49 || t + 1 == text.tokens) ASSERT_NO_FATAL_FAILURE(expect_contents(cache, model, 2e-5));
+        if (t % 50 == 49 || t + 1 == text.tokens) {
+            ASSERT_NO_FATAL_FAILURE(expect_contents(cache, model, 2e-5));
+        }
     }
 }
 

@@ -92,12 +92,16 @@ struct SelectionThatChanges {
         return 1;
     }
 };
+struct SelectionWithStrangeScratch : SelectLatest {
+    Index scratch_bytes(Index) const { return 64; }
+};
 static_assert(SelectionCodec<SelectLatest, float> && SelectionCodec<SelectLatest, double>);
 static_assert(SelectionCodec<SelectLatest, Eigen::half> && SelectionCodec<SelectLatest, Eigen::bfloat16>);
 static_assert(SelectionCodec<SelectionForFloatAlone, float> && !SelectionCodec<SelectionForFloatAlone, double>);
 static_assert(!SelectionCodec<SelectionWithoutScratch, float>);
 static_assert(!SelectionCodec<SelectionThatReturnsNothing, float>);
 static_assert(!SelectionCodec<SelectionThatChanges, float>);
+static_assert(!SelectionCodec<SelectionWithStrangeScratch, float>, "not silently without scratch");
 static_assert(!SelectionCodec<FrequencyCodec<>, float>);
 
 // Repeats the first entry: a transform simple enough to vary.
@@ -197,6 +201,12 @@ struct NotUnbounded {
     static constexpr bool grows = false;
 };
 struct BothKinds : SelectLatest, FrequencyCodec<> {};
+struct TransformWithStrangeKept : FrequencyCodec<> {
+    template <class T>
+    Index kept(const SpanReader<T>&) const {
+        return 1;
+    }
+};
 struct CodecOnly {
     SelectLatest codec;
 };
@@ -215,6 +225,7 @@ static_assert(!BoundedPolicy<CodecOnly, float> && !BoundedPolicy<ScheduleOnly, f
 static_assert(!BoundedPolicy<Of<ScheduleWithoutPlan, SelectLatest>, float>);
 static_assert(!BoundedPolicy<Of<WholeSpan, TransformWithUselessPlan>, float>);
 static_assert(!BoundedPolicy<Of<WholeSpan, BothKinds>, float>, "a codec is of one kind");
+static_assert(!BoundedPolicy<Of<WholeSpan, TransformWithStrangeKept>, float>, "not silently keeping all");
 static_assert(!BoundedPolicy<Of<ScheduleThatStays, SelectLatest>, float>);
 static_assert(!BoundedPolicy<Full, float>);
 static_assert(Policy<Full, float> && Policy<LowPass<>, float> && Policy<LocalWindow, float>);
@@ -258,6 +269,78 @@ TEST(WholeSpan, RefusesWhatLeavesNothingToSqueeze) {
     EXPECT_THAT(message(0.5, {13, 4, 8}), HasSubstr("capacity is 13, must be at least sinks + recent + 2"));
     EXPECT_EQ(message(0.5, {14, 4, 8}), "accepted");
     EXPECT_THAT(message(0.5, {4, 4, 8}), HasSubstr("capacity is 4"));
+}
+
+// ---------------------------------------------------------------------------------------------------
+// What a codec is shown.
+
+TEST(SpanReader, ShowsEntriesOfTheMiddleOfAList) {
+    const Text text = Text::random(10);
+    const naive::Rotary rotary = testing_model::naive_rotary(text);
+    const Rope<float> rope(testing_model::rope_options(text), 4);  // a table too short for most positions
+    const std::vector<Index> elsewhere{0, 5, 3, 100, 90, 1, 2, 50, 51, 7};
+    for (const bool explicit_positions : {false, true}) {
+        const std::span<const Index> positions = explicit_positions ? std::span(elsewhere) : std::span<const Index>();
+        naive::Rows plain;
+        std::vector<float> stored;  // every second element, head 1
+        for (Index t = 0; t < 10; ++t) {
+            plain.push_back({});
+            for (Index d = 0; d < 8; ++d) plain.back().push_back(text.keys(t, 1).head(1)(0, d));
+            const Index position = explicit_positions ? elsewhere[static_cast<std::size_t>(t)] : t;
+            for (const double x : naive::rotated(plain.back(), position, rotary)) {
+                stored.insert(stored.end(), {static_cast<float>(x), -1.0F});
+            }
+        }
+        const MatrixView<const float> keys(stored.data(), 10, 8, 16, 2);
+        const MatrixView<const float> values = text.values(0, 10).head(1);
+        const SpanReader<float> span(1, keys.middle_rows(3, 5), values.middle_rows(3, 5), &rope, positions, 3, 10, {});
+        EXPECT_EQ(span.head(), 1);
+        EXPECT_EQ(span.size(), 5);
+        EXPECT_EQ(span.key_dim(), 8);
+        EXPECT_EQ(span.value_dim(), 6);
+        EXPECT_EQ(span.first(), 3);
+        EXPECT_EQ(span.list_size(), 10);
+        EXPECT_EQ(span.rope(), &rope);
+        EXPECT_EQ(span.queries().tokens(), 0);
+        for (Index i = 0; i < 5; ++i) {
+            SCOPED_TRACE("entry " + std::to_string(i));
+            const auto entry = static_cast<std::size_t>(3 + i);
+            EXPECT_EQ(span.position(i), explicit_positions ? elsewhere[entry] : 3 + i);
+            std::array<float, 8> key{}, angles{};
+            span.load_key(i, key.data(), angles.data());
+            for (std::size_t d = 0; d < 8; ++d) EXPECT_NEAR(key[d], plain[entry][d], 1e-6) << "un-rotated";
+            span.load_stored_key(i, key.data());
+            for (std::size_t d = 0; d < 8; ++d) EXPECT_EQ(key[d], stored[16 * entry + 2 * d]) << "as stored";
+            std::array<float, 6> value{};
+            span.load_value(i, value.data());
+            for (Index d = 0; d < 6; ++d) EXPECT_EQ(value[static_cast<std::size_t>(d)], values(3 + i, d));
+        }
+    }
+}
+
+TEST(SpanReader, TakesKeysThatAreNotRotatedAsTheyAre) {
+    const std::vector<Eigen::half> keys{Eigen::half(1.0F), Eigen::half(2.0F), Eigen::half(3.0F), Eigen::half(4.0F)};
+    const MatrixView<const Eigen::half> rows(keys.data(), 2, 2);
+    const SpanReader<Eigen::half> span(0, rows, rows, nullptr, {}, 0, 2, {});
+    EXPECT_EQ(span.rope(), nullptr);
+    std::array<float, 2> key{};
+    span.load_key(1, key.data(), nullptr);
+    EXPECT_THAT(key, testing::ElementsAre(3, 4));
+    span.load_stored_key(0, key.data());
+    EXPECT_THAT(key, testing::ElementsAre(1, 2));
+}
+
+TEST(QueryWindow, IsOldestFirst) {
+    std::vector<float> ring(4 * 2 * 3);                                                 // [window, heads, dim]
+    for (std::size_t i = 0; i < ring.size(); ++i) ring[i] = static_cast<float>(i / 3);  // row: slot * heads + head
+    const auto window = [&](Index seen) { return QueryWindow<float>{ring.data(), 4, 2, 3, seen}; };
+    EXPECT_EQ(window(0).tokens(), 0);
+    EXPECT_EQ(window(3).tokens(), 3);
+    EXPECT_EQ(window(10).tokens(), 4);
+    EXPECT_EQ(*window(3).query(0, 1), 1) << "token 0 in slot 0";
+    EXPECT_EQ(*window(3).query(2, 0), 4) << "token 2 in slot 2";
+    EXPECT_EQ(*window(10).query(0, 0), 4) << "token 6 in slot 2";
+    EXPECT_EQ(*window(10).query(3, 1), 3) << "token 9 in slot 1";
 }
 
 TEST(CheckSpans, AcceptsDisjointAscendingSpansBetweenSinksAndRecentPart) {
@@ -483,16 +566,18 @@ TEST(PolicyInterface, TiersForgetWithTheLogarithmOfAge) {
 struct SelectByLatestQueries {
     static constexpr Index query_window = 8;
 
-    Index scratch_bytes(Index size, Index /*keep*/, Index key_dim) const {
-        return (2 * size + 3 * key_dim) * static_cast<Index>(sizeof(double));
+    template <class T>
+    Index scratch_bytes(const SpanReader<T>& span, Index /*keep*/) const {
+        return span.size() * static_cast<Index>(sizeof(Index)) +
+               (span.size() + 3 * span.key_dim()) * static_cast<Index>(sizeof(Arithmetic<T>));
     }
 
     template <class T>
     Index select(const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch) const {
         using C = Arithmetic<T>;
-        C* const scores = reinterpret_cast<C*>(scratch);
-        C* const sorted = scores + span.size();
-        C* const key = sorted + span.size();
+        auto* const order = reinterpret_cast<Index*>(scratch);
+        auto* const scores = reinterpret_cast<C*>(order + span.size());
+        C* const key = scores + span.size();
         C* const query = key + span.key_dim();
         C* const angles = query + span.key_dim();
         const auto& queries = span.queries();
@@ -507,13 +592,12 @@ struct SelectByLatestQueries {
                 }
             }
         }
-        std::copy_n(scores, span.size(), sorted);
-        std::nth_element(sorted, sorted + keep - 1, sorted + span.size(), std::greater<C>());
-        Index count = 0;
-        for (Index i = 0; i < span.size() && count < keep; ++i) {
-            if (scores[i] >= sorted[keep - 1]) chosen[count++] = i;
-        }
-        return count;
+        std::iota(order, order + span.size(), Index{0});
+        std::nth_element(order, order + keep, order + span.size(),
+                         [&](Index a, Index b) { return scores[a] > scores[b]; });
+        std::sort(order, order + keep);
+        std::copy_n(order, keep, chosen);
+        return keep;
     }
 };
 
@@ -622,13 +706,18 @@ std::vector<std::size_t> large_rows(const naive::Rows& rows) {
     return large;
 }
 
-// A head's boundaries are its own: sizes and numbers of compressions of the heads must have parted.
+// The heads must really have parted: compressed at different tokens, and so hold different numbers of entries.
 template <class P>
 void expect_ragged(const P& policy, const CacheOptions& options, const Text& text) {
     auto cache = make_cache<float>(text, options, policy);
-    append(cache, text, 0, text.tokens);
-    EXPECT_NE(cache.size(0), cache.size(1));
-    EXPECT_NE(cache.compressions(0), cache.compressions(1));
+    Index parted = 0;
+    for (Index t = 0; t < text.tokens; ++t) {
+        const std::array<Index, 2> before{cache.compressions(0), cache.compressions(1)};
+        append(cache, text, t, 1);
+        const bool apart = (cache.compressions(0) > before[0]) != (cache.compressions(1) > before[1]);
+        if (apart && cache.size(0) != cache.size(1)) ++parted;
+    }
+    EXPECT_GT(parted, 5) << "compressions of one of the first two heads alone";
 }
 
 TEST(PolicyInterface, CarriesTransformsThatKeepADifferentNumberPerHead) {
@@ -671,6 +760,45 @@ TEST(PolicyInterface, CarriesSelectionsThatKeepADifferentNumberPerHead) {
     expect_ragged(policy, options, text);
 }
 
+// Both at once: several spans, of which each head keeps what its data says, with entries between them that
+// stay as they are.
+struct TwoSpans {
+    SpanList plan(const CacheLayout& layout, Index) const { return {{layout.sinks, 9, 6}, {layout.sinks + 13, 12, 7}}; }
+};
+
+TEST(PolicyInterface, CarriesSeveralSpansThatKeepADifferentNumberPerHead) {
+    const Text text = Text::random(600, 3, 2);
+    const CacheOptions options = cache_options(text, 40, 3, 4);
+    ModelCache transformed(text, 40, [](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            ModelHead& head = cache.heads[h];
+            const std::size_t first = large_rows(head.keys_of(3, 9)).size();
+            const std::size_t second = large_rows(head.keys_of(16, 12)).size();
+            head.low_pass(16, 12, std::clamp<std::size_t>(second, 1, 7));
+            head.low_pass(3, 9, std::clamp<std::size_t>(first, 1, 6));
+        }
+    });
+    const Of<TwoSpans, LowPassByKeys> transform;
+    expect_as_model(transform, options, text, transformed);
+    expect_chunks_agree<float>(transform, options, text);
+    expect_ragged(transform, options, text);
+
+    ModelCache selected(text, 40, [](ModelCache& cache, const auto& full) {
+        for (const std::size_t h : full) {
+            for (const auto& [begin, length, keep] : {std::array{16UL, 12UL, 7UL}, std::array{3UL, 9UL, 6UL}}) {
+                std::vector<std::size_t> chosen = large_rows(cache.heads[h].values_of(begin, length));
+                if (chosen.size() > keep)
+                    chosen.erase(chosen.begin(), chosen.end() - static_cast<std::ptrdiff_t>(keep));
+                cache.heads[h].select(begin, length, chosen);
+            }
+        }
+    });
+    const Of<TwoSpans, SelectLargeValues> selection;
+    expect_as_model(selection, options, text, selected);
+    expect_chunks_agree<float>(selection, options, text);
+    expect_ragged(selection, options, text);
+}
+
 // Heads with capacities of their own are ragged from the beginning.
 TEST(PolicyInterface, CarriesHeadsOfDifferentCapacity) {
     const Text text = Text::random(300);
@@ -706,7 +834,7 @@ struct ShareByValues {
         const double total = std::accumulate(energies.begin(), energies.end(), 0.0);
         for (std::size_t h = 0; h < heads.size(); ++h) {
             Span& span = (*heads[h].spans)[0];
-            const auto share = static_cast<Index>(static_cast<double>(budget) * energies[h] / total);
+            const auto share = static_cast<Index>(static_cast<double>(budget) * (energies[h] / total));
             span.keep = std::clamp<Index>(share, 1, span.length - 1);
         }
     }
@@ -720,7 +848,7 @@ void share_by_values(ModelCache& cache, const std::vector<std::size_t>& full,
     for (const std::size_t h : full) total += naive::energy(cache.heads[h].values, 0, cache.heads[h].size());
     for (const std::size_t h : full) {
         const double energy = naive::energy(cache.heads[h].values, 0, cache.heads[h].size());
-        const double share = static_cast<double>(budget) * energy / total;
+        const double share = static_cast<double>(budget) * (energy / total);
         if (full.size() > 1) {
             EXPECT_GT(std::abs(share - std::round(share)), 1e-4) << "this text decides too closely; take another seed";
         }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -113,15 +115,13 @@ void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenize
 
 int generate(const GenerateOptions& options) {
     check_options(options);
-    if (!std::isfinite(options.sampler.temperature)) throw UsageError("--temperature: must be finite");
     const Checkpoint checkpoint(options.model);
     const Tokenizer tokenizer(find_tokenizer(options.tokenizer, checkpoint), checkpoint.config().vocabulary);
     const std::string prompt = read_prompt(options.prompt);
     const std::vector<Token> tokens =
         encode_text(tokenizer, prompt, options.prompt == "-" ? "standard input" : "--prompt");
     const auto prompt_tokens = static_cast<Index>(tokens.size());
-    const Index expected = options.tokens < (Index{1} << 40) ? prompt_tokens + options.tokens : prompt_tokens;
-    const CacheSettings settings = resolve(options, checkpoint.config(), expected);
+    const CacheSettings settings = resolve(options, checkpoint.config(), prompt_tokens + options.tokens);
     return with_model(checkpoint, settings, options.threads, [&](auto& model) {
         Interrupt::install();
         TextOutput output;

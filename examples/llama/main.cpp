@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string>
@@ -26,24 +28,25 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
     command->add_option("--prompt", options->prompt, "Text to continue, - for standard input; it is written out first")
         ->type_name("TEXT");
     command->add_option("--tokens", options->tokens, "Tokens to generate after the prompt")
-        ->check(CLI::NonNegativeNumber)
+        ->check(llama::number<Index>(0, llama::most_tokens))
         ->capture_default_str()
         ->type_name("N");
     command->add_option("--temperature", options->sampler.temperature, "0: always the most likely token")
-        ->check(CLI::NonNegativeNumber)
+        ->check(llama::number(0.0, 1e6))
         ->capture_default_str()
         ->type_name("T");
     command->add_option("--top-k", options->sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(llama::number<Index>(0, llama::most_tokens))
         ->capture_default_str()
         ->type_name("K");
     command
         ->add_option("--top-p", options->sampler.top_p,
                      "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
-        ->check(CLI::Range(0.0, 1.0))
+        ->check(llama::number(0.0, 1.0))
         ->capture_default_str()
         ->type_name("P");
     command->add_option("--seed", options->sampler.seed, "Equal seeds give equal texts")
+        ->check(llama::number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
         ->capture_default_str()
         ->type_name("N");
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
@@ -63,14 +66,14 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
     command->add_option("--tokenizer", options->tokenizer, "llama2.c tokenizer, for --text [found beside the model]")
         ->type_name("FILE");
     command->add_option("--limit", options->limit, "Use the first N tokens only")
-        ->check(CLI::PositiveNumber)
+        ->check(llama::number<Index>(1, llama::most_tokens))
         ->type_name("N");
     CLI::Option* const window =
         command->add_option("--window", options->window, "Windows of W tokens, each from an empty cache")
-            ->check(CLI::Range(Index{2}, Index{1} << 32))
+            ->check(llama::number<Index>(2, llama::most_tokens))
             ->type_name("W");
     CLI::Option* const stride = command->add_option("--stride", options->stride, "Tokens from one window to the next")
-                                    ->check(CLI::Range(Index{1}, Index{1} << 32))
+                                    ->check(llama::number<Index>(1, llama::most_tokens))
                                     ->type_name("S");
     window->needs(stride);
     stride->needs(window);
@@ -107,7 +110,7 @@ int main(int argc, char** argv) {
         app.set_version_flag("--version", "freqkv-llama " + std::to_string(freqkv::version.major) + "." +
                                               std::to_string(freqkv::version.minor) + "." +
                                               std::to_string(freqkv::version.patch));
-        app.require_subcommand(1);
+        app.require_subcommand(0, 1);
         app.footer("freqkv-llama COMMAND --help lists the options of a command.");
         std::function<int()> run;
         add_generate(app, run);
@@ -120,6 +123,7 @@ int main(int argc, char** argv) {
         } catch (const CLI::ParseError& error) {
             return fail(error.what(), 2);
         }
+        if (!run) return fail("give a command: generate, perplexity or inspect (--help lists them)", 2);
         return run();
     } catch (const llama::UsageError& error) {
         return fail(error.what(), 2);

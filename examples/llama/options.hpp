@@ -4,11 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
+#include <limits>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <system_error>
+#include <type_traits>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -36,44 +40,50 @@ struct ModelOptions {
     Index prefill_chunk = 512;
 };
 
+/// Accepts a number of type Value from `least` to `most`, both included, and says so otherwise.
+template <class Value>
+CLI::Validator number(Value least, Value most) {
+    const auto check = [least, most](const std::string& text) -> std::string {
+        Value value{};
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool whole = error == std::errc{} && end == text.data() + text.size();
+        if (whole && value >= least && value <= most) return {};
+        std::ostringstream message;
+        message << '"' << text << "\" is not a " << (std::is_integral_v<Value> ? "whole " : "") << "number of at least "
+                << least;
+        if (most < std::numeric_limits<Value>::max()) message << " and at most " << most;
+        return message.str();
+    };
+    return CLI::Validator(check, "");
+}
+
+/// Counts of entries and tokens: beyond this no memory reaches.
+inline constexpr Index most_tokens = Index{1} << 40;
+
 inline void add_model_options(CLI::App& command, ModelOptions& options) {
     const std::string group = "Model and cache";
-    command.add_option("--model", options.model, "llama2.c checkpoint (legacy or version 1, float32)")
-        ->required()
-        ->type_name("FILE")
-        ->group(group);
-    command.add_option("--policy", options.policy, "What becomes of a full cache")
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command.add_option(name, value, description)->type_name(type)->group(group);
+    };
+    add("--model", options.model, "llama2.c checkpoint (legacy or version 1, float32)", "FILE")->required();
+    add("--policy", options.policy, "What becomes of a full cache", "")
         ->check(CLI::IsMember(std::vector<std::string>{"low-pass", "local-window", "full"}))
-        ->capture_default_str()
-        ->group(group);
-    command.add_option("--capacity", options.capacity, "Entries of the cache [the model's trained context]")
-        ->check(CLI::PositiveNumber)
-        ->type_name("N")
-        ->group(group);
-    command.add_option("--sinks", options.sinks, "First entries that are kept as they are [4]")
-        ->check(CLI::NonNegativeNumber)
-        ->type_name("N")
-        ->group(group);
-    command.add_option("--recent", options.recent, "Latest entries that a compression leaves as they are [0]")
-        ->check(CLI::NonNegativeNumber)
-        ->type_name("N")
-        ->group(group);
-    command.add_option("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]")
-        ->type_name("R")
-        ->group(group);
-    command.add_option("--cache-type", options.cache_type, "How keys and values are stored")
+        ->capture_default_str();
+    add("--capacity", options.capacity, "Entries of the cache [the model's trained context]", "N")
+        ->check(number<Index>(1, most_tokens));
+    add("--sinks", options.sinks, "First entries that are kept as they are [4]", "N")
+        ->check(number<Index>(0, most_tokens));
+    add("--recent", options.recent, "Latest entries that a compression leaves as they are [0]", "N")
+        ->check(number<Index>(0, most_tokens));
+    add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
+    add("--cache-type", options.cache_type, "How keys and values are stored", "")
         ->check(CLI::IsMember(std::vector<std::string>{"f32", "f16", "bf16"}))
-        ->capture_default_str()
-        ->group(group);
-    command.add_option("--threads", options.threads, "Threads; the result does not depend on them [all cores]")
-        ->check(CLI::Range(1, 1024))
-        ->type_name("N")
-        ->group(group);
-    command.add_option("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str()
-        ->type_name("N")
-        ->group(group);
+        ->capture_default_str();
+    add("--threads", options.threads, "Threads; the result does not depend on them [all cores]", "N")
+        ->check(number<int>(1, 1024));
+    add("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once", "N")
+        ->check(number<Index>(1, most_tokens))
+        ->capture_default_str();
 }
 
 /// What the options come to for one model.
@@ -105,12 +115,6 @@ inline void check_options(const ModelOptions& options) {
     if (options.ratio && !(*options.ratio > 0 && *options.ratio < 1)) {
         throw UsageError("--ratio: " + std::to_string(*options.ratio) + " is not between 0 and 1, both excluded");
     }
-    constexpr Index most = Index{1} << 32;
-    for (const auto& [name, value] : {std::pair{"--capacity", options.capacity}, std::pair{"--sinks", options.sinks},
-                                      std::pair{"--recent", options.recent}}) {
-        if (value && *value > most)
-            throw UsageError(std::string(name) + ": " + std::to_string(*value) + " is too large");
-    }
 }
 
 /// Fills in the defaults and checks the sizes against each other and the model. A growing cache gets
@@ -137,7 +141,7 @@ inline CacheSettings resolve(const ModelOptions& options, const Config& config, 
     const long page = ::sysconf(_SC_PAGESIZE);
     if (pages > 0 && page > 0 && bytes / page >= pages) {
         throw std::runtime_error(what + ": the cache would need " + std::to_string(bytes >> 20) +
-                                 " MiB, the machine has " + std::to_string(pages / (1048576 / page)) + " MiB");
+                                 " MiB, the machine has " + std::to_string(pages * (page / 1024) / 1024) + " MiB");
     }
     if (settings.sizes.capacity > config.context) {
         std::fprintf(stderr,

@@ -90,8 +90,8 @@ template <class B, class C>
 concept DctBackend = requires { typename B::template Plan<C>; } && DctBackendPlan<typename B::template Plan<C>, C>;
 
 /// A block of columns of a matrix as rows to read and, unless U is const, to write. Any strides; elements
-/// are converted between U and the arithmetic type. Blocks of exactly Block columns are the fast ones.
-template <class U, Index Block = 8>
+/// are converted between U and the arithmetic type.
+template <class U>
 class MatrixRows {
 public:
     using C = Arithmetic<U>;
@@ -109,14 +109,17 @@ public:
     }
 
 private:
-    // The common case has constant length and strides, so that it becomes a few vector instructions.
+    // Contiguous columns go in pieces of constant length, which become a few vector instructions.
     template <class From, class To>
     void convert(const From* from, Index from_stride, To* to, Index to_stride) const {
-        if (view_.column_stride == 1 && view_.columns == Block) {
-            for (Index c = 0; c < Block; ++c) to[c] = static_cast<To>(from[c]);
-        } else {
-            for (Index c = 0; c < view_.columns; ++c) to[c * to_stride] = static_cast<To>(from[c * from_stride]);
+        constexpr Index piece = 8;
+        Index c = 0;
+        if (view_.column_stride == 1) {
+            for (; c + piece <= view_.columns; c += piece) {
+                for (Index i = 0; i < piece; ++i) to[c + i] = static_cast<To>(from[c + i]);
+            }
         }
+        for (; c < view_.columns; ++c) to[c * to_stride] = static_cast<To>(from[c * from_stride]);
     }
 
     MatrixView<U> view_;
@@ -198,8 +201,8 @@ private:
         std::byte* const scratch = workspace.reserve(1, scratch_bytes());
         for (Index first = 0; first < in.columns; first += block_columns) {
             const Index count = std::min(block_columns, in.columns - first);
-            f(MatrixRows<const T, block_columns>(in.middle_columns(first, count)),
-              MatrixRows<T, block_columns>(out.middle_columns(first, count)), scratch);
+            f(MatrixRows<const T>(in.middle_columns(first, count)), MatrixRows<T>(out.middle_columns(first, count)),
+              scratch);
         }
     }
 

@@ -38,8 +38,9 @@ struct InPlaceOptions {
 /// at once.
 template <class T, class P = LowPass<>>
 class InPlaceCompressor {
-    static_assert(BoundedPolicy<P, T> && detail::check_policy<P, T>());
-    static_assert(query_window<std::remove_cvref_t<decltype(std::declval<P&>().codec)>>() == 0,
+    static_assert(!GrowingPolicy<P>, "freqkv: this policy compresses nothing (grows)");
+    static_assert(detail::check_policy<P, T>());
+    static_assert(query_window<detail::CodecOf<P>>() == 0,
                   "freqkv: this policy reads queries, which a foreign cache does not hold; use SinkedKVCache");
 
 public:
@@ -60,21 +61,7 @@ public:
     /// that do not fit together or that the policy refuses, without change.
     template <Executor E = SerialExecutor>
     Index compress(KVView<T> keys, KVView<T> values, const InPlaceOptions& options = {}, const E& executor = {}) {
-        require(keys.heads >= 1 && keys.head_dim >= 1 && values.head_dim >= 1, "heads of keys", keys.heads,
-                "must be at least 1, as must the dimensions");
-        require(keys.data != nullptr && values.data != nullptr, "view", 0, "must not be null");
-        require(values.heads == keys.heads, "heads of values", values.heads, "must be those of keys");
-        require(values.tokens == keys.tokens, "tokens of values", values.tokens, "must be those of keys");
-        require(options.sinks >= 0 && options.sinks < keys.tokens, "sinks", options.sinks,
-                "must not be negative and below the number of tokens");
-        require(options.recent >= 0 && options.recent < keys.tokens - options.sinks, "recent", options.recent,
-                "must not be negative and below the number of tokens less the sinks");
-        require(options.compressions >= 0, "compressions", options.compressions, "must not be negative");
-        require(!rope_ || rope_->head_dim() == keys.head_dim, "head_dim of keys", keys.head_dim,
-                "must be that of the rope");
-        const auto positions = static_cast<Index>(options.positions.size());
-        require(positions == 0 || positions == keys.tokens, "number of positions", positions,
-                "must be 0 or the number of tokens");
+        check(keys, values, options);
         lists_.clear();
         for (Index h = 0; h < keys.heads; ++h) {
             detail::DueList<T> list;
@@ -84,23 +71,44 @@ public:
             list.compressions = options.compressions;
             lists_.push_back(list);
         }
-        sizes_.resize(lists_.size());
+        sizes_.reserve(lists_.size());
         const detail::SqueezeSettings<T> settings{options.layer,     options.sinks,
                                                   options.recent,    rope_ ? &*rope_ : nullptr,
                                                   options.positions, options.observer};
         squeezer_.squeeze(std::span<detail::DueList<T>>(lists_), settings, workspace_, executor, [&]() noexcept {
-            for (std::size_t h = 0; h < lists_.size(); ++h) sizes_[h] = lists_[h].size_after;
+            sizes_.clear();
+            for (const detail::DueList<T>& list : lists_) sizes_.push_back(list.size_after);
         });
         return *std::max_element(sizes_.begin(), sizes_.end());
     }
 
-    /// Entries of each head after the latest compress().
+    /// Entries of each head after the latest compress() that did not throw.
     std::span<const Index> sizes() const { return sizes_; }
 
     /// Bytes of scratch held.
     Index scratch_bytes() const { return workspace_.bytes(); }
 
 private:
+    void check(const KVView<T>& keys, const KVView<T>& values, const InPlaceOptions& options) const {
+        require(keys.heads >= 1, "heads of keys", keys.heads, "must be at least 1");
+        require(keys.head_dim >= 1, "head_dim of keys", keys.head_dim, "must be at least 1");
+        require(values.head_dim >= 1, "head_dim of values", values.head_dim, "must be at least 1");
+        require(keys.data != nullptr, "data of keys", 0, "must not be null");
+        require(values.data != nullptr, "data of values", 0, "must not be null");
+        require(values.heads == keys.heads, "heads of values", values.heads, "must be those of keys");
+        require(values.tokens == keys.tokens, "tokens of values", values.tokens, "must be those of keys");
+        require(options.sinks >= 0 && options.sinks < keys.tokens, "sinks", options.sinks,
+                "must not be negative and must be below the number of tokens");
+        require(options.recent >= 0 && options.recent < keys.tokens - options.sinks, "recent", options.recent,
+                "must not be negative and must be below the number of tokens less the sinks");
+        require(options.compressions >= 0, "compressions", options.compressions, "must not be negative");
+        require(!rope_ || rope_->head_dim() == keys.head_dim, "head_dim of keys", keys.head_dim,
+                "must be that of the rope");
+        const auto positions = static_cast<Index>(options.positions.size());
+        require(positions == 0 || positions == keys.tokens, "number of positions", positions,
+                "must be 0 or the number of tokens");
+    }
+
     detail::Squeezer<T, P> squeezer_;
     std::optional<Rope<C>> rope_;
     std::vector<detail::DueList<T>> lists_;

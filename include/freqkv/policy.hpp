@@ -27,13 +27,38 @@ concept Allocation = std::copyable<A> &&
 template <class P>
 concept GrowingPolicy = std::copyable<P> && requires { requires P::grows; };
 
+namespace detail {
+
+// The parts of a policy, which may be members or constants.
+template <class P>
+using ScheduleOf = std::remove_cvref_t<decltype(P::schedule)>;
+template <class P>
+using CodecOf = std::remove_cvref_t<decltype(P::codec)>;
+
+// `allocation` and `kept` are optional; where they are there, they have to be of the right form, since
+// otherwise they would silently do nothing.
+template <class P, class T>
+concept AllocationFits =
+    !requires { P::allocation; } || requires { requires Allocation<std::remove_cvref_t<decltype(P::allocation)>, T>; };
+
+template <class Codec, class T>
+concept NamesKept = requires { &Codec::kept; } || requires { &Codec::template kept<T>; };
+
+template <class Codec, class T>
+concept KeptFits = !NamesKept<Codec, T> || requires(const Codec& codec, const SpanReader<T>& span, Index keep) {
+    { codec.kept(span, keep) } -> std::convertible_to<Index>;
+};
+
+}  // namespace detail
+
 /// A policy that bounds the cache: a value with a member `schedule`, a member `codec` of one of the two
 /// kinds, and optionally a member `allocation`. See docs/policies.md for how to write one.
 template <class P, class T>
-concept BoundedPolicy = std::copyable<P> && !GrowingPolicy<P> && requires(const P& policy) {
-    requires Schedule<std::remove_cvref_t<decltype(policy.schedule)>>;
-    requires SelectionCodec<std::remove_cvref_t<decltype(policy.codec)>, T> ||
-                 TransformCodec<std::remove_cvref_t<decltype(policy.codec)>, Arithmetic<T>>;
+concept BoundedPolicy = std::copyable<P> && !GrowingPolicy<P> && requires {
+    requires Schedule<detail::ScheduleOf<P>>;
+    requires SelectionCodec<detail::CodecOf<P>, T> != TransformCodec<detail::CodecOf<P>, Arithmetic<T>>;
+    requires detail::KeptFits<detail::CodecOf<P>, T>;
+    requires detail::AllocationFits<P, T>;
 };
 
 /// Any policy for caches of element type T.
@@ -53,21 +78,24 @@ consteval bool check_policy() {
         static_assert(has_schedule, "freqkv: a policy needs a member `schedule` (see policy/whole_span.hpp)");
         static_assert(has_codec, "freqkv: a policy needs a member `codec` (see policy/low_pass.hpp)");
         if constexpr (has_schedule && has_codec) {
-            using S = decltype(P::schedule);
-            using K = decltype(P::codec);
-            static_assert(Schedule<S>,
+            using K = CodecOf<P>;
+            static_assert(Schedule<ScheduleOf<P>>,
                           "freqkv: the policy's schedule needs `SpanList plan(const CacheLayout&, Index) const`");
-            static_assert(SelectionCodec<K, T> || TransformCodec<K, Arithmetic<T>>,
+            static_assert(ScratchBytesFits<K, T>,
+                          "freqkv: the codec's scratch_bytes must be `template <class T> Index scratch_bytes(const "
+                          "SpanReader<T>&, Index keep) const`");
+            static_assert(KeptFits<K, T>,
+                          "freqkv: the codec's kept must be `template <class T> Index kept(const SpanReader<T>&, "
+                          "Index keep) const`");
+            static_assert(SelectionCodec<K, T> || TransformCodec<K, Arithmetic<T>> || !ScratchBytesFits<K, T>,
                           "freqkv: the policy's codec needs either `Index select(const SpanReader<T>&, Index keep, "
                           "Index* chosen, std::byte* scratch) const` or `template <class C> auto plan(Index length, "
                           "Index keep) const` whose result has a noexcept forward()");
             static_assert(!(SelectionCodec<K, T> && TransformCodec<K, Arithmetic<T>>),
                           "freqkv: the policy's codec has both select() and plan(); it must be of one kind");
         }
-        if constexpr (requires(const P& policy) { policy.allocation; }) {
-            static_assert(Allocation<decltype(P::allocation), T>,
-                          "freqkv: the policy's allocation needs `void allocate(std::span<const DueHead<T>>) const`");
-        }
+        static_assert(AllocationFits<P, T>,
+                      "freqkv: the policy's allocation needs `void allocate(std::span<const DueHead<T>>) const`");
     }
     return true;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <numbers>
@@ -122,18 +123,18 @@ struct Fftw {
                 put(x, reordered(i), at);
             }
             execute(forward_, at);
-            Row v[tile] = {};
-            Row u[tile] = {};
+            Row rows[tile] = {};
             for (Index first = 0; first < coefficients; first += tile) {
                 const Index count = std::min(tile, coefficients - first);
-                gather(at, count, [&](Index t) { return first + t; }, v);
-                gather(at, count, [&](Index t) { return first + t == 0 ? 0 : n_ - first - t; }, u);
                 for (Index t = 0; t < count; ++t) {
                     const Index k = first + t;
                     const Turn w = turn(k, k == 0 ? scale / std::numbers::sqrt2_v<T> : scale);
-                    fold(v[t], u[t], w, x);
-                    out.store(k, x);
+                    for (Index g = 0; g < at.used; ++g) {
+                        const T* const columns = at.columns + 2 * g * packed * column_;
+                        fold(columns + 2 * k, columns + 2 * (k == 0 ? 0 : n_ - k), 2 * column_, w, rows[t] + g * group);
+                    }
                 }
+                for (Index t = 0; t < count; ++t) out.store(first + t, rows[t]);
             }
         }
 
@@ -156,11 +157,16 @@ struct Fftw {
                 put(v, n_ - k, at);
             }
             execute(inverse_, at);
-            Row z[tile] = {};
+            Row rows[tile] = {};
             for (Index first = 0; first < n_; first += tile) {
                 const Index count = std::min(tile, n_ - first);
-                gather(at, count, [&](Index t) { return reordered(first + t); }, z);
-                for (Index t = 0; t < count; ++t) out.store(first + t, z[t]);
+                for (Index t = 0; t < count; ++t) {
+                    for (Index g = 0; g < at.used; ++g) {
+                        const T* const columns = at.columns + 2 * g * packed * column_;
+                        gather(columns + 2 * reordered(first + t), 2 * column_, rows[t] + g * group);
+                    }
+                }
+                for (Index t = 0; t < count; ++t) out.store(first + t, rows[t]);
             }
         }
 
@@ -220,43 +226,42 @@ struct Fftw {
             }
         }
 
-        // x = W v + conj(W) u
-        static void fold(const T* v, const T* u, Turn w, T* x) {
-            for (Index c = 0; c < block_columns; c += 2) {
-                x[c] = w.cosine * (v[c] + u[c]) + w.sine * (v[c + 1] - u[c + 1]);
-                x[c + 1] = w.cosine * (v[c + 1] + u[c + 1]) - w.sine * (v[c] - u[c]);
+        // The three kernels below stay out of line: inlined, compilers vectorise the loop over rows around
+        // them, which is slower by far than the straight line of one row.
+
+        // x = W v + conj(W) u, for one point of each column of a group.
+        [[gnu::noinline]] static void fold(const T* v, const T* u, Index column, Turn w, T* x) {
+            for (Index p = 0; p < packed; ++p) {
+                const T v_re = v[p * column];
+                const T v_im = v[p * column + 1];
+                const T u_re = u[p * column];
+                const T u_im = u[p * column + 1];
+                x[2 * p] = w.cosine * (v_re + u_re) + w.sine * (v_im - u_im);
+                x[2 * p + 1] = w.cosine * (v_im + u_im) - w.sine * (v_re - u_re);
             }
         }
 
-        // v = conj(W) (x - i y)
-        static void unfold(const T* x, const T* y, Turn w, T* v) {
+        // v = conj(W) (x - i y), for one point of each column of a block.
+        [[gnu::noinline]] static void unfold(const T* x, const T* y, Turn w, T* v) {
+            Row turned;
             for (Index c = 0; c < block_columns; c += 2) {
                 const T re = x[c] + y[c + 1];
                 const T im = x[c + 1] - y[c];
-                v[c] = w.cosine * re - w.sine * im;
-                v[c + 1] = w.cosine * im + w.sine * re;
+                turned[c] = w.cosine * re - w.sine * im;
+                turned[c + 1] = w.cosine * im + w.sine * re;
             }
+            std::copy_n(turned, block_columns, v);
+        }
+
+        // One point of each column of a group.
+        [[gnu::noinline]] static void gather(const T* point, Index column, T* row) {
+            for (Index p = 0; p < packed; ++p) std::memcpy(row + 2 * p, point + p * column, 2 * sizeof(T));
         }
 
         void put(const T* row, Index i, const Buffers& at) const {
             for (Index g = 0; g < at.used; ++g) {
                 T* const to = at.rows + (g * n_ + i) * group;
                 for (Index c = 0; c < group; ++c) to[c] = row[g * group + c];
-            }
-        }
-
-        // rows[t] is point from(t) of all packed columns.
-        template <class From>
-        void gather(const Buffers& at, Index count, From&& from, Row* rows) const {
-            for (Index g = 0; g < at.used; ++g) {
-                for (Index t = 0; t < count; ++t) {
-                    const T* const point = at.columns + 2 * (g * packed * column_ + from(t));
-                    T* const to = rows[t] + g * group;
-                    for (Index p = 0; p < packed; ++p) {
-                        to[2 * p] = point[2 * p * column_];
-                        to[2 * p + 1] = point[2 * p * column_ + 1];
-                    }
-                }
             }
         }
 

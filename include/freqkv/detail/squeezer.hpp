@@ -64,7 +64,7 @@ public:
         plan_spans(lists, settings);
         Index codec_bytes = 0;
         if constexpr (selects) {
-            codec_bytes = selection_bytes(lists);
+            codec_bytes = selection_bytes(lists, settings);
         } else {
             codec_bytes = make_plans(lists, settings, executor);
         }
@@ -156,16 +156,18 @@ private:
         return most_bytes;
     }
 
-    Index selection_bytes(std::span<const DueList<T>> lists) const {
+    Index selection_bytes(std::span<const DueList<T>> lists, const SqueezeSettings<T>& settings) const {
         Index most_bytes = 0;
-        if constexpr (requires { policy_.codec.scratch_bytes(Index{}, Index{}, Index{}); }) {
+        if constexpr (requires(const SpanReader<T>& span) { policy_.codec.scratch_bytes(span, Index{}); }) {
             for (const DueList<T>& list : lists) {
                 for (const Span& span : list.spans) {
                     most_bytes = std::max<Index>(
-                        most_bytes, policy_.codec.scratch_bytes(span.length, span.keep, list.keys.columns));
+                        most_bytes,
+                        policy_.codec.scratch_bytes(reader(list, settings, span.begin, span.length), span.keep));
                 }
             }
         }
+        require(most_bytes >= 0, "scratch_bytes of the codec", most_bytes, "must not be negative");
         return most_bytes;
     }
 

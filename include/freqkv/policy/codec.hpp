@@ -40,7 +40,8 @@ class SpanReader {
 public:
     using C = Arithmetic<T>;
 
-    /// `keys` is null where the stored keys carry no rotation; `positions` gives an entry's position.
+    /// `rope` is null where the stored keys are not rotated; `positions` are the whole list's, or none
+    /// where entry i of the list is at position i.
     SpanReader(Index head, MatrixView<const T> keys, MatrixView<const T> values, const Rope<C>* rope,
                std::span<const Index> positions, Index first, Index list_size, QueryWindow<C> queries)
         : head_(head),
@@ -64,14 +65,22 @@ public:
         return positions_.empty() ? first_ + i : positions_[static_cast<std::size_t>(first_ + i)];
     }
 
+    /// How the stored keys are rotated; null where they are not.
+    const Rope<C>* rope() const { return rope_; }
+
     /// The key of entry i before rotation, [key_dim]. `angles` is scratch of key_dim elements.
     void load_key(Index i, C* key, C* angles) const {
         const T* const row = keys_.row(i);
         if (rope_ != nullptr) {
             rope_->template turn<true>(row, keys_.column_stride, key, 1, rope_->angles(position(i), angles));
         } else {
-            for (Index d = 0; d < key_dim(); ++d) key[d] = static_cast<C>(row[d * keys_.column_stride]);
+            load_stored_key(i, key);
         }
+    }
+
+    /// The key of entry i as it is stored, rotated at position(i), [key_dim].
+    void load_stored_key(Index i, C* key) const {
+        for (Index d = 0; d < key_dim(); ++d) key[d] = static_cast<C>(keys_(i, d));
     }
 
     /// The value of entry i, [value_dim].
@@ -79,7 +88,8 @@ public:
         for (Index d = 0; d < value_dim(); ++d) value[d] = static_cast<C>(values_(i, d));
     }
 
-    /// The latest queries; empty unless the codec has a query_window.
+    /// The latest queries; empty unless the codec has a query_window. The query of the latest token
+    /// but t was asked at position list_size() - 1 - t, if the recent part is longer than t.
     const QueryWindow<C>& queries() const { return queries_; }
 
 private:
@@ -93,18 +103,34 @@ private:
     QueryWindow<C> queries_;
 };
 
+namespace detail {
+
+// scratch_bytes() is optional; where it is there, it has to be of the right form, since otherwise select()
+// would silently be given no scratch.
+template <class Codec, class T>
+concept NamesScratchBytes = requires { &Codec::scratch_bytes; } || requires { &Codec::template scratch_bytes<T>; };
+
+template <class Codec, class T>
+concept ScratchBytesFits =
+    !NamesScratchBytes<Codec, T> || requires(const Codec& codec, const SpanReader<T>& span, Index keep) {
+        { codec.scratch_bytes(span, keep) } -> std::convertible_to<Index>;
+    };
+
+}  // namespace detail
+
 /// A codec that keeps some entries and drops the others. select() writes the indices in [0, size()) to
 /// keep to `chosen` (`keep` elements), ascending, and returns how many: 1 to `keep`. Called from
 /// several threads at once; it may throw, and then this compression does not happen.
 ///
 /// Optional members: `static constexpr Index query_window` (queries wanted, default 0) and
-/// `Index scratch_bytes(Index size, Index keep, Index key_dim) const` for what `scratch` is to hold
-/// (default 0).
+/// `template <class T> Index scratch_bytes(const SpanReader<T>& span, Index keep) const` for what `scratch`,
+/// which is aligned to a cache line, is to hold for this span (default 0).
 template <class Codec, class T>
-concept SelectionCodec = std::copyable<Codec> && requires(const Codec& codec, const SpanReader<T>& span, Index keep,
-                                                          Index* chosen, std::byte* scratch) {
-    { codec.select(span, keep, chosen, scratch) } -> std::convertible_to<Index>;
-};
+concept SelectionCodec =
+    std::copyable<Codec> && detail::ScratchBytesFits<Codec, T> &&
+    requires(const Codec& codec, const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch) {
+        { codec.select(span, keep, chosen, scratch) } -> std::convertible_to<Index>;
+    };
 
 /// A linear map along the sequence, for one pair of lengths: reads n rows of a block of columns (at
 /// most block_columns, an even number), all of them before it writes the first of its kept rows. Keys
@@ -113,7 +139,7 @@ concept SelectionCodec = std::copyable<Codec> && requires(const Codec& codec, co
 template <class Plan, class C>
 concept TransformPlan =
     requires(const Plan& plan, const detail::RowArchetype<C>& rows, std::byte* scratch, Energy* energy) {
-        { Plan::block_columns } -> std::convertible_to<Index>;
+        requires(Plan::block_columns > 0 && Plan::block_columns % 2 == 0);
         { plan.scratch_bytes() } -> std::convertible_to<Index>;
         { plan.forward(rows, rows, scratch, energy) } noexcept;
     };

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace llama::test {
+
+/// What a program did.
+struct Outcome {
+    int status = -1;  ///< exit status, or 128 + the signal that ended it
+    std::string out;
+    std::string err;
+};
+
+/// What a program gets, besides its arguments.
+struct Surroundings {
+    std::string input;                                   ///< on standard input
+    std::string out_file;                                ///< standard output goes there instead of to Outcome::out
+    bool terminal = false;                               ///< standard error is a terminal
+    bool terminal_out = false;                           ///< standard output is the same terminal (Outcome::err)
+    std::function<void(pid_t, const Outcome&)> on_text;  ///< after each piece of output
+};
+
+/// Runs a program to its end.
+inline Outcome run_program(const std::vector<std::string>& command, const Surroundings& with = {}) {
+    int in[2], out[2], err[2];
+    if (::pipe(in) != 0 || ::pipe(out) != 0) throw std::runtime_error("no pipe");
+    if (with.terminal) {
+        struct winsize size{};
+        size.ws_row = 24;
+        size.ws_col = 100;
+        if (::openpty(&err[0], &err[1], nullptr, nullptr, &size) != 0) throw std::runtime_error("no terminal");
+    } else if (::pipe(err) != 0) {
+        throw std::runtime_error("no pipe");
+    }
+    std::vector<char*> arguments;
+    for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+
+    const pid_t child = ::fork();
+    if (child < 0) throw std::runtime_error("no process");
+    if (child == 0) {
+        ::setenv("TERM", "xterm", 1);
+        ::dup2(in[0], STDIN_FILENO);
+        ::dup2(with.out_file.empty() ? out[1] : ::open(with.out_file.c_str(), O_WRONLY), STDOUT_FILENO);
+        ::dup2(err[1], STDERR_FILENO);
+        if (with.terminal_out) ::dup2(err[1], STDOUT_FILENO);
+        for (const int descriptor : {in[0], in[1], out[0], out[1], err[0], err[1]}) ::close(descriptor);
+        ::execv(arguments[0], arguments.data());
+        ::_exit(127);
+    }
+    for (const int descriptor : {in[0], out[1], err[1]}) ::close(descriptor);
+    // Small enough for the pipe's buffer, so that this cannot block.
+    if (::write(in[1], with.input.data(), with.input.size()) < 0) throw std::runtime_error("no input");
+    ::close(in[1]);
+
+    Outcome outcome;
+    struct pollfd sources[] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
+    std::string* const texts[] = {&outcome.out, &outcome.err};
+    for (int open = 2; open > 0;) {
+        if (::poll(sources, 2, -1) < 0 && errno != EINTR) throw std::runtime_error("no poll");
+        for (int i = 0; i < 2; ++i) {
+            if (sources[i].fd < 0 || sources[i].revents == 0) continue;
+            char buffer[4096];
+            const ssize_t count = ::read(sources[i].fd, buffer, sizeof buffer);
+            if (count > 0) {
+                texts[i]->append(buffer, static_cast<std::size_t>(count));
+                if (with.on_text) with.on_text(child, outcome);
+            } else {  // the end, which a terminal reports as an error
+                sources[i].fd = -1;
+                --open;
+            }
+        }
+    }
+    ::close(out[0]);
+    ::close(err[0]);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return outcome;
+}
+
+}  // namespace llama::test
