@@ -22,6 +22,19 @@
 // What a cache under a policy has to do, once more over plain vectors, and the comparison of the two.
 namespace freqkv::testing_model {
 
+// A policy put together from its parts.
+template <class S, class K>
+struct Of {
+    S schedule;
+    K codec;
+};
+template <class S, class K, class A>
+struct OfThree {
+    S schedule;
+    K codec;
+    A allocation;
+};
+
 // What one layer is fed: un-rotated queries, keys and values, token-major as projections write them.
 // Heads differ in size, so that what depends on the data differs between them.
 struct Text {
@@ -166,12 +179,19 @@ public:
         return naive::rotated(x, static_cast<std::int64_t>(position), rotary_);
     }
 
-    // The latest token's attention, for one query head.
-    naive::Row attended(std::size_t query_head) const {
-        const ModelHead& head = heads[query_head / group()];
-        naive::Rows keys;
-        for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(rotated(head.keys[i], i));
-        return naive::attended(rotated(queries[query_head].back(), head.size() - 1), keys, head.values);
+    // The latest token's attention: a row for each query head.
+    naive::Rows attended() const {
+        naive::Rows results;
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+            const ModelHead& head = heads[h];
+            naive::Rows keys;
+            for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(rotated(head.keys[i], i));
+            for (std::size_t member = 0; member < group(); ++member) {
+                const naive::Row& query = queries[h * group() + member].back();
+                results.push_back(naive::attended(rotated(query, head.size() - 1), keys, head.values));
+            }
+        }
+        return results;
     }
 
     std::size_t group() const { return queries.size() / heads.size(); }
@@ -268,11 +288,11 @@ void expect_as_model(const P& policy, const CacheOptions& options, const Text& t
             ASSERT_EQ(cache.size(head), static_cast<Index>(model.heads[h].size())) << "entries of head " << h;
             ASSERT_EQ(cache.compressions(head), model.heads[h].compressions) << "compressions of head " << h;
         }
+        const naive::Rows want = model.attended();
         for (Index h = 0; h < text.query_heads; ++h) {
-            const naive::Row want = model.attended(static_cast<std::size_t>(h));
             for (Index d = 0; d < text.value_dim; ++d) {
                 ASSERT_NEAR(out[static_cast<std::size_t>((t * text.query_heads + h) * text.value_dim + d)],
-                            want[static_cast<std::size_t>(d)], 2e-5)
+                            want[static_cast<std::size_t>(h)][static_cast<std::size_t>(d)], 2e-5)
                     << "attention of query head " << h << ", dimension " << d;
             }
         }

@@ -38,10 +38,26 @@ struct Product {
     float* out;
 };
 
+/// An executor that stays on the calling thread where the work is too small to be shared.
+template <freqkv::Executor E>
+struct SerialIf {
+    const E& executor;
+    bool serial;
+
+    Index concurrency() const { return executor.concurrency(); }
+
+    template <class F>
+    void for_each(Index count, F&& f) const {
+        serial ? freqkv::SerialExecutor{}.for_each(count, f) : executor.for_each(count, f);
+    }
+};
+
 namespace detail {
 
-// Multiply-adds below which waking other threads costs more than it saves.
-inline constexpr Index serial_work = Index{1} << 17;
+// Multiply-adds below which waking other threads costs more than it saves: of a product with one token,
+// which waits for memory, and of one with many, which does not.
+inline constexpr Index serial_work_of_one = Index{1} << 17;
+inline constexpr Index serial_work_of_many = Index{1} << 20;
 // Multiply-adds of one task of a product with one token: some hundred kilobytes of weights.
 inline constexpr Index task_work = Index{1} << 16;
 // Weight rows and tokens of one task of a product with many tokens.
@@ -98,11 +114,8 @@ void multiply(std::initializer_list<Product> products, const float* x, Index tok
         const Index token = task % token_tiles * task_tokens;
         multiply_tile(*product, x, token, std::min(task_tokens, tokens - token), row, rows);
     };
-    if (tokens * outputs * inputs < serial_work) {
-        freqkv::SerialExecutor{}.for_each(tasks, run);
-    } else {
-        executor.for_each(tasks, run);
-    }
+    const bool serial = tokens * outputs * inputs < (tokens == 1 ? serial_work_of_one : serial_work_of_many);
+    SerialIf<E>{executor, serial}.for_each(tasks, run);
 }
 
 }  // namespace llama

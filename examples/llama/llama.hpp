@@ -51,7 +51,13 @@ public:
 
     const Config& config() const { return config_; }
     const Cache& cache(Index layer) const { return caches_[static_cast<std::size_t>(layer)]; }
-    const E& executor() const { return executor_; }
+
+    /// f(i, worker) for i in [0, count), on the model's threads if it is worth it: each is some `work`
+    /// exponentials.
+    template <class F>
+    void share(Index count, Index work, F&& f) const {
+        SerialIf<E>{executor_, count * work < serial_exponentials}.for_each(count, f);
+    }
 
     /// Bytes of the keys and values of all layers.
     Index cache_bytes() const {
@@ -100,6 +106,8 @@ private:
     // Positions whose angles are kept; a longer growing cache computes the others when it needs them.
     static constexpr Index longest_table = Index{1} << 18;
 
+    static constexpr Index serial_exponentials = Index{1} << 16;
+
     // Activations of `tokens` tokens.
     struct State {
         Index tokens = 0;
@@ -139,6 +147,12 @@ private:
         Eigen::Map<Eigen::ArrayXf>(state_.x.data(), n) += Eigen::Map<const Eigen::ArrayXf>(state_.y.data(), n);
     }
 
+    // Multiply-adds of the tokens that fit into the cache at once, with a full cache.
+    bool attention_is_small(const Cache& cache) const {
+        const Index entries = std::max(cache.capacity(), cache.size() + 1);
+        return std::min(tokens_, entries) * entries * 2 * config_.dim < detail::serial_work_of_many;
+    }
+
     void attend(const LayerWeights& layer, Cache& cache) {
         const State& s = state_;
         multiply({{layer.wq, s.q.data()}, {layer.wk, s.k.data()}, {layer.wv, s.v.data()}}, s.h.data(), tokens_,
@@ -148,7 +162,7 @@ private:
         const View k = View::token_major(s.k.data(), config_.kv_heads, tokens_, config_.head_dim());
         const View v = View::token_major(s.v.data(), config_.kv_heads, tokens_, config_.head_dim());
         const View out = View::token_major(s.h.data(), config_.heads, tokens_, config_.head_dim());
-        attention_.forward(q, k, v, cache, out, executor_);
+        attention_.forward(q, k, v, cache, out, SerialIf<E>{executor_, attention_is_small(cache)});
         multiply({{layer.wo, s.y.data()}}, s.h.data(), tokens_, executor_);
         add();
     }
@@ -160,7 +174,7 @@ private:
         const auto activate = [&](Index t, Index) {
             swiglu(s.gate.data() + t * hidden, s.up.data() + t * hidden, hidden);
         };
-        executor_.for_each(tokens_, activate);
+        share(tokens_, hidden, activate);
         multiply({{layer.down, s.y.data()}}, s.gate.data(), tokens_, executor_);
         add();
     }

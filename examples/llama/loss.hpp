@@ -48,12 +48,13 @@ bool append_losses(Model& model, std::span<const Token> tokens, Index chunk, std
             const std::span<const float> logits = model.logits(first, rows);
             const std::size_t known = losses.size();
             losses.resize(known + static_cast<std::size_t>(rows));
-            model.executor().for_each(rows, [&](Index r, Index) {
+            const auto score = [&](Index r, Index) {
                 const auto row = static_cast<std::size_t>(r);
                 const auto target = static_cast<std::size_t>(begin + first + r + 1);
                 const auto width = static_cast<std::size_t>(vocabulary);
                 losses[known + row] = negative_log_likelihood(logits.subspan(row * width, width), tokens[target]);
-            });
+            };
+            model.share(rows, vocabulary, score);
             for (std::size_t i = known; i < losses.size(); ++i) {
                 if (!std::isfinite(losses[i])) throw std::runtime_error("the model's output is not finite");
             }

@@ -123,7 +123,8 @@ inline std::string syllable_tokenizer(Index vocabulary) {
             }
         }
     }
-    for (Index i = 0; count < vocabulary; ++i) add_ranked(std::to_string(i).insert(0, 1, '#'));
+    const Index missing = vocabulary - count;
+    for (Index i = 0; i < missing; ++i) add_ranked(std::to_string(i).insert(0, 1, '#'));
     return bytes;
 }
 

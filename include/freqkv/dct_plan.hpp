@@ -90,8 +90,9 @@ template <class B, class C>
 concept DctBackend = requires { typename B::template Plan<C>; } && DctBackendPlan<typename B::template Plan<C>, C>;
 
 /// A block of columns of a matrix as rows to read and, unless U is const, to write. Any strides; elements
-/// are converted between U and the arithmetic type.
-template <class U>
+/// are converted between U and the arithmetic type. Any number of columns; contiguous blocks of exactly
+/// Width columns (a plan's block_columns) are the fast ones.
+template <class U, Index Width = 8>
 class MatrixRows {
 public:
     using C = Arithmetic<U>;
@@ -109,17 +110,14 @@ public:
     }
 
 private:
-    // Contiguous columns go in pieces of constant length, which become a few vector instructions.
+    // A constant number of columns becomes a few vector instructions.
     template <class From, class To>
     void convert(const From* from, Index from_stride, To* to, Index to_stride) const {
-        constexpr Index piece = 8;
-        Index c = 0;
-        if (view_.column_stride == 1) {
-            for (; c + piece <= view_.columns; c += piece) {
-                for (Index i = 0; i < piece; ++i) to[c + i] = static_cast<To>(from[c + i]);
-            }
+        if (view_.column_stride == 1 && view_.columns == Width) {
+            for (Index c = 0; c < Width; ++c) to[c] = static_cast<To>(from[c]);
+        } else {
+            for (Index c = 0; c < view_.columns; ++c) to[c * to_stride] = static_cast<To>(from[c * from_stride]);
         }
-        for (; c < view_.columns; ++c) to[c * to_stride] = static_cast<To>(from[c * from_stride]);
     }
 
     MatrixView<U> view_;
@@ -201,8 +199,8 @@ private:
         std::byte* const scratch = workspace.reserve(1, scratch_bytes());
         for (Index first = 0; first < in.columns; first += block_columns) {
             const Index count = std::min(block_columns, in.columns - first);
-            f(MatrixRows<const T>(in.middle_columns(first, count)), MatrixRows<T>(out.middle_columns(first, count)),
-              scratch);
+            f(MatrixRows<const T, block_columns>(in.middle_columns(first, count)),
+              MatrixRows<T, block_columns>(out.middle_columns(first, count)), scratch);
         }
     }
 

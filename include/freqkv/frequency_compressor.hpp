@@ -172,7 +172,8 @@ public:
         executor.for_each(count, [&](Index task, Index worker) {
             std::byte* const scratch = memory + worker * region;
             Energy* const part = parts == nullptr ? nullptr : std::construct_at(parts + task);
-            forward(MatrixRows<const U>(block(in, task)), MatrixRows<U>(block(out, task)), scratch, part);
+            forward(MatrixRows<const U, block_columns>(block(in, task)), MatrixRows<U, block_columns>(block(out, task)),
+                    scratch, part);
         });
         for (Index task = 0; parts != nullptr && task < count; ++task) {
             energies[static_cast<std::size_t>(task / blocks(in.head_dim))] += parts[task];
@@ -188,7 +189,8 @@ public:
         std::byte* const memory = workspace.reserve(executor.concurrency(), scratch_bytes_);
         executor.for_each(tasks(in), [&](Index task, Index worker) {
             std::byte* const scratch = memory + worker * Workspace::stride(scratch_bytes_);
-            adjoint(MatrixRows<const U>(block(in, task)), MatrixRows<U>(block(out, task)), scratch);
+            adjoint(MatrixRows<const U, block_columns>(block(in, task)), MatrixRows<U, block_columns>(block(out, task)),
+                    scratch);
         });
     }
 
@@ -201,8 +203,8 @@ private:
     }
 
     // The coefficients between the two transforms, [kept][columns] at the beginning of the scratch.
-    MatrixRows<T> coefficient_rows(Index columns, std::byte* scratch) const {
-        return MatrixRows<T>({reinterpret_cast<T*>(scratch), kept(), columns, block_columns, 1});
+    MatrixRows<T, block_columns> coefficient_rows(Index columns, std::byte* scratch) const {
+        return MatrixRows<T, block_columns>({reinterpret_cast<T*>(scratch), kept(), columns, block_columns, 1});
     }
 
     template <class U>

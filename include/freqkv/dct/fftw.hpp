@@ -95,10 +95,9 @@ struct Fftw {
 
         /// Throws Error if n is too large or FFTW makes no plan.
         explicit Plan(Index n)
-            : n_(n),
-              column_((checked_product("DCT scratch size", n, 4 * block_columns, sizeof(T)), n / 8 * 8 + 8)),
-              scratch_bytes_(groups *
-                             (WorkspaceCursor::size<T>(n * group) + WorkspaceCursor::size<T>(column_ * group))),
+            : n_(checked(n)),
+              column_(n / 8 * 8 + 8),
+              scratch_bytes_(buffer_bytes(n) + buffer_bytes(column_)),
               turns_(2 * n) {
             const long double unit = std::numbers::pi_v<long double> / (2 * static_cast<long double>(n));
             const long double factor = 1 / std::sqrt(2 * static_cast<long double>(n));
@@ -190,10 +189,19 @@ struct Fftw {
             Index used;  // groups that hold columns
         };
 
+        // Returns n if what is computed from it below fits an Index with room to spare.
+        static Index checked(Index n) {
+            checked_product("DCT scratch size", n, 4 * block_columns, sizeof(T));
+            return n;
+        }
+
+        // `points` of all packed columns.
+        static constexpr Index buffer_bytes(Index points) { return WorkspaceCursor::size<T>(points * block_columns); }
+
         Buffers buffers(Index columns, std::byte* scratch) const {
             WorkspaceCursor cursor(scratch);
-            T* const rows = cursor.take<T>(groups * n_ * group);
-            return {rows, cursor.take<T>(groups * column_ * group), (columns + group - 1) / group};
+            T* const rows = cursor.take<T>(n_ * block_columns);
+            return {rows, cursor.take<T>(column_ * block_columns), (columns + group - 1) / group};
         }
 
         Execution make(std::byte* example, int sign) const {
