@@ -172,10 +172,9 @@ struct Fftw {
     private:
         using Execution = std::unique_ptr<std::remove_pointer_t<typename Api::Plan>, typename Api::Destroy>;
 
-        static constexpr Index packed = 4;                      // complex columns that FFTW transforms together
-        static constexpr Index group = 2 * packed;              // the real columns in them
-        static constexpr Index groups = block_columns / group;  // of one block
-        static constexpr Index tile = 8;                        // rows assembled at a time from FFTW's columns
+        static constexpr Index packed = 4;          // complex columns that FFTW transforms together
+        static constexpr Index group = 2 * packed;  // the real columns in them; a block has one or two groups
+        static constexpr Index tile = 8;            // rows assembled at a time from FFTW's columns
 
         using Row = T[block_columns];
 
@@ -183,10 +182,11 @@ struct Fftw {
             T cosine, sine;
         };
 
+        // By groups, each of which begins on a 32-byte boundary (FFTW asks for 16).
         struct Buffers {
-            T* rows;     // [groups][n][packed], complex
-            T* columns;  // [groups][packed][column_], complex
-            Index used;  // groups that hold columns
+            T* rows;     // [group][n][packed], complex
+            T* columns;  // [group][packed][column_], complex
+            Index used;  // groups that hold columns of this block
         };
 
         // Returns n if what is computed from it below fits an Index with room to spare.
