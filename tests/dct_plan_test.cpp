@@ -322,7 +322,7 @@ TYPED_TEST(DctPlanTest, ScratchIsNotExceededNorRead) {
         const typename TestFixture::Plan plan(n);
         const Matrix<T> x(random_rows(n, TestFixture::Plan::block_columns - 1, 13));
         Matrix<T> first(n, x.columns);
-        for (const unsigned char before : {0x00, 0xff}) {  // 0xff...: NaN
+        for (const int before : {0x00, 0xff}) {  // all bits set is a NaN
             AlignedBuffer<std::byte> scratch(plan.scratch_bytes() + 64);
             std::memset(scratch.data(), before, static_cast<std::size_t>(scratch.bytes()));
             Matrix<T> y(n, x.columns);
@@ -330,7 +330,7 @@ TYPED_TEST(DctPlanTest, ScratchIsNotExceededNorRead) {
             if (before == 0) first = y;
             EXPECT_EQ(y.values, first.values) << "n = " << n;
             const bool intact = std::all_of(scratch.data() + plan.scratch_bytes(), scratch.data() + scratch.bytes(),
-                                            [&](std::byte b) { return b == std::byte{before}; });
+                                            [&](std::byte b) { return b == static_cast<std::byte>(before); });
             EXPECT_TRUE(intact) << "n = " << n;
         }
     }
@@ -363,6 +363,19 @@ TYPED_TEST(DctPlanTest, ThreadsShareAPlanAndAgreeToTheBit) {
     EXPECT_THAT(agree, testing::Each(1));
 }
 
+TYPED_TEST(DctPlanTest, NotANumberStaysInItsBlock) {
+    using T = typename TypeParam::T;
+    constexpr Index n = 12, block = TestFixture::Plan::block_columns;
+    Matrix<T> x(random_rows(n, 2 * block, 15));
+    const Matrix<T> expected = TestFixture::forward(x, n);
+    x.view()(3, 0) = std::numeric_limits<T>::quiet_NaN();
+    const Matrix<T> y = TestFixture::forward(x, n);
+    for (Index k = 0; k < n; ++k) {
+        EXPECT_TRUE(std::isnan(y.view()(k, 0)));
+        for (Index c = block; c < 2 * block; ++c) EXPECT_EQ(y.view()(k, c), expected.view()(k, c));
+    }
+}
+
 TYPED_TEST(DctPlanTest, NoColumnsIsNothingToDo) {
     using T = typename TypeParam::T;
     Workspace workspace;
@@ -373,12 +386,12 @@ TYPED_TEST(DctPlanTest, NoColumnsIsNothingToDo) {
 
 TYPED_TEST(DctPlanTest, RefusesWithAReason) {
     using T = typename TypeParam::T;
-    using Plan = typename TestFixture::Plan;
-    EXPECT_THAT([] { Plan(0); }, refuses("n is 0, must be at least 1"));
-    EXPECT_THAT([] { Plan(-3); }, refuses("n is -3, must be at least 1"));
-    EXPECT_THAT([] { Plan(std::numeric_limits<Index>::max()); }, refuses("DCT"));
+    using TestedPlan = typename TestFixture::Plan;
+    EXPECT_THAT([] { TestedPlan(0); }, refuses("n is 0, must be at least 1"));
+    EXPECT_THAT([] { TestedPlan(-3); }, refuses("n is -3, must be at least 1"));
+    EXPECT_THAT([] { TestedPlan(std::numeric_limits<Index>::max()); }, refuses("DCT"));
 
-    const Plan plan(4);
+    const TestedPlan plan(4);
     Workspace workspace;
     Matrix<T> four(4, 2), five(5, 2), wide(4, 3);
     const Matrix<T> before = four;

@@ -152,7 +152,7 @@ public:
     /// Heads and blocks of columns are the executor's tasks; who runs them does not change a result.
     /// Throws Error, before anything is written, if shapes do not fit or memory is missing.
     template <class U, Executor E = SerialExecutor>
-        requires std::same_as<Arithmetic<U>, T>
+        requires(std::same_as<Arithmetic<U>, T> && !std::is_const_v<U>)
     void forward(KVView<const std::type_identity_t<U>> in, KVView<U> out, Workspace& workspace,
                  std::span<Energy> energies = {}, const E& executor = {}) const {
         check(in, size(), out, kept());
@@ -182,7 +182,7 @@ public:
 
     /// The adjoint of every head, `in` [heads, kept, dim] to `out` [heads, n, dim]; otherwise as forward.
     template <class U, Executor E = SerialExecutor>
-        requires std::same_as<Arithmetic<U>, T>
+        requires(std::same_as<Arithmetic<U>, T> && !std::is_const_v<U>)
     void adjoint(KVView<const std::type_identity_t<U>> in, KVView<U> out, Workspace& workspace,
                  const E& executor = {}) const {
         check(in, kept(), out, size());

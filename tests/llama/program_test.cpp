@@ -48,6 +48,13 @@ constexpr bool sanitized = false;
 constexpr bool sanitized = false;
 #endif
 
+// To be compared with one thread.
+#if defined(_OPENMP)
+const Arguments thread_counts{"2", "3"};
+#else
+const Arguments thread_counts{};  // the program has no others
+#endif
+
 Arguments operator+(Arguments a, const Arguments& b) {
     a.insert(a.end(), b.begin(), b.end());
     return a;
@@ -110,10 +117,10 @@ protected:
 
     static std::string file(const std::string& name) { return *files_ / name; }
     // One thread, unless a test is about threads: other work on the machine then costs little time.
-    static Arguments generate(const char* threads = "1") {
+    static Arguments generate(const std::string& threads = "1") {
         return {"generate", "--model", file("m.bin"), "--ignore-eos", "--threads", threads};
     }
-    static Arguments perplexity(const char* threads = "1") {
+    static Arguments perplexity(const std::string& threads = "1") {
         return {"perplexity", "--model", file("m.bin"), "--token-file", file("ids.txt"), "--threads", threads};
     }
 
@@ -141,8 +148,7 @@ TEST_F(ProgramTest, GenerateWritesTextToOutputAndStatisticsToError) {
 TEST_F(ProgramTest, GenerateDoesNotDependOnThreads) {
     const Arguments options{"--tokens", "400", "--temperature", "1.2", "--seed", "5", "--capacity", "100"};
     const std::string one = output_of(generate() + options);
-    EXPECT_EQ(one, output_of(generate("2") + options));
-    EXPECT_EQ(one, output_of(generate("3") + options));
+    for (const std::string& threads : thread_counts) EXPECT_EQ(one, output_of(generate(threads) + options));
     const Arguments all_cores{"generate", "--model", file("m.bin"), "--ignore-eos"};
     EXPECT_EQ(one, output_of(all_cores + options));
 }
@@ -341,7 +347,7 @@ TEST_F(ProgramTest, PerplexityDoesNotDependOnThreadsOrChunks) {
     for (const char* const policy : {"low-pass", "local-window"}) {
         const Arguments options{"--capacity", "128", "--policy", policy};
         const std::vector<double> whole = nll_of(perplexity() + options);
-        EXPECT_EQ(nll_of(perplexity("2") + options), whole);
+        for (const std::string& threads : thread_counts) EXPECT_EQ(nll_of(perplexity(threads) + options), whole);
         for (const char* const chunk : {"1", "7", "333"}) {
             EXPECT_LT(largest_difference(nll_of(perplexity() + options + Arguments{"--prefill-chunk", chunk}), whole),
                       1e-3);
@@ -525,6 +531,10 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
     }
 }
 
+#if !defined(_OPENMP)
+TEST_F(ProgramTest, RefusesThreadsItDoesNotHave) { expect_refusal(run(generate("2")), 2, {"--threads", "OpenMP"}); }
+#endif
+
 TEST_F(ProgramTest, RefusesBadModels) {
     const std::string good = read_text(file("m.bin"));
     const auto model = [&](const std::string& content) { return own_.write("bad.bin", content); };
@@ -666,10 +676,10 @@ protected:
         }
     }
 
-    Arguments generate(const char* threads = "1") const {
+    Arguments generate(const std::string& threads = "1") const {
         return {"generate", "--model", model_, "--threads", threads};
     }
-    Arguments perplexity(int limit, const char* threads = "1") const {
+    Arguments perplexity(int limit, const std::string& threads = "1") const {
         const std::string ids = shared + "/golden/tokens.txt";
         const std::string tokens = std::to_string(limit);
         return {"perplexity", "--model", model_, "--token-file", ids, "--limit", tokens, "--threads", threads};
@@ -714,14 +724,17 @@ TEST_F(TrainedModelTest, GoldenLosses) {
 
 TEST_F(TrainedModelTest, ThreadsAndChunksDoNotMatter) {
     const Arguments cache{"--capacity", "128"};
+    const Arguments tokens{"--tokens", "600", "--ignore-eos"};
     const std::vector<double> whole = nll_of(perplexity(1000) + cache);
-    EXPECT_EQ(nll_of(perplexity(1000, "2") + cache), whole);
+    const std::string text = output_of(generate() + tokens);
+    for (const std::string& threads : thread_counts) {
+        EXPECT_EQ(nll_of(perplexity(1000, threads) + cache), whole);
+        EXPECT_EQ(output_of(generate(threads) + tokens), text);
+    }
     for (const char* const chunk : {"1", "7", "333"}) {
         EXPECT_LT(largest_difference(nll_of(perplexity(1000) + cache + Arguments{"--prefill-chunk", chunk}), whole),
                   1e-3);
     }
-    EXPECT_EQ(output_of(generate() + Arguments{"--tokens", "600", "--ignore-eos"}),
-              output_of(generate("2") + Arguments{"--tokens", "600", "--ignore-eos"}));
 }
 
 // Bytes of memory that a process has in use.

@@ -174,7 +174,7 @@ TEST_F(TokenizerTest, AgreesWithTheSimplestForm) {
         }
         const std::vector<Piece> pieces = with_bytes(more);
         const Tokenizer tokenizer = make(pieces);
-        for (std::uint64_t length : {0, 1, 2, 3, 5, 17, 60}) {
+        for (const std::size_t length : {0u, 1u, 2u, 3u, 5u, 17u, 60u}) {
             std::string text;
             while (text.size() < length) {
                 const std::uint64_t draw = random.next() % 20;
