@@ -387,9 +387,9 @@ TYPED_TEST(DctPlanTest, NoColumnsIsNothingToDo) {
 TYPED_TEST(DctPlanTest, RefusesWithAReason) {
     using T = typename TypeParam::T;
     using TestedPlan = typename TestFixture::Plan;
-    EXPECT_THAT([] { TestedPlan(0); }, refuses("n is 0, must be at least 1"));
-    EXPECT_THAT([] { TestedPlan(-3); }, refuses("n is -3, must be at least 1"));
-    EXPECT_THAT([] { TestedPlan(std::numeric_limits<Index>::max()); }, refuses("DCT"));
+    EXPECT_THAT([] { TestedPlan{0}; }, refuses("n is 0, must be at least 1"));
+    EXPECT_THAT([] { TestedPlan{-3}; }, refuses("n is -3, must be at least 1"));
+    EXPECT_THAT([] { TestedPlan{std::numeric_limits<Index>::max()}; }, refuses("DCT"));
 
     const TestedPlan plan(4);
     Workspace workspace;

@@ -97,17 +97,16 @@ void multiply(std::initializer_list<Product> products, const float* x, Index tok
     const Index inputs = products.begin()->weights.columns;
     const Index rows_at_once = tokens > 1 ? task_rows : std::max<Index>(8, task_work / inputs / 8 * 8);
     const Index token_tiles = divide_up(tokens, task_tokens);
+    const auto tasks_of = [&](const Product& p) { return divide_up(p.weights.rows, rows_at_once) * token_tiles; };
     Index outputs = 0;
     Index tasks = 0;
     for (const Product& product : products) {
         outputs += product.weights.rows;
-        tasks += divide_up(product.weights.rows, rows_at_once) * token_tiles;
+        tasks += tasks_of(product);
     }
     const auto run = [&](Index task, Index /*worker*/) {
         const Product* product = products.begin();
-        for (Index own; task >= (own = divide_up(product->weights.rows, rows_at_once) * token_tiles); ++product) {
-            task -= own;
-        }
+        for (; task >= tasks_of(*product); ++product) task -= tasks_of(*product);
         const Index row = task / token_tiles * rows_at_once;
         const Index rows = std::min(rows_at_once, product->weights.rows - row);
         if (tokens == 1) return multiply_rows(*product, x, row, rows);

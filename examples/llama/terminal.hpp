@@ -58,6 +58,14 @@ private:
     char last_ = '\n';
 };
 
+namespace detail {
+
+// Setting a scrolling region moves the cursor to the top.
+inline constexpr const char* save_cursor = "\0337";
+inline constexpr const char* restore_cursor = "\0338";
+
+}  // namespace detail
+
 /// A line on standard error that is rewritten ten times a second while the work goes on; nothing at all
 /// if standard error is not a terminal. Where text streams to a terminal meanwhile, the line stays at
 /// the bottom, below a scrolling region for the text.
@@ -88,7 +96,7 @@ public:
             put("\r\033[2K" + line);
         } else if (size.ws_row >= 4) {
             if (size.ws_row != rows_) reserve_bottom(size.ws_row);
-            put(save + bottom() + "\033[2K\033[7m" + line + "\033[0m" + restore);
+            put(detail::save_cursor + bottom() + "\033[2K\033[7m" + line + "\033[0m" + detail::restore_cursor);
         }
         visible_ = true;
     }
@@ -99,17 +107,13 @@ public:
         if (!at_bottom_) {
             put("\r\033[2K");
         } else if (rows_ > 0) {
-            put(save + "\033[r" + bottom() + "\033[2K" + restore);
+            put(detail::save_cursor + std::string("\033[r") + bottom() + "\033[2K" + detail::restore_cursor);
             rows_ = 0;
         }
         visible_ = false;
     }
 
 private:
-    // Save and restore the cursor (the setting of a region moves it to the top).
-    static inline const std::string save = "\0337";
-    static inline const std::string restore = "\0338";
-
     static bool dumb() {
         const char* const terminal = std::getenv("TERM");
         return terminal == nullptr || std::strcmp(terminal, "dumb") == 0;
@@ -125,7 +129,7 @@ private:
     // Down a line and up again: the cursor cannot be on the last line then.
     void reserve_bottom(int rows) {
         rows_ = rows;
-        put("\033D" + save + format("\033[1;%dr", rows - 1) + restore + "\033[1A");
+        put(format("\033D%s\033[1;%dr%s\033[1A", detail::save_cursor, rows - 1, detail::restore_cursor));
     }
 
     bool shown_on_terminal_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -99,7 +100,7 @@ inline std::string format_bytes(Index bytes) {
 
 /// "1:02:03" or "2:03"
 inline std::string format_duration(double seconds) {
-    const auto whole = static_cast<long long>(seconds + 0.5);
+    const auto whole = std::llround(seconds);
     if (whole >= 3600) return format("%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
     return format("%lld:%02lld", whole / 60, whole % 60);
 }

@@ -163,7 +163,7 @@ private:
                            query + cache.key_dim());
                 tile.set_query(r, query);
             }
-            tile.attend(cache.keys(h), cache.values(h), [&](Index r) { return base + (first + r) / group + 1; });
+            tile.attend(cache.keys(h), cache.values(h), {base, first, group});
             for (Index r = 0; r < count; ++r) {
                 const MatrixView<T> result = out.head(h * group + (first + r) % group);
                 tile.store(r, result.row((first + r) / group), result.column_stride);

@@ -69,7 +69,8 @@ struct Direct {
             Index at, step;
         };
 
-        static constexpr Index tile = 4;  // output rows at once: enough sums in flight to hide the latency
+        static constexpr Index tile = 4;     // output rows at once: enough sums in flight to hide the latency
+        static constexpr Index chunk = 256;  // terms summed by themselves, against rounding
 
         double factor(Index k) const { return std::sqrt((k == 0 ? 1.0 : 2.0) / static_cast<double>(n_)); }
 
@@ -94,15 +95,17 @@ struct Direct {
                 const Index count = std::min(tile, rows - r);
                 Angles of_tile[tile];
                 for (Index t = 0; t < tile; ++t) of_tile[t] = angles(r + std::min(t, count - 1));
-                double sum[tile * block_columns];
-                sum_tile(x, terms, of_tile, sum);
+                double sum[tile * block_columns] = {};
+                for (Index i = 0; i < terms; i += chunk) {
+                    add_tile(x + i * block_columns, std::min(chunk, terms - i), of_tile, sum);
+                }
                 for (Index t = 0; t < count; ++t) emit(r + t, sum + t * block_columns);
             }
         }
 
         // The hot loop. Out of line and with its four rows spelled out, because that is the form in which
         // GCC and Clang keep all sums in vector registers, at -O2 too.
-        [[gnu::noinline]] void sum_tile(const double* x, Index terms, const Angles* angles, double* result) const {
+        [[gnu::noinline]] void add_tile(const double* x, Index terms, Angles* angles, double* result) const {
             double sum0[block_columns] = {};
             double sum1[block_columns] = {};
             double sum2[block_columns] = {};
@@ -123,10 +126,16 @@ struct Direct {
                     sum3[c] += cosine3 * x[c];
                 }
             }
-            std::copy_n(sum0, block_columns, result);
-            std::copy_n(sum1, block_columns, result + block_columns);
-            std::copy_n(sum2, block_columns, result + 2 * block_columns);
-            std::copy_n(sum3, block_columns, result + 3 * block_columns);
+            for (Index c = 0; c < block_columns; ++c) {
+                result[c] += sum0[c];
+                result[block_columns + c] += sum1[c];
+                result[2 * block_columns + c] += sum2[c];
+                result[3 * block_columns + c] += sum3[c];
+            }
+            angles[0] = a0;
+            angles[1] = a1;
+            angles[2] = a2;
+            angles[3] = a3;
         }
 
         double next_cosine(Angles& angles) const {

@@ -87,6 +87,16 @@ struct PartialAttention {
     }
 };
 
+// Which keys the rows of a tile see: row r is a query of token (first + r) / group of a chunk whose tokens
+// stand at `base` and after it, and sees all keys up to its own.
+struct CausalRows {
+    Index base;
+    Index first;
+    Index group;
+
+    Index visible(Index row) const { return base + (first + row) / group + 1; }
+};
+
 // Online softmax over blocks of keys for a tile of query rows. Matrices are column-major with at most
 // 32 rows: that is also the size up to which Eigen never spreads a product over threads of its own.
 template <class C>
@@ -118,14 +128,13 @@ public:
         for (Index d = 0; d < q_.cols(); ++d) q_(row, d) = query[d];
     }
 
-    // Attends to keys [0, visible(rows - 1)); row r sees the first visible(r), which must not descend
-    // and be at least 1.
-    template <class T, class Visible>
-    void attend(MatrixView<const T> keys, MatrixView<const T> values, Visible&& visible) {
-        const Index end = visible(q_.rows() - 1);
+    // Attends to the keys that the rows see.
+    template <class T>
+    void attend(MatrixView<const T> keys, MatrixView<const T> values, const CausalRows& causal) {
+        const Index end = causal.visible(q_.rows() - 1);
         for (Index begin = 0; begin < end; begin += block_keys) {
             const Index n = std::min(block_keys, end - begin);
-            attend_block(keys.middle_rows(begin, n), values.middle_rows(begin, n), begin, visible);
+            attend_block(keys.middle_rows(begin, n), values.middle_rows(begin, n), begin, causal);
         }
     }
 
@@ -142,30 +151,29 @@ private:
     using Column = Eigen::Array<C, Eigen::Dynamic, 1, Eigen::ColMajor, max_rows, 1>;
     using RowMajor = Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-    template <class T, class Visible>
-    void attend_block(MatrixView<const T> keys, MatrixView<const T> values, Index begin, Visible&& visible) {
+    template <class T>
+    void attend_block(MatrixView<const T> keys, MatrixView<const T> values, Index begin, const CausalRows& causal) {
         const Index n = keys.rows;
         const Eigen::Map<const RowMajor> k(as_arithmetic(keys.data, n * keys.columns, key_scratch_), n, keys.columns);
         const Eigen::Map<const RowMajor> v(as_arithmetic(values.data, n * values.columns, value_scratch_), n,
                                            values.columns);
         Eigen::Map<Tile> scores(scores_.data(), scores_.rows(), n);
         scores.noalias() = q_ * k.transpose();
-        const bool masked = visible(0) < begin + n;
-        if (masked) mask(scores, begin, visible, -std::numeric_limits<C>::infinity());
+        const bool masked = causal.visible(0) < begin + n;
+        if (masked) mask(scores, begin, causal, -std::numeric_limits<C>::infinity());
         shrink_ = largest_;
         largest_ = largest_.max(scores.rowwise().maxCoeff().array());
         shrink_ = (shrink_ - largest_).exp();
         for (Index j = 0; j < n; ++j) scores.col(j).array() = (scores.col(j).array() - largest_).exp();
-        if (masked) mask(scores, begin, visible, C{0});  // Eigen's exp(-inf) is not exactly zero
+        if (masked) mask(scores, begin, causal, C{0});  // Eigen's exp(-inf) is not exactly zero
         sum_ = sum_ * shrink_ + scores.rowwise().sum().array();
         weighted_.array().colwise() *= shrink_;
         weighted_.noalias() += scores * v;
     }
 
-    template <class Visible>
-    static void mask(Eigen::Map<Tile>& scores, Index begin, Visible&& visible, C value) {
+    static void mask(Eigen::Map<Tile>& scores, Index begin, const CausalRows& causal, C value) {
         for (Index r = 0; r < scores.rows(); ++r) {
-            const Index first = std::clamp<Index>(visible(r) - begin, 0, scores.cols());
+            const Index first = std::clamp<Index>(causal.visible(r) - begin, 0, scores.cols());
             scores.row(r).tail(scores.cols() - first).setConstant(value);
         }
     }
