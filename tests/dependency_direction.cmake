@@ -28,6 +28,7 @@ foreach(layer IN LISTS FREQKV_LAYERS)
     math(EXPR level "${level} + 1")
 endforeach()
 
+cmake_path(ABSOLUTE_PATH INCLUDE_DIR)
 file(GLOB_RECURSE headers RELATIVE "${INCLUDE_DIR}" "${INCLUDE_DIR}/*")
 if(NOT headers)
     complain("there is no header under '${INCLUDE_DIR}'")

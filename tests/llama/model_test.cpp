@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdlib>
-#include <new>
-#include <string>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "freqkv/executor.hpp"
@@ -20,27 +19,6 @@
 #include "llama/random.hpp"
 #include "llama/random_checkpoint.hpp"
 #include "llama/temporary_directory.hpp"
-
-namespace {
-std::atomic<long> allocations{0};
-}  // namespace
-
-// Counts what the program asks of the heap. Not inlined: GCC would see through to malloc on one side only.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    ++allocations;
-    if (void* const block = std::malloc(size > 0 ? size : 1)) return block;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-    ++allocations;
-    const auto step = static_cast<std::size_t>(alignment);
-    if (void* const block = std::aligned_alloc(step, (size + step - 1) / step * step)) return block;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
-[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
 
 namespace llama {
 namespace {
@@ -366,21 +344,6 @@ TEST_F(LlamaTest, SaysHowLargeItsCachesAre) {
     const Llama<float, freqkv::LowPass<>, freqkv::SerialExecutor> model(checkpoint_, {40, 4, 6}, freqkv::LowPass<>(),
                                                                         {});
     EXPECT_EQ(model.cache_bytes(), 3 * 2 * 40 * 2 * 8 * 4);
-}
-
-TEST_F(LlamaTest, AllocatesNothingForATokenOnceItIsWarm) {
-    Llama<float, freqkv::LowPass<>, freqkv::SerialExecutor> model(checkpoint_, {40, 4, 6}, freqkv::LowPass<>(), {});
-    const std::vector<Token> tokens = random_tokens(500, 512);
-    float sum = 0;
-    long warm = 0;
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-        if (i == 100) warm = allocations;
-        model.forward({&tokens[i], 1});
-        sum += model.logits()[0];
-    }
-    EXPECT_GT(model.cache(0).compressions(), 5);
-    EXPECT_EQ(allocations - warm, 0);
-    EXPECT_TRUE(std::isfinite(sum));
 }
 
 }  // namespace

@@ -233,14 +233,14 @@ TEST_F(ProgramTest, GenerateEndsCleanlyWhenItIsInterrupted) {
 TEST_F(ProgramTest, GenerateShowsItsStateOnATerminal) {
     Surroundings with;
     with.terminal = true;
-    const Outcome line = run(generate() + Arguments{"--tokens", "3000"}, with);
+    const Outcome line = run(generate() + Arguments{"--tokens", "1000"}, with);
     EXPECT_EQ(line.status, 0);
-    EXPECT_EQ(line.out, output_of(generate() + Arguments{"--tokens", "3000"}));
+    EXPECT_EQ(line.out, output_of(generate() + Arguments{"--tokens", "1000"}));
     EXPECT_THAT(line.err, ContainsRegex("\r\033\\[2K[0-9]+ tokens.*cache [0-9]+/512, [0-9]+ compressions"));
-    EXPECT_THAT(line.err, ContainsRegex("\r\033\\[2K3000 tokens in .* compressions\r\n$"));
+    EXPECT_THAT(line.err, ContainsRegex("\r\033\\[2K1000 tokens in .* compressions\r\n$"));
 
     with.terminal_out = true;  // the text streams to the same terminal, the state stays below it
-    const Outcome bottom = run(generate() + Arguments{"--tokens", "3000", "--capacity", "64"}, with);
+    const Outcome bottom = run(generate() + Arguments{"--tokens", "1000", "--capacity", "64"}, with);
     EXPECT_EQ(bottom.status, 0);
     EXPECT_THAT(bottom.err, HasSubstr("\033[1;23r"));
     EXPECT_THAT(bottom.err, ContainsRegex("\033\\[24;1H\033\\[2K\033\\[7m[0-9]+ tokens.*cache [0-9]+/64"));
@@ -763,8 +763,9 @@ TEST_F(TrainedModelTest, WritesLongTextsInConstantMemory) {
     EXPECT_THAT(outcome.err, HasSubstr("/512, " + std::to_string((tokens - 513) / 254 + 1) + " compressions"));
     ASSERT_GE(resident.size(), 50u) << "too few looks at the memory";
     const auto [least, most] = std::minmax_element(resident.begin(), resident.end());
-    // What the process touches for the first time when it ends, or the kernel's own caching, is no growth.
-    EXPECT_LE(*most - *least, 64 * 1024) << *least << " to " << *most;
+    // A sanitizer holds freed memory back for a while. Otherwise, what the process touches for the first
+    // time when it ends, or the kernel's own caching, is no growth.
+    EXPECT_LE(*most - *least, sanitized ? 256 << 20 : 64 << 10) << *least << " to " << *most;
 }
 
 }  // namespace

@@ -275,7 +275,7 @@ private:
         const Index rotated = settings.rope == nullptr ? 0 : 2 * settings.rope->pairs();
         const Index first = is_key ? rotated + (block - blocks.rotated) * width : (block - blocks.keys()) * width;
         const MatrixView<T> rows = (is_key ? list.keys : list.values).middle_rows(span.begin, span.length);
-        const MatrixRows<T> columns(rows.middle_columns(first, std::min(width, rows.columns - first)));
+        const MatrixRows<T, width> columns(rows.middle_columns(first, std::min(width, rows.columns - first)));
         plan.forward(columns, columns, bytes, energy);
     }
 

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+#include "freqkv/executor.hpp"
+#include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/low_pass.hpp"
+#include "llama/checkpoint.hpp"
+#include "llama/llama.hpp"
+#include "llama/random_checkpoint.hpp"
+#include "llama/sampler.hpp"
+#include "llama/temporary_directory.hpp"
+
+namespace {
+std::atomic<long> allocations{0};
+}  // namespace
+
+// Counts what the program asks of the heap. Not inlined: GCC would see through to malloc on one side only.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    ++allocations;
+    if (void* const block = std::malloc(size > 0 ? size : 1)) return block;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+    ++allocations;
+    const auto step = static_cast<std::size_t>(alignment);
+    if (void* const block = std::aligned_alloc(step, (size + step - 1) / step * step)) return block;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
+[[gnu::noinline]] void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
+
+namespace llama {
+namespace {
+
+template <class P>
+void expect_no_allocation(const P& policy, const SamplerOptions& sampling) {
+    const test::TemporaryDirectory directory;
+    const Config config{48, 100, 3, 6, 2, 512, 64, false};
+    const Checkpoint checkpoint(directory.write("m.bin", random_checkpoint(config, CheckpointFormat::legacy, 1)));
+    Llama<float, P, freqkv::SerialExecutor> model(checkpoint, {40, 4, 6}, policy, {});
+    Sampler sampler(sampling, config.vocabulary);
+    Token token = 1;
+    long warm = 0;
+    for (int i = 0; i < 500; ++i) {
+        if (i == 100) warm = allocations;
+        model.forward({&token, 1});
+        token = sampler(model.logits());
+    }
+    EXPECT_GT(model.cache(0).compressions(), 5);
+    EXPECT_EQ(allocations - warm, 0);
+    EXPECT_GT(warm, 0) << "nothing is counted";
+}
+
+TEST(ModelAllocation, NothingForATokenOnceItIsWarm) {
+    for (const double temperature : {0.0, 1.0}) {
+        expect_no_allocation(freqkv::LowPass<>(), {temperature, 40, 0.9, 1});
+        expect_no_allocation(freqkv::LocalWindow(), {temperature, 0, 0.9, 1});
+    }
+}
+
+}  // namespace
+}  // namespace llama
