@@ -22,17 +22,17 @@ Tensor projection(Index heads, Index tokens, Index dim) {
 
 int main() {
     const Index tokens = 1000, query_heads = 8, kv_heads = 2, dim = 64;
-    const Tensor q = projection(query_heads, tokens, dim), k = projection(kv_heads, tokens, dim), v = k;
+    const Tensor q = projection(query_heads, tokens, dim), k = projection(kv_heads, tokens, dim);
     Tensor out(query_heads, tokens, dim);
 
     // The first 4 and the latest 32 of 256 entries are kept as they are when the rest is compressed.
     SinkedKVCache<float, LowPass<>> cache(
         {.kv_heads = kv_heads, .query_heads = query_heads, .key_dim = dim, .capacity = 256, .sinks = 4, .recent = 32},
         Rope<float>({.head_dim = dim}, 256), LowPass<>(0.5));
-    ChunkedAttention<float>().forward(q, k, v, cache, out);
+    ChunkedAttention<float>().forward(q, k, /* values: */ k, cache, out);
     std::cout << cache.tokens_seen() << " tokens are " << cache.size() << " entries after " << cache.compressions()
               << " compressions, in " << cache.memory().entries() / 1024 << " KiB instead of "
-              << 4 * (k.size() + v.size()) / 1024 << " KiB\n";
+              << 2 * 4 * k.size() / 1024 << " KiB\n";
 
     // What a compression does, by itself: 1000 keys of each head become 500.
     Workspace scratch;
