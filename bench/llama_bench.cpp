@@ -59,6 +59,7 @@ const llama::Checkpoint& checkpoint() {
 
 std::vector<Token> some_tokens(Index count) {
     std::vector<Token> tokens;
+    tokens.reserve(static_cast<std::size_t>(count));
     for (Index i = 0; i < count; ++i) tokens.push_back(static_cast<Token>(7 * i * i % 4096));
     return tokens;
 }
