@@ -31,8 +31,8 @@ int main() {
         Rope<float>({.head_dim = dim}, 256), LowPass<>(0.5));
     ChunkedAttention<float>().forward(q, k, /* values: */ k, cache, out);
     std::cout << cache.tokens_seen() << " tokens are " << cache.size() << " entries after " << cache.compressions()
-              << " compressions, in " << cache.memory().entries() / 1024 << " KiB instead of "
-              << 2 * 4 * k.size() / 1024 << " KiB\n";
+              << " compressions, in " << cache.memory().entries() / 1024 << " KiB instead of " << 8 * k.size() / 1024
+              << " KiB\n";
 
     // What a compression does, by itself: 1000 keys of each head become 500.
     Workspace scratch;
