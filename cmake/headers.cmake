@@ -11,7 +11,9 @@ set(FREQKV_HEADERS_base
     freqkv/view.hpp
     freqkv/workspace.hpp
     freqkv/executor.hpp
-    freqkv/energy.hpp)
+    freqkv/energy.hpp
+    freqkv/detail/convert.hpp
+    freqkv/detail/lanes.hpp)
 
 set(FREQKV_HEADERS_transform
     freqkv/dct_plan.hpp
@@ -50,7 +52,6 @@ set(FREQKV_HEADERS_cache
 set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp
     freqkv/detail/attention_kernels.hpp
-    freqkv/detail/convert.hpp
     freqkv/in_place.hpp)
 
 set(FREQKV_HEADERS_umbrella

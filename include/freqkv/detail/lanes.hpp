@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "freqkv/config.hpp"
+
+#if !defined(__GNUC__)
+#error "freqkv computes with the vector extensions of GCC and Clang"
+#endif
+
+namespace Eigen {
+struct half;
+struct bfloat16;
+}  // namespace Eigen
+
+// A vector register of float or double (the vector extension of GCC and Clang: + - * with scalars too), and
+// stored elements as such registers.
+namespace freqkv::detail {
+
+inline constexpr int register_bytes =
+#if defined(__AVX512F__)
+    64;
+#elif defined(__AVX__)
+    32;
+#else
+    16;
+#endif
+
+/// Elements of one register.
+template <class C>
+inline constexpr Index lane_count = register_bytes / static_cast<Index>(sizeof(C));
+
+template <class C>
+struct LanesOf {
+    typedef C type [[gnu::vector_size(register_bytes)]];
+};
+template <class C>
+using Lanes = typename LanesOf<C>::type;
+
+// As many 16-bit elements as a register has floats.
+typedef std::uint16_t ShortLanes [[gnu::vector_size(register_bytes / 2)]];
+typedef std::uint32_t WordLanes [[gnu::vector_size(register_bytes)]];
+
+template <class V>
+V load_bits(const void* from) {
+    V bits;
+    std::memcpy(&bits, from, sizeof bits);
+    return bits;
+}
+
+#if defined(__F16C__)
+// _mm*_cvtph_ps by register.
+inline Lanes<float> from_half(const void* from) {
+#if defined(__AVX512F__)
+    return reinterpret_cast<Lanes<float>>(_mm512_maskz_cvtph_ps(0xffff, load_bits<__m256i>(from)));
+#else
+    return reinterpret_cast<Lanes<float>>(_mm256_cvtph_ps(load_bits<__m128i>(from)));
+#endif
+}
+
+inline void to_half(void* to, Lanes<float> x) {
+#if defined(__AVX512F__)
+    const __m256i bits = _mm512_maskz_cvtps_ph(0xffff, reinterpret_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT);
+#else
+    const __m128i bits = _mm256_cvtps_ph(reinterpret_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT);
+#endif
+    std::memcpy(to, &bits, sizeof bits);
+}
+#endif
+
+// Bits of bfloat16, rounded to nearest, ties to even; a NaN stays one.
+inline ShortLanes to_bfloat16(Lanes<float> x) {
+    const auto bits = reinterpret_cast<WordLanes>(x);
+    const WordLanes rounded = bits + 0x7fffU + ((bits >> 16U) & 1U);
+    const WordLanes quiet = bits | 0x400000U;
+    return __builtin_convertvector(((bits & 0x7fffffffU) > 0x7f800000U ? quiet : rounded) >> 16U, ShortLanes);
+}
+
+/// lane_count<C> stored elements, at any address.
+template <class C, class T>
+Lanes<C> load_lanes(const T* from) {
+    if constexpr (std::is_same_v<T, C>) {
+        return load_bits<Lanes<C>>(from);
+    } else if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::bfloat16>) {
+        return reinterpret_cast<Lanes<float>>(__builtin_convertvector(load_bits<ShortLanes>(from), WordLanes) << 16U);
+    } else {
+#if defined(__F16C__)
+        if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::half>) return from_half(from);
+#endif
+        Lanes<C> x;
+        for (Index i = 0; i < lane_count<C>; ++i) x[i] = static_cast<C>(from[i]);
+        return x;
+    }
+}
+
+/// Stores lane_count<C> elements, at any address.
+template <class C, class T>
+void store_lanes(T* to, Lanes<C> x) {
+    if constexpr (std::is_same_v<T, C>) {
+        std::memcpy(to, &x, sizeof x);
+    } else if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::bfloat16>) {
+        const ShortLanes bits = to_bfloat16(x);
+        std::memcpy(static_cast<void*>(to), &bits, sizeof bits);
+    } else {
+#if defined(__F16C__)
+        if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::half>) return to_half(to, x);
+#endif
+        for (Index i = 0; i < lane_count<C>; ++i) to[i] = static_cast<T>(x[i]);
+    }
+}
+
+}  // namespace freqkv::detail
