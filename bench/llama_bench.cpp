@@ -64,10 +64,10 @@ std::vector<Token> some_tokens(Index count) {
     return tokens;
 }
 
-using Model = llama::Llama<float, llama::LowPass, llama::ThreadExecutor>;
+using Model = llama::Llama<float, freqkv::LowPass<>, llama::ThreadExecutor>;
 
 Model make_model(Index threads) {
-    return {checkpoint(), {capacity, 4, 0}, llama::LowPass(0.5), llama::make_executor(static_cast<int>(threads))};
+    return {checkpoint(), {capacity, 4, 0}, freqkv::LowPass<>(0.5), llama::make_executor(static_cast<int>(threads))};
 }
 
 // One token at a time, the cache between half and full.

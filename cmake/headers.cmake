@@ -12,12 +12,16 @@ set(FREQKV_HEADERS_base
     freqkv/workspace.hpp
     freqkv/executor.hpp
     freqkv/energy.hpp
+    freqkv/fast_capacity.hpp
     freqkv/detail/convert.hpp
     freqkv/detail/lanes.hpp)
 
 set(FREQKV_HEADERS_transform
     freqkv/dct_plan.hpp
-    freqkv/dct/direct.hpp)
+    freqkv/dct/direct.hpp
+    freqkv/dct/simd.hpp
+    freqkv/detail/butterflies.hpp
+    freqkv/detail/column_fft.hpp)
 
 # Of the transform layer too, but they need FFTW and belong to the target freqkv::fftw.
 set(FREQKV_HEADERS_transform_fftw

@@ -38,12 +38,12 @@ int main() {
     Workspace scratch;
     Tensor half(kv_heads, 500, dim);
     Energy energy[2];
-    FrequencyCompressor<float, dct::Direct>(tokens, 500).forward<float>(k, half, scratch, energy);
+    FrequencyCompressor<float, dct::Simd>(tokens, 500).forward<float>(k, half, scratch, energy);
     std::cout << "1000 keys to 500: " << 100 * energy[0].relative() << " % of the energy is lost\n";
 
     // And the transform under it: of four equal numbers the first coefficient says all.
     float x[4] = {3, 3, 3, 3}, y[4];
-    DctPlan<float, dct::Direct>(4).forward({x, 4, 1}, {y, 4, 1}, scratch);
+    DctPlan<float, dct::Simd>(4).forward({x, 4, 1}, {y, 4, 1}, scratch);
     std::cout << "3 3 3 3 becomes " << y[0] << " and, in all, " << std::abs(y[1]) + std::abs(y[2]) + std::abs(y[3])
               << '\n';
 }

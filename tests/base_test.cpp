@@ -22,6 +22,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
+#include "freqkv/fast_capacity.hpp"
 #include "freqkv/version.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
@@ -228,6 +229,30 @@ TYPED_TEST(EigenTensorTest, TensorAndMapAreViewed) {
 }
 
 bool is_aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 64 == 0; }
+
+TEST(FastCapacity, IsTheLargestWithSmallPrimesOnly) {
+    EXPECT_EQ(fast_capacity(4096, 4), 4 + 4050);
+    EXPECT_EQ(fast_capacity(4100, 4), 4100);
+    EXPECT_EQ(fast_capacity(512, 4, 64), 4 + 432 + 64);
+    EXPECT_EQ(fast_capacity(2, 0), 2);
+    EXPECT_EQ(fast_capacity(7, 2, 2), 6);
+}
+
+TEST(FastCapacity, SpansAreEvenAndWithinTheLimit) {
+    for (Index limit = 12; limit < 3000; limit += 7) {
+        const Index span = fast_capacity(limit, 4, 6) - 10;
+        EXPECT_LE(span, limit - 10);
+        EXPECT_GE(span, (limit - 10) / 3) << "of " << limit;
+        EXPECT_EQ(span % 2, 0);
+    }
+}
+
+TEST(FastCapacity, RefusesWithAReason) {
+    EXPECT_THAT(message_of([] { fast_capacity(100, -1); }), HasSubstr("sinks"));
+    EXPECT_THAT(message_of([] { fast_capacity(100, 1, -1); }), HasSubstr("recent"));
+    EXPECT_THAT(message_of([] { fast_capacity(5, 2, 2); }), HasSubstr("limit"));
+    EXPECT_THAT(message_of([] { fast_capacity(100, std::numeric_limits<Index>::max()); }), HasSubstr("limit"));
+}
 
 TEST(AlignedBufferTest, IsAlignedAndSized) {
     const AlignedBuffer<double> buffer(5);

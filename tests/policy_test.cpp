@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "freqkv/chunked_attention.hpp"
+#include "freqkv/dct/direct.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"

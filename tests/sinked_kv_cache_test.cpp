@@ -12,6 +12,7 @@
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
 
+#include "freqkv/dct/direct.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
@@ -153,6 +154,7 @@ template <class T>
 void check_policies_against_naive(const Layout& layout) {
     for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half_split}) {
         check_against_naive<T>(layout, LowPass<>(layout.ratio), naive::low_passed, pairing);
+        check_against_naive<T>(layout, LowPass<dct::Direct>(layout.ratio), naive::low_passed, pairing);
         check_against_naive<T>(layout, LocalWindow(layout.ratio), naive::latest, pairing);
 #if defined(FREQKV_HAS_FFTW)
         check_against_naive<T>(layout, LowPass<dct::Fftw>(layout.ratio), naive::low_passed, pairing);
@@ -244,6 +246,7 @@ TYPED_TEST(ChunkInvariance, LowPass) { check_chunk_invariance<TypeParam>(LowPass
 TYPED_TEST(ChunkInvariance, LowPassOddRatio) { check_chunk_invariance<TypeParam>(LowPass<>(0.37)); }
 TYPED_TEST(ChunkInvariance, LocalWindow) { check_chunk_invariance<TypeParam>(LocalWindow(0.5)); }
 TYPED_TEST(ChunkInvariance, Full) { check_chunk_invariance<TypeParam>(Full{}); }
+TYPED_TEST(ChunkInvariance, LowPassDirect) { check_chunk_invariance<TypeParam>(LowPass<dct::Direct>(0.5)); }
 #if defined(FREQKV_HAS_FFTW)
 TYPED_TEST(ChunkInvariance, LowPassFftw) { check_chunk_invariance<TypeParam>(LowPass<dct::Fftw>(0.5)); }
 #endif

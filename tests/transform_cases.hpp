@@ -17,6 +17,7 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/dct/direct.hpp"
+#include "freqkv/dct/simd.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"
 #include "naive.hpp"
@@ -36,17 +37,21 @@ struct TransformCase {
 #if defined(FREQKV_HAS_FFTW)
 using TransformCases =
     testing::Types<TransformCase<float, freqkv::dct::Direct>, TransformCase<double, freqkv::dct::Direct>,
+                   TransformCase<float, freqkv::dct::Simd>, TransformCase<double, freqkv::dct::Simd>,
                    TransformCase<float, freqkv::dct::Fftw>, TransformCase<double, freqkv::dct::Fftw>>;
 #else
 using TransformCases =
-    testing::Types<TransformCase<float, freqkv::dct::Direct>, TransformCase<double, freqkv::dct::Direct>>;
+    testing::Types<TransformCase<float, freqkv::dct::Direct>, TransformCase<double, freqkv::dct::Direct>,
+                   TransformCase<float, freqkv::dct::Simd>, TransformCase<double, freqkv::dct::Simd>>;
 #endif
 
 struct TransformCaseNames {
     template <class Case>
     static std::string GetName(int) {
+        using Backend = typename Case::Backend;
         const std::string type = std::is_same_v<typename Case::T, float> ? "Float" : "Double";
-        return (std::is_same_v<typename Case::Backend, freqkv::dct::Direct> ? "Direct" : "Fftw") + type;
+        if (std::is_same_v<Backend, freqkv::dct::Direct>) return "Direct" + type;
+        return (std::is_same_v<Backend, freqkv::dct::Simd> ? "Simd" : "Fftw") + type;
     }
 };
 

@@ -13,19 +13,7 @@
 #include "llama/llama.hpp"
 #include "llama/options.hpp"
 
-#if defined(FREQKV_HAS_FFTW)
-#include "freqkv/dct/fftw.hpp"
-#else
-#include "freqkv/dct/direct.hpp"
-#endif
-
 namespace llama {
-
-#if defined(FREQKV_HAS_FFTW)
-using LowPass = freqkv::LowPass<freqkv::dct::Fftw>;
-#else
-using LowPass = freqkv::LowPass<freqkv::dct::Direct>;
-#endif
 
 #if defined(_OPENMP)
 using ThreadExecutor = freqkv::OpenMPExecutor;
@@ -53,7 +41,7 @@ auto with_model(const Checkpoint& checkpoint, const CacheSettings& settings, int
     };
     if (settings.policy == "full") return with_policy(freqkv::Full{});
     if (settings.policy == "local-window") return with_policy(freqkv::LocalWindow(settings.ratio));
-    return with_policy(LowPass(settings.ratio));
+    return with_policy(freqkv::LowPass<>(settings.ratio));
 }
 
 }  // namespace llama

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/convert.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
@@ -114,7 +115,7 @@ private:
     template <class From, class To>
     void convert(const From* from, Index from_stride, To* to, Index to_stride) const {
         if (view_.column_stride == 1 && view_.columns == Width) {
-            for (Index c = 0; c < Width; ++c) to[c] = static_cast<To>(from[c]);
+            detail::convert_row(from, Width, to);
         } else {
             for (Index c = 0; c < view_.columns; ++c) to[c * to_stride] = static_cast<To>(from[c * from_stride]);
         }

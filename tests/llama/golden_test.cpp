@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "freqkv/dct/direct.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "llama/checkpoint.hpp"
@@ -121,6 +122,11 @@ protected:
 
 TEST_P(Golden, Float) {
     low_pass() ? check<float>(LowPass<>(ratio()), 2e-3, 1e-4) : check<float>(LocalWindow(ratio()), 2e-3, 1e-4);
+}
+
+TEST_P(Golden, FloatThroughDirect) {
+    if (!low_pass()) GTEST_SKIP() << "nothing is transformed in this case";
+    check<float>(LowPass<dct::Direct>(ratio()), 2e-3, 1e-4);
 }
 
 #if defined(FREQKV_HAS_FFTW)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <type_traits>
+#include <utility>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/lanes.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
@@ -11,21 +12,10 @@
 // are MatrixRows.) This is the one place where a transform meets rotation.
 namespace freqkv::detail {
 
-// Calls f with the stride as a constant where it is 1 or 2, so that the loops in f vectorise.
-template <class F>
-void with_constant_stride(Index stride, F&& f) {
-    if (stride == 1) {
-        f(std::integral_constant<Index, 1>{});
-    } else if (stride == 2) {
-        f(std::integral_constant<Index, 2>{});
-    } else {
-        f(stride);
-    }
-}
-
 // Whole pairs of rotated columns: un-rotated when loaded, rotated when stored. Column c of the block is
-// the first component of pair c, column count + c its second.
-template <class T>
+// the first component of pair c, column count + c its second. At most Width columns; blocks of a plan's
+// width are the fast ones.
+template <class T, Index Width>
 class RotatedColumns {
 public:
     using C = Arithmetic<T>;
@@ -44,44 +34,73 @@ public:
         x_.data += (adjacent ? 2 * first : first) * keys.column_stride;
         to_y_ = (adjacent ? 1 : rope.pairs()) * keys.column_stride;
         x_.column_stride = (adjacent ? 2 : 1) * keys.column_stride;
+        if (keys.column_stride == 1) vectorised_ = count;
     }
 
     Index columns() const { return 2 * count_; }
 
     void load(Index row, C* to) const {
         const T* const x = x_.row(row);
-        const T* const y = x + to_y_;
         const C* const cosines = old_angles_[row] + first_;
         const C* const sines = cosines + sines_;
-        with_constant_stride(x_.column_stride, [&](auto stride) {
-            for (Index c = 0; c < count_; ++c) {
-                const C a = static_cast<C>(x[c * stride]);
-                const C b = static_cast<C>(y[c * stride]);
-                to[c] = a * cosines[c] + b * sines[c];
-                to[count_ + c] = b * cosines[c] - a * sines[c];
-            }
-        });
+        Index c = 0;
+        for (; Width / 2 >= lanes && c + lanes <= vectorised_; c += lanes) {
+            const auto [a, b] = load_pairs(x + c * x_.column_stride);
+            const V cosine = load_lanes<C>(cosines + c);
+            const V sine = load_lanes<C>(sines + c);
+            store_lanes<C>(to + c, a * cosine + b * sine);
+            store_lanes<C>(to + count_ + c, b * cosine - a * sine);
+        }
+        for (; c < count_; ++c) {
+            const C a = static_cast<C>(x[c * x_.column_stride]);
+            const C b = static_cast<C>(x[c * x_.column_stride + to_y_]);
+            to[c] = a * cosines[c] + b * sines[c];
+            to[count_ + c] = b * cosines[c] - a * sines[c];
+        }
     }
 
     void store(Index row, const C* from) const {
         T* const x = x_.row(row);
-        T* const y = x + to_y_;
         const C* const cosines = new_angles_[row] + first_;
         const C* const sines = cosines + sines_;
-        with_constant_stride(x_.column_stride, [&](auto stride) {
-            for (Index c = 0; c < count_; ++c) {
-                const C a = from[c];
-                const C b = from[count_ + c];
-                x[c * stride] = static_cast<T>(a * cosines[c] - b * sines[c]);
-                y[c * stride] = static_cast<T>(a * sines[c] + b * cosines[c]);
-            }
-        });
+        Index c = 0;
+        for (; Width / 2 >= lanes && c + lanes <= vectorised_; c += lanes) {
+            const V a = load_lanes<C>(from + c);
+            const V b = load_lanes<C>(from + count_ + c);
+            const V cosine = load_lanes<C>(cosines + c);
+            const V sine = load_lanes<C>(sines + c);
+            store_pairs(x + c * x_.column_stride, a * cosine - b * sine, a * sine + b * cosine);
+        }
+        for (; c < count_; ++c) {
+            const C a = from[c];
+            const C b = from[count_ + c];
+            x[c * x_.column_stride] = static_cast<T>(a * cosines[c] - b * sines[c]);
+            x[c * x_.column_stride + to_y_] = static_cast<T>(a * sines[c] + b * cosines[c]);
+        }
     }
 
 private:
+    using V = Lanes<C>;
+    static constexpr Index lanes = lane_count<C>;
+
+    // A register of first components, and of second ones.
+    std::pair<V, V> load_pairs(const T* x) const {
+        if (to_y_ != 1) return {load_lanes<C>(x), load_lanes<C>(x + to_y_)};
+        const V low = load_lanes<C>(x);
+        const V high = load_lanes<C>(x + lanes);
+        return {even_elements<C>(low, high), odd_elements<C>(low, high)};
+    }
+
+    void store_pairs(T* x, const V& a, const V& b) const {
+        const bool adjacent = to_y_ == 1;
+        store_lanes<C>(x, adjacent ? interleaved_low<C>(a, b) : a);
+        store_lanes<C>(x + (adjacent ? lanes : to_y_), adjacent ? interleaved_high<C>(a, b) : b);
+    }
+
     MatrixView<T> x_;  // first components
     Index count_;
-    Index sines_;  // from a row's cosines to its sines
+    Index vectorised_ = 0;  // pairs of which registers can be loaded
+    Index sines_;           // from a row's cosines to its sines
     Index first_;
     Index to_y_ = 0;  // from a first component to its second
     const C* const* old_angles_;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -114,6 +115,35 @@ void store_lanes(T* to, Lanes<C> x) {
 #endif
         for (Index i = 0; i < lane_count<C>; ++i) to[i] = static_cast<T>(x[i]);
     }
+}
+
+/// Element i of the result is element at(i) of a and b one behind the other.
+template <class C, class F, int... I>
+Lanes<C> shuffled(const Lanes<C>& a, const Lanes<C>& b, F at, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(a, b, at(I)...);
+}
+template <class C>
+using LaneNumbers = std::make_integer_sequence<int, static_cast<int>(lane_count<C>)>;
+
+/// Elements 0, 2, 4, ... of a and b one behind the other, and elements 1, 3, 5, ....
+template <class C>
+Lanes<C> even_elements(const Lanes<C>& a, const Lanes<C>& b) {
+    return shuffled<C>(a, b, [](int i) { return 2 * i; }, LaneNumbers<C>{});
+}
+template <class C>
+Lanes<C> odd_elements(const Lanes<C>& a, const Lanes<C>& b) {
+    return shuffled<C>(a, b, [](int i) { return 2 * i + 1; }, LaneNumbers<C>{});
+}
+
+/// The inverse: a[0], b[0], a[1], b[1], ..., of the first halves of a and b, and of the second.
+template <class C>
+Lanes<C> interleaved_low(const Lanes<C>& a, const Lanes<C>& b) {
+    return shuffled<C>(a, b, [](int i) { return i / 2 + i % 2 * static_cast<int>(lane_count<C>); }, LaneNumbers<C>{});
+}
+template <class C>
+Lanes<C> interleaved_high(const Lanes<C>& a, const Lanes<C>& b) {
+    constexpr int count = static_cast<int>(lane_count<C>);
+    return shuffled<C>(a, b, [](int i) { return count / 2 + i / 2 + i % 2 * count; }, LaneNumbers<C>{});
 }
 
 }  // namespace freqkv::detail

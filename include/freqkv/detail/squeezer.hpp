@@ -265,9 +265,9 @@ private:
         if (block < blocks.rotated) {
             const Index first = block * (width / 2);
             const Index pairs = std::min(width / 2, settings.rope->pairs() - first);
-            const RotatedColumns<T> columns(list.keys.middle_rows(span.begin, span.length), *settings.rope, first,
-                                            pairs, scratch.old_angles() + span.begin,
-                                            scratch.new_angles() + span.begin - freed_before(list, s));
+            const RotatedColumns<T, width> columns(list.keys.middle_rows(span.begin, span.length), *settings.rope,
+                                                   first, pairs, scratch.old_angles() + span.begin,
+                                                   scratch.new_angles() + span.begin - freed_before(list, s));
             plan.forward(columns, columns, bytes, energy);
             return;
         }

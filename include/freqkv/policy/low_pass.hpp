@@ -2,7 +2,7 @@
 #pragma once
 
 #include "freqkv/config.hpp"
-#include "freqkv/dct/direct.hpp"
+#include "freqkv/dct/simd.hpp"
 #include "freqkv/frequency_compressor.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/whole_span.hpp"
@@ -10,7 +10,7 @@
 namespace freqkv {
 
 /// Keeps the low frequencies of a span (equations 6 to 8 of the paper), through the given DCT backend.
-template <class Backend = dct::Direct>
+template <class Backend = dct::Simd>
 struct FrequencyCodec {
     template <class C>
     FrequencyCompressor<C, Backend> plan(Index length, Index keep) const {
@@ -22,7 +22,7 @@ static_assert(TransformCodec<FrequencyCodec<>, float> && TransformCodec<Frequenc
 
 /// FreqKV, the paper's method: the span between sinks and recent part through the DCT, low frequencies
 /// kept. The backend is part of the type: LowPass<dct::Fftw> needs FFTW, LowPass<> nothing.
-template <class Backend = dct::Direct>
+template <class Backend = dct::Simd>
 struct LowPass {
     WholeSpan schedule;
     FrequencyCodec<Backend> codec;
