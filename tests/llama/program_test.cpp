@@ -652,6 +652,8 @@ TEST_F(ProgramTest, MakeRandomCheckpointWritesBothFilesOrNone) {
     EXPECT_EQ(read_text(own_ / "a.bin"), read_text(file("m.bin")));
     EXPECT_NE(read_text(own_ / "a.bin"), read_text(own_ / "b.bin"));
     EXPECT_EQ(read_text(own_ / "a.tok"), read_text(own_ / "b.tok"));
+    ASSERT_EQ(make({own_ / "d.bin", own_ / "d.tok", "--dim", "32", "--heads", "4", "--kv-heads", "2"}).status, 0);
+    EXPECT_LT(read_text(own_ / "d.bin").size(), read_text(own_ / "a.bin").size());
     const std::vector<std::string> before = own_.names();
     for (const Arguments& arguments :
          {Arguments{own_ / "c.bin", own_ / "missing/c.tok"}, Arguments{own_ / "missing/c.bin", own_ / "c.tok"}}) {
@@ -660,6 +662,9 @@ TEST_F(ProgramTest, MakeRandomCheckpointWritesBothFilesOrNone) {
         EXPECT_THAT(outcome.err, MatchesRegex("make-random-checkpoint: .*/missing/c\\.[a-z]+: No such file.*\n"));
         EXPECT_EQ(own_.names(), before);
     }
+    EXPECT_EQ(make({own_ / "c.bin", own_ / "c.tok", "--dim", "63"}).status, 1);  // 8 heads
+    EXPECT_EQ(make({own_ / "c.bin", own_ / "c.tok", "--layers", "0"}).status, 2);
+    EXPECT_EQ(own_.names(), before);
     EXPECT_EQ(make({own_ / "c.bin"}).status, 2);
     EXPECT_EQ(make({}).status, 2);
 }
