@@ -38,7 +38,7 @@ from typing import Any, NoReturn
 
 from peers import CannotRun, compression_peers, import_or_none, torch_seconds
 
-BACKEND = "Fftw"  # of the benchmark compress<float, BACKEND>
+BACKEND = "Simd"  # of the benchmark compress<float, BACKEND>
 LENGTHS = {4092: 0.01, 4096: 0.005}  # rows, and the part of decoding that compression may take
 CPP_TYPE = {"float32": "float", "float16": "Eigen::half", "bfloat16": "Eigen::bfloat16"}
 LONG_CAPACITY, LONG_TOKENS = 512, 16 * 254  # a whole number of compressions of a cache of 512

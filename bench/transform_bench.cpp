@@ -11,6 +11,7 @@
 
 #include "ceilings.hpp"
 #include "freqkv/dct/direct.hpp"
+#include "freqkv/dct/simd.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/frequency_compressor.hpp"
 #if defined(FREQKV_HAS_FFTW)
@@ -197,13 +198,13 @@ void compress(benchmark::State& state) {
 #endif
 }
 
-#if defined(_OPENMP) && defined(FREQKV_HAS_FFTW)
+#if defined(_OPENMP)
 // All heads of a layer; `efficiency` is the time of one thread over that of all, by their number.
 void compress_layer(benchmark::State& state) {
     constexpr Index heads = 8;
     const Index n = state.range(0), kept = n / 2;
     const auto threads = static_cast<int>(state.range(1));
-    const FrequencyCompressor<float, dct::Fftw> compressor(n, kept);
+    const FrequencyCompressor<float, dct::Simd> compressor(n, kept);
     const std::vector<float> x = random_values<float>(heads * n * dim);
     std::vector<float> z(static_cast<std::size_t>(heads * kept * dim)), expected(z.size());
     const KVView<const float> in(x.data(), heads, n, dim);
@@ -238,10 +239,26 @@ void strided_r2r(benchmark::State& state) {
 
 BENCHMARK(strided_r2r)->Apply(axes);
 using dct::Fftw;
-BENCHMARK(forward<float, Fftw>)->Apply(axes);
 BENCHMARK(compress<float, Fftw>)->Apply(axes);
-BENCHMARK(compress<float, Fftw, true>)->Apply(axes);
 BENCHMARK(compress<double, Fftw>)->Apply(axes);
+#endif
+using dct::Simd;
+BENCHMARK(forward<float, Simd>)->Apply(axes);
+BENCHMARK(compress<float, Simd>)->Apply(axes);
+BENCHMARK(compress<float, Simd, true>)->Apply(axes);
+BENCHMARK(compress<double, Simd>)->Apply(axes);
+// Lengths of other kinds: powers of five, three and two, a cache of 512, Bluestein.
+BENCHMARK(compress<float, Simd>)
+    ->Name("compress_other_lengths")
+    ->Unit(benchmark::kMillisecond)
+    ->UseManualTime()
+    ->ArgName("n")
+    ->Arg(4000)
+    ->Arg(4050)
+    ->Arg(508)
+    ->Arg(8188)
+    ->Arg(8191)
+    ->Arg(32764);
 #if defined(_OPENMP)
 BENCHMARK(compress_layer)
     ->ArgNames({"n", "threads"})
@@ -249,9 +266,7 @@ BENCHMARK(compress_layer)
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
 #endif
-#endif
 using dct::Direct;
-BENCHMARK(forward<float, Direct>)->Apply(axes);
 BENCHMARK(compress<float, Direct>)->Apply(axes);
 
 }  // namespace

@@ -14,7 +14,8 @@ set(FREQKV_HEADERS_base
     freqkv/energy.hpp
     freqkv/fast_capacity.hpp
     freqkv/detail/convert.hpp
-    freqkv/detail/lanes.hpp)
+    freqkv/detail/lanes.hpp
+    freqkv/detail/pairs.hpp)
 
 set(FREQKV_HEADERS_transform
     freqkv/dct_plan.hpp

@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/convert.hpp"
+#include "freqkv/detail/lanes.hpp"
+#include "freqkv/detail/pairs.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
@@ -93,10 +96,10 @@ public:
     /// In and Out are any element types; strides are in elements.
     template <bool Inverse = false, class In, class Out>
     void turn(const In* in, Index in_stride, Out* out, Index out_stride, const C* angles) const {
-        if (in_stride == 1 && out_stride == 1) {
-            turn_with<Inverse>(in, Unit{}, out, Unit{}, angles);
-        } else {
-            turn_with<Inverse>(in, in_stride, out, out_stride, angles);
+        if (in_stride == 1 && out_stride == 1) return turn_dense<Inverse>(in, out, angles);
+        turn_strided<Inverse>(0, in, in_stride, out, out_stride, angles);
+        for (Index d = 2 * pairs_; d < head_dim_; ++d) {
+            out[d * out_stride] = static_cast<Out>(static_cast<C>(in[d * in_stride]));
         }
     }
 
@@ -128,8 +131,6 @@ public:
     }
 
 private:
-    using Unit = std::integral_constant<Index, 1>;
-
     struct Table {
         Index positions = 0;
         std::vector<double> frequencies;  // [pairs], radians per position
@@ -144,25 +145,39 @@ private:
         }
     }
 
-    // Strides are integral_constants where they are known to be 1, so that the loops vectorise.
-    template <bool Inverse, class In, class InStride, class Out, class OutStride>
-    void turn_with(const In* in, InStride in_stride, Out* out, OutStride out_stride, const C* angles) const {
-        const C* const cosines = angles;
-        const C* const sines = angles + pairs_;
-        const auto turn_pair = [&](Index i, Index x, Index y) {
+    // Dense rows, by the register.
+    template <bool Inverse, class In, class Out>
+    void turn_dense(const In* in, Out* out, const C* angles) const {
+        const bool adjacent = pairing_ == RopePairing::adjacent;
+        const Index distance = adjacent ? 1 : pairs_;
+        Index i = 0;
+        for (; i + detail::lane_count<C> <= pairs_; i += detail::lane_count<C>) {
+            const Index first = adjacent ? 2 * i : i;
+            const auto [x, y] = detail::load_pairs<C>(in + first, distance);
+            const detail::Lanes<C> cosine = detail::load_lanes<C>(angles + i);
+            const detail::Lanes<C> sine = detail::load_lanes<C>(angles + pairs_ + i);
+            const auto a = Inverse ? x * cosine + y * sine : x * cosine - y * sine;
+            const auto b = Inverse ? y * cosine - x * sine : x * sine + y * cosine;
+            detail::store_pairs<C>(out + first, distance, a, b);
+        }
+        turn_strided<Inverse>(i, in, 1, out, 1, angles);
+        detail::convert_row(in + 2 * pairs_, head_dim_ - 2 * pairs_, out + 2 * pairs_);
+    }
+
+    // Pairs from `first_pair` on.
+    template <bool Inverse, class In, class Out>
+    void turn_strided(Index first_pair, const In* in, Index in_stride, Out* out, Index out_stride,
+                      const C* angles) const {
+        const bool adjacent = pairing_ == RopePairing::adjacent;
+        for (Index i = first_pair; i < pairs_; ++i) {
+            const Index x = adjacent ? 2 * i : i;
+            const Index y = x + (adjacent ? 1 : pairs_);
             const C a = static_cast<C>(in[x * in_stride]);
             const C b = static_cast<C>(in[y * in_stride]);
-            const C s = Inverse ? -sines[i] : sines[i];
-            out[x * out_stride] = static_cast<Out>(a * cosines[i] - b * s);
-            out[y * out_stride] = static_cast<Out>(a * s + b * cosines[i]);
-        };
-        if (pairing_ == RopePairing::adjacent) {
-            for (Index i = 0; i < pairs_; ++i) turn_pair(i, 2 * i, 2 * i + 1);
-        } else {
-            for (Index i = 0; i < pairs_; ++i) turn_pair(i, i, i + pairs_);
-        }
-        for (Index d = 2 * pairs_; d < head_dim_; ++d) {
-            out[d * out_stride] = static_cast<Out>(static_cast<C>(in[d * in_stride]));
+            const C cosine = angles[i];
+            const C sine = Inverse ? -angles[pairs_ + i] : angles[pairs_ + i];
+            out[x * out_stride] = static_cast<Out>(a * cosine - b * sine);
+            out[y * out_stride] = static_cast<Out>(a * sine + b * cosine);
         }
     }
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <utility>
-
 #include "freqkv/config.hpp"
 #include "freqkv/detail/lanes.hpp"
+#include "freqkv/detail/pairs.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
@@ -45,7 +44,7 @@ public:
         const C* const sines = cosines + sines_;
         Index c = 0;
         for (; Width / 2 >= lanes && c + lanes <= vectorised_; c += lanes) {
-            const auto [a, b] = load_pairs(x + c * x_.column_stride);
+            const auto [a, b] = load_pairs<C>(x + c * x_.column_stride, to_y_);
             const V cosine = load_lanes<C>(cosines + c);
             const V sine = load_lanes<C>(sines + c);
             store_lanes<C>(to + c, a * cosine + b * sine);
@@ -69,7 +68,7 @@ public:
             const V b = load_lanes<C>(from + count_ + c);
             const V cosine = load_lanes<C>(cosines + c);
             const V sine = load_lanes<C>(sines + c);
-            store_pairs(x + c * x_.column_stride, a * cosine - b * sine, a * sine + b * cosine);
+            store_pairs<C>(x + c * x_.column_stride, to_y_, a * cosine - b * sine, a * sine + b * cosine);
         }
         for (; c < count_; ++c) {
             const C a = from[c];
@@ -82,20 +81,6 @@ public:
 private:
     using V = Lanes<C>;
     static constexpr Index lanes = lane_count<C>;
-
-    // A register of first components, and of second ones.
-    std::pair<V, V> load_pairs(const T* x) const {
-        if (to_y_ != 1) return {load_lanes<C>(x), load_lanes<C>(x + to_y_)};
-        const V low = load_lanes<C>(x);
-        const V high = load_lanes<C>(x + lanes);
-        return {even_elements<C>(low, high), odd_elements<C>(low, high)};
-    }
-
-    void store_pairs(T* x, const V& a, const V& b) const {
-        const bool adjacent = to_y_ == 1;
-        store_lanes<C>(x, adjacent ? interleaved_low<C>(a, b) : a);
-        store_lanes<C>(x + (adjacent ? lanes : to_y_), adjacent ? interleaved_high<C>(a, b) : b);
-    }
 
     MatrixView<T> x_;  // first components
     Index count_;

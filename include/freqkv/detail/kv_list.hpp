@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/convert.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/policy/report.hpp"
 #include "freqkv/rope.hpp"
@@ -49,7 +50,11 @@ public:
             rope.turn(k.row(first + t), k.column_stride, keys_.data() + entry * key_dim_, 1,
                       rope.angles(entry, angles));
             T* const value = values_.data() + entry * value_dim_;
-            for (Index d = 0; d < value_dim_; ++d) value[d] = static_cast<T>(static_cast<C>(v(first + t, d)));
+            if (v.column_stride == 1) {
+                convert_row(v.row(first + t), value_dim_, value);
+            } else {
+                for (Index d = 0; d < value_dim_; ++d) value[d] = static_cast<T>(static_cast<C>(v(first + t, d)));
+            }
             ranges_.data()[entry] = {token + t, token + t + 1};
         }
         size += count;
