@@ -51,10 +51,27 @@ void compress(benchmark::State& state) {
     state.counters["us_per_token"] = 1e6 * seconds / static_cast<double>(capacity - cache.size());
 }
 
+// Seconds of the matrix products of one token in a layer of LLaMA-2-7B: four of 4096 x 4096 and three of
+// 4096 x 11008, in float, by the time of one of the latter.
+double product_seconds() {
+    static const double measured = [] {
+        constexpr Eigen::Index inputs = 4096, outputs = 11008;
+        const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> weights =
+            decltype(weights)::Constant(outputs, inputs, 0.5F);
+        const Eigen::VectorXf x = Eigen::VectorXf::Random(inputs);
+        Eigen::VectorXf y(outputs);
+        const double seconds = ceilings::best_seconds(5, [&] {
+            y.noalias() = weights * x;
+            benchmark::DoNotOptimize(y.data());
+        });
+        return seconds * (4.0 * inputs / outputs + 3);
+    }();
+    return measured;
+}
+
 // What compression adds to decoding in one layer of LLaMA-2-7B's shape, 32 heads of 128, whose cache
-// compresses n entries to half: `of_decode` is its time per token over that of the attention alone, the mean
-// of a cache half full and full. (A layer's matrix products take several times the attention's time, so
-// the part of a whole decoder is smaller still.)
+// compresses n entries to half: its time per token over that of the attention alone, the mean of a cache
+// half full and full (`of_attention`), and over that of attention and matrix products (`of_decode`).
 void share_of_decoding(benchmark::State& state) {
     constexpr Index heads = 32, few = 24;
     const Index n = state.range(0), capacity = n + 4;
@@ -83,8 +100,12 @@ void share_of_decoding(benchmark::State& state) {
         state.SetIterationTime(seconds);
     }
     ceilings::require(cache.compressions() == state.iterations(), "number of compressions");
-    state.counters["attention_ms"] = 1e3 * (half_full + full) / 2;
-    state.counters["of_decode"] = compression / static_cast<double>(n - n / 2) / ((half_full + full) / 2);
+    const double attention_seconds = (half_full + full) / 2;
+    const double per_token = compression / static_cast<double>(n - n / 2);
+    state.counters["attention_ms"] = 1e3 * attention_seconds;
+    state.counters["products_ms"] = 1e3 * product_seconds();
+    state.counters["of_attention"] = per_token / attention_seconds;
+    state.counters["of_decode"] = per_token / (attention_seconds + product_seconds());
 }
 
 void axes(benchmark::internal::Benchmark* bench) {
