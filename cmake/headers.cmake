@@ -2,7 +2,7 @@
 # what is compiled alone, and what tests/dependency_direction.cmake allows a header to include (its own
 # layer and the layers above it in this file) all come from here.
 
-set(FREQKV_LAYERS base transform compressor policy cache attention umbrella)
+set(FREQKV_LAYERS base lanes transform compressor policy cache attention umbrella)
 
 set(FREQKV_HEADERS_base
     freqkv/version.hpp
@@ -12,9 +12,11 @@ set(FREQKV_HEADERS_base
     freqkv/workspace.hpp
     freqkv/executor.hpp
     freqkv/energy.hpp
-    freqkv/fast_capacity.hpp
-    freqkv/detail/convert.hpp
+    freqkv/fast_capacity.hpp)
+
+set(FREQKV_HEADERS_lanes
     freqkv/detail/lanes.hpp
+    freqkv/detail/convert.hpp
     freqkv/detail/pairs.hpp)
 
 set(FREQKV_HEADERS_transform

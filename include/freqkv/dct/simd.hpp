@@ -166,8 +166,9 @@ struct Simd {
         template <class In>
         void unfold(const In& in, Index coefficients, T* matrix, T scale) const {
             const auto coefficient = [&](Index k) {
-                alignas(64) T values[block_columns] = {};
-                if (k < coefficients) in.load(k, values);
+                if (k >= coefficients) return Point{};
+                alignas(64) T values[block_columns];
+                load(in, k, values);
                 return freqkv::detail::load_point(values);
             };
             const auto put = [&](T* point, const Point& x, const Point& y, T c, T d) {

@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <numbers>
 #include <span>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "freqkv/config.hpp"
@@ -64,7 +67,6 @@ public:
         for (Index k = 0; k < l; ++k) {
             for (Index j = 0; j < r; ++j) append_turn(j * k % (r * l), r * l, turns_);
         }
-        if (is_codelet(r)) return;
         for (Index first = 1; first <= half(); first += group_size) {
             for (Index j = 1; j <= half(); ++j) {
                 for (Index k = first; k < std::min(first + group_size, half() + 1); ++k) {
@@ -77,43 +79,22 @@ public:
     /// `turns`, if not null, holds a factor for each point of the input. Only for the first stage, where
     /// l = 1. `to` may be `from` if r is the whole length.
     void run(Points<const T> from, Points<T> to, const T* turns) const {
-        switch (r_) {
-            case 1:
-                return run_as<Butterfly<1>, 1>(from, to, turns);
-            case 2:
-                return run_as<Butterfly<2>, 2>(from, to, turns);
-            case 3:
-                return run_as<Butterfly<3>, 3>(from, to, turns);
-            case 4:
-                return run_as<Butterfly<4>, 4>(from, to, turns);
-            case 5:
-                return run_as<Butterfly<5>, 5>(from, to, turns);
-            case 6:
-                return run_as<Butterfly<6>, 6>(from, to, turns);
-            case 7:
-                return run_as<Butterfly<7>, 7>(from, to, turns);
-            case 8:
-                return run_as<Butterfly<8>, 8>(from, to, turns);
-            case 10:
-                return run_as<Butterfly<10>, 10>(from, to, turns);
-            case 11:
-                return run_as<Butterfly<11>, 11>(from, to, turns);
-            case 12:
-                return run_as<Butterfly<12>, 12>(from, to, turns);
-            case 13:
-                return run_as<Butterfly<13>, 13>(from, to, turns);
-            default:
-                return run_prime(from, to, turns);
-        }
+        if (!run_codelet(Codelets{}, from, to, turns)) run_prime(from, to, turns);
     }
 
 private:
     using Point = Complex<Lanes<T>>;
 
+    // The radices that have a Butterfly; others are primes.
+    using Codelets = std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13>;
+
+    template <int... R>
+    bool run_codelet(std::integer_sequence<int, R...>, Points<const T> from, Points<T> to, const T* turns) const {
+        return ((r_ == R && (run_butterflies<R>(from, to, turns), true)) || ...);
+    }
+
     // Frequencies of a prime that are summed at once, as many as there are registers for.
     static constexpr Index group_size = register_bytes == 64 ? 5 : 2;
-
-    static constexpr bool is_codelet(Index r) { return r <= 8 || (10 <= r && r <= 13); }
 
     Index half() const { return r_ / 2; }
 
@@ -143,13 +124,13 @@ private:
         return x;
     }
 
-    template <class B, int R>
-    void run_as(Points<const T> from, Points<T> to, const T* turns) const {
+    template <int R>
+    void run_butterflies(Points<const T> from, Points<T> to, const T* turns) const {
         for_each_butterfly(from, to, turns,
                            [](Points<const T> in, Points<T> out, Points<const T> w, auto turned) FREQKV_INLINE_LAMBDA {
                                Point x[R];
                                unroll<R>([&](auto j) FREQKV_INLINE_LAMBDA { x[j] = load<turned>(in, j, w); });
-                               B::run(x);
+                               Butterfly<R>::run(x);
                                unroll<R>([&](auto c) FREQKV_INLINE_LAMBDA { store_point(out[c], x[c]); });
                            });
     }
@@ -218,7 +199,7 @@ private:
     Index l_;
     Index rest_;
     std::vector<T> turns_;        // [l][r] factors of the input
-    std::vector<T> prime_turns_;  // [group][half][frequency of the group], if r is no codelet
+    std::vector<T> prime_turns_;  // [group][half][frequency of the group]
 };
 
 /// A transform of m points by Stockham's algorithm: stages of mixed radix that sort as they go, between two
