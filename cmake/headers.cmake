@@ -51,7 +51,8 @@ set(FREQKV_HEADERS_cache
 
 set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp
-    freqkv/detail/attention_kernels.hpp
+    freqkv/detail/partial_attention.hpp
+    freqkv/detail/tile_attention.hpp
     freqkv/in_place.hpp)
 
 set(FREQKV_HEADERS_umbrella

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <numbers>
 #include <type_traits>
+#include <utility>
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -47,6 +51,31 @@ using Lanes = typename LanesOf<C>::type;
 // As many 16-bit elements as a register has floats.
 typedef std::uint16_t ShortLanes [[gnu::vector_size(register_bytes / 2)]];
 typedef std::uint32_t WordLanes [[gnu::vector_size(register_bytes)]];
+
+typedef std::uint64_t DoubleWordLanes [[gnu::vector_size(register_bytes)]];
+
+/// Registers there are.
+inline constexpr Index register_count =
+#if defined(__AVX512F__)
+    32;
+#else
+    16;
+#endif
+
+/// `count` rounded up to whole registers.
+template <class C>
+constexpr Index whole_lanes(Index count) {
+    return (count + lane_count<C> - 1) / lane_count<C> * lane_count<C>;
+}
+
+/// f(i) for i = 0 ... N - 1 as integral constants. GCC keeps an array of registers in registers only where
+/// nothing indexes it at run time, not even before it unrolls a loop.
+template <Index N, class F>
+[[gnu::always_inline]] constexpr void unrolled(F&& f) {
+    [&]<Index... I>(std::integer_sequence<Index, I...>) __attribute__((always_inline)) {
+        (f(std::integral_constant<Index, I>{}), ...);
+    }(std::make_integer_sequence<Index, N>{});
+}
 
 template <class V>
 V load_bits(const void* from) {
@@ -113,6 +142,73 @@ void store_lanes(T* to, Lanes<C> x) {
         if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::half>) return to_half(to, x);
 #endif
         for (Index i = 0; i < lane_count<C>; ++i) to[i] = static_cast<T>(x[i]);
+    }
+}
+
+/// The first `count` of lane_count<C> stored elements, 0 for the others, which are not touched.
+template <class C, class T>
+Lanes<C> load_part(const T* from, Index count) {
+    T part[lane_count<C>] = {};
+    std::memcpy(static_cast<void*>(part), from, static_cast<std::size_t>(count) * sizeof(T));
+    return load_lanes<C>(part);
+}
+
+template <class C>
+[[gnu::always_inline]] inline Lanes<C> max_lanes(Lanes<C> a, Lanes<C> b) {
+    return a > b ? a : b;
+}
+
+/// exp(x) for x up to 0, to about one unit in the last place; 0 where it is below twice the smallest normal
+/// number (-inf included), NaN for NaN.
+template <class C>
+[[gnu::always_inline]] inline Lanes<C> exp_lanes(Lanes<C> x) {
+    constexpr bool single = std::is_same_v<C, float>;
+    using Bits = std::conditional_t<single, WordLanes, DoubleWordLanes>;
+    constexpr int mantissa_bits = std::numeric_limits<C>::digits - 1;
+    // exp(x) = 2^n exp(rest). The sum's last bits are the integer n.
+    constexpr C to_integer = static_cast<C>(3ULL << (mantissa_bits - 1));
+    const Lanes<C> sum = x * std::numbers::log2e_v<C> + to_integer;
+    const Lanes<C> n = sum - to_integer;
+    constexpr C ln2_high = static_cast<C>(0x1.62e4p-1);  // n times it is exact
+    constexpr C ln2_low = static_cast<C>(std::numbers::ln2_v<long double> - ln2_high);
+    const Lanes<C> rest = x - n * ln2_high - n * ln2_low;
+    // Taylor's series: |rest| <= ln(2) / 2.
+    constexpr int degree = single ? 7 : 13;
+    double factorial = 1;
+    for (int k = 2; k <= degree; ++k) factorial *= k;
+    Lanes<C> power = Lanes<C>{} + static_cast<C>(1 / factorial);
+    for (int k = degree; k > 0; --k) {
+        factorial /= k;
+        power = power * rest + static_cast<C>(1 / factorial);
+    }
+    const Bits scaled = reinterpret_cast<Bits>(power) + (reinterpret_cast<Bits>(sum) << mantissa_bits);
+    constexpr C lowest = std::numeric_limits<C>::min_exponent * std::numbers::ln2_v<C>;
+    return x < lowest ? Lanes<C>{} : reinterpret_cast<Lanes<C>>(scaled);
+}
+
+// Half the lanes of a sum: a and b are made of blocks of `width` lanes, and each block becomes its lower half
+// plus its upper half. The blocks of a come first.
+template <class C, Index width>
+[[gnu::always_inline]] inline Lanes<C> add_halves(Lanes<C> a, Lanes<C> b) {
+    return [&]<Index... I>(std::integer_sequence<Index, I...>) __attribute__((always_inline)) {
+        constexpr Index half = width / 2;
+        return __builtin_shufflevector(a, b, (I / half * width + I % half)...) +
+               __builtin_shufflevector(a, b, (I / half * width + I % half + half)...);
+    }(std::make_integer_sequence<Index, lane_count<C>>{});
+}
+
+/// The sums over the lanes of each of N registers to `to` [whole_lanes(N)]. All N together take about as many
+/// additions as there are registers.
+template <class C, Index N, Index width = lane_count<C>>
+[[gnu::always_inline]] inline void store_sums(const Lanes<C> (&x)[N], C* to) {
+    if constexpr (width == 1) {
+        unrolled<N>([&](auto i) __attribute__((always_inline)) { store_lanes<C>(to + i * lane_count<C>, x[i]); });
+    } else {
+        Lanes<C> halves[(N + 1) / 2];
+        unrolled<(N + 1) / 2>([&](auto i) __attribute__((always_inline)) {
+            halves[i] = add_halves<C, width>(x[2 * i], x[2 * i + 1 < N ? 2 * i + 1 : 2 * i]);
+        });
+        store_sums<C, (N + 1) / 2, width / 2>(halves, to);
     }
 }
 
