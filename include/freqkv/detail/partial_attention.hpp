@@ -102,11 +102,10 @@ private:
     template <Index Keys, Index Rows, class T>
     [[gnu::flatten]] static void score(const C* q, MatrixView<const T> keys, Index t, C* scores) {
         Lanes<C> sums[Rows * Keys] = {};
-        if constexpr (Rows == 1) {  // key after key, in the order of memory
-            unrolled<Keys>([&](auto k) { add_products<1, 1>(q, keys, t + k, sums + k); });
-        } else {
-            add_products<Keys, Rows>(q, keys, t, sums);
-        }
+        // For one row the order of memory counts: key after key, or two of 16 bits, which hides the conversion.
+        constexpr Index together = Rows > 1 || Keys == 1 ? Keys : sizeof(T) == 2 ? 2 : 1;
+        unrolled<Keys / together>(
+            [&](auto k) { add_products<together, Rows>(q, keys, t + k * together, sums + k * together); });
         C to[whole_lanes<C>(Rows * Keys)];
         store_sums<C>(sums, to);
         for (Index r = 0; r < Rows; ++r) std::copy_n(to + r * Keys, Keys, scores + r * max_keys);
