@@ -108,11 +108,10 @@ private:
         const Index worker_bytes = WorkspaceCursor::size<C>(group * stretch);
         WorkspaceCursor cursor(workspace_.reserve(
             1, WorkspaceCursor::size<C>(cache.query_heads() * query_stride) + WorkspaceCursor::size<C>(key_dim) +
-                   WorkspaceCursor::size<C>(cache.kv_heads() * stretches * partial_size) +
-                   executor.concurrency() * worker_bytes));
+                   WorkspaceCursor::size<C>(total * partial_size) + executor.concurrency() * worker_bytes));
         C* const queries = cursor.take<C>(cache.query_heads() * query_stride);
         C* const angles = cursor.take<C>(key_dim);
-        C* const partials = cursor.take<C>(cache.kv_heads() * stretches * partial_size);
+        C* const partials = cursor.take<C>(total * partial_size);
         std::byte* const scratch = cursor.take<std::byte>(executor.concurrency() * worker_bytes);
 
         for (Index h = 0; h < cache.query_heads(); ++h) {
@@ -120,21 +119,22 @@ private:
             load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - 1, query, angles);
             std::fill(query + key_dim, query + query_stride, C{0});
         }
-        const auto rows_of = [&](auto head, Index s) {
-            const Index begin = s % stretches * Partial::max_keys;
-            const MatrixView rows = head(s / stretches);
-            return rows.middle_rows(begin, std::clamp<Index>(rows.rows - begin, 0, Partial::max_keys));
+        // Stretch s of all heads' stretches, of that head's keys or values; empty behind the end.
+        const auto rows_of = [&](const auto& head, Index s) {
+            const Index begin = s % stretches * stretch;
+            return head.middle_rows(begin, std::clamp<Index>(head.rows - begin, 0, stretch));
         };
-        const auto keys = [&](Index h) { return cache.keys(h); };
-        const auto values = [&](Index h) { return cache.values(h); };
+        // A few tasks for each worker, of stretches in a row: the next one's keys are fetched ahead.
         const auto attend_stretches = [&](Index task, Index worker) {
             const Index end = (task + 1) * total / tasks;
             for (Index s = task * total / tasks; s < end; ++s) {
+                const Index h = s / stretches;
+                const auto keys = rows_of(cache.keys(h), s);
+                if (keys.rows == 0) continue;
+                const auto next =
+                    s + 1 < end ? rows_of(cache.keys((s + 1) / stretches), s + 1) : keys.middle_rows(0, 0);
                 const Partial partial(partials + s * partial_size, group, value_dim);
-                const auto k = rows_of(keys, s);
-                if (k.rows == 0) continue;
-                const auto next = s + 1 < end ? rows_of(keys, s + 1) : k.middle_rows(0, 0);
-                partial.attend(queries + s / stretches * group * query_stride, k, rows_of(values, s), next,
+                partial.attend(queries + h * group * query_stride, keys, rows_of(cache.values(h), s), next,
                                reinterpret_cast<C*>(scratch + worker * worker_bytes));
             }
         };

@@ -153,6 +153,15 @@ Lanes<C> load_part(const T* from, Index count) {
     return load_lanes<C>(part);
 }
 
+/// x. GCC would load it from memory anew for each use if it can; that costs as much as the use.
+template <class C>
+[[gnu::always_inline]] inline Lanes<C> in_register(Lanes<C> x) {
+#if defined(__x86_64__)
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
+
 template <class C>
 [[gnu::always_inline]] inline Lanes<C> max_lanes(Lanes<C> a, Lanes<C> b) {
     return a > b ? a : b;

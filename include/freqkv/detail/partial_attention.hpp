@@ -13,8 +13,8 @@ namespace freqkv::detail {
 
 // Softmax attention of the `rows` queries of one token that share a KV head to a stretch of its keys, to be
 // combined with that of other stretches: for each row the sum of values weighted by exp(score - largest), the
-// sum of these weights, and the largest score. Bound by memory: each key and value is read once, and 16-bit
-// ones are converted in registers, for all rows.
+// sum of these weights, and the largest score. Bound by memory: each key and value is read from there once for
+// all rows, and 16-bit ones are converted in registers.
 template <class C>
 class PartialAttention {
 public:
@@ -118,7 +118,7 @@ private:
             Lanes<C> x[Keys];
             unrolled<Keys>([&](auto k) { x[k] = load(keys.row(t + k) + d); });
             unrolled<Rows>([&](auto r) {
-                const Lanes<C> y = load_lanes<C>(q + r * whole_lanes<C>(keys.columns) + d);
+                const auto y = in_register<C>(load_lanes<C>(q + r * whole_lanes<C>(keys.columns) + d));
                 unrolled<Keys>([&](auto k) { sums[r * Keys + k] += x[k] * y; });
             });
         };
