@@ -15,6 +15,7 @@ set(FREQKV_HEADERS_base
     freqkv/fast_capacity.hpp)
 
 set(FREQKV_HEADERS_lanes
+    freqkv/detail/unrolled.hpp
     freqkv/detail/lanes.hpp
     freqkv/detail/convert.hpp
     freqkv/detail/pairs.hpp)
@@ -58,7 +59,8 @@ set(FREQKV_HEADERS_cache
 
 set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp
-    freqkv/detail/attention_kernels.hpp
+    freqkv/detail/partial_attention.hpp
+    freqkv/detail/tile_attention.hpp
     freqkv/in_place.hpp)
 
 set(FREQKV_HEADERS_umbrella

@@ -7,6 +7,7 @@
 #include <Eigen/Core>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
@@ -145,9 +146,19 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AgainstNaiveAttention,
                                          Shape{3, 3, 5, 1, 2, 23, 3, 60, RopePairing::half_split},
                                          Shape{40, 1, 4, 4, 4, 30, 0, 50}));
 
-// Sizes around the tile (32 rows), the block of keys (128) and the stretch of one token's pass (256).
+// Dims that fill registers in part, once, or several times, apart for keys and values; and every way of
+// dividing a group into blocks of rows.
+INSTANTIATE_TEST_SUITE_P(Lanes, AgainstNaiveAttention,
+                         testing::Values(Shape{1, 1, 1, 1, 0, 30, 0, 33}, Shape{2, 2, 3, 17, 2, 30, 0, 33},
+                                         Shape{6, 2, 17, 3, 16, 30, 0, 33}, Shape{5, 1, 40, 80, 40, 30, 0, 33},
+                                         Shape{12, 2, 80, 40, 80, 30, 0, 33}, Shape{7, 1, 128, 1, 128, 30, 0, 33},
+                                         Shape{8, 1, 15, 128, 14, 30, 0, 33}, Shape{2, 1, 16, 33, 16, 30, 0, 33},
+                                         Shape{3, 1, 144, 100, 144, 30, 0, 33}));
+
+// Sizes around the four keys of one step, the tile's rows (8 to 64, two to a token here), the block of keys
+// (128) and the stretch of one token's pass (256).
 TEST(ChunkedAttention, IsRightAroundTheSizesOfItsBlocks) {
-    for (const Index tokens : {1, 2, 31, 32, 33, 127, 128, 129, 255, 256, 257, 513}) {
+    for (const Index tokens : {1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 259, 513}) {
         const Shape s{2, 1, 4, 4, 4, 600, 0, tokens};
         const Text text(s);
         const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 0.5);
@@ -187,8 +198,12 @@ TEST(ChunkedAttention, ThreadsDoNotChangeABit) {
     const Text text(s);
     for (const Index chunk : {1, 400}) {
         auto one = make_cache<float>(s, LowPass<>());
-        auto two = make_cache<float>(s, LowPass<>());
-        EXPECT_EQ(run(s, text, one, chunk), run(s, text, two, chunk, OpenMPExecutor(2))) << "chunks of " << chunk;
+        const std::vector<float> expected = run(s, text, one, chunk);
+        for (const int threads : {2, 3}) {
+            auto cache = make_cache<float>(s, LowPass<>());
+            EXPECT_EQ(expected, run(s, text, cache, chunk, OpenMPExecutor(threads)))
+                << threads << " threads, chunks of " << chunk;
+        }
     }
 }
 #endif
@@ -229,12 +244,53 @@ TEST(ChunkedAttention, SurvivesScoresThatExpCannotTake) {
     }
 }
 
+// Scores that are all far below zero, or all far above it; the best key of all is every seventh.
+TEST(ChunkedAttention, SurvivesLargeScoresOfOneSign) {
+    const Shape s{2, 1, 8, 8, 2, 400, 0, 300};
+    for (const float size : {-1e6F, 1e6F}) {
+        Text text(s);
+        for (Index t = 0; t < s.tokens; ++t) {
+            for (Index d = 0; d < s.key_dim; ++d) {
+                for (Index h = 0; h < s.query_heads; ++h) text.q.view().head(h)(t, d) = d == 7 ? size : 0;
+                text.k.view().head(0)(t, d) = d == 7 ? static_cast<float>(1 + t % 7) : 0;
+            }
+        }
+        const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 1 / std::sqrt(8.0));
+        for (const Index chunk : {1, 300}) {
+            SCOPED_TRACE("scores times " + std::to_string(size) + ", chunks of " + std::to_string(chunk));
+            auto cache = make_cache<float>(s, LocalWindow());
+            expect_near(expected, run(s, text, cache, chunk), 2e-5, s);
+        }
+    }
+}
+
 TEST(ChunkedAttention, TakesTheScaleThatItIsGiven) {
     const Shape s{2, 1, 8, 8, 8, 40, 0, 50};
     const Text text(s);
     auto cache = make_cache<float>(s, LocalWindow());
     expect_near(expect(s, text, 0.5, naive::latest, 0.125), run(s, text, cache, 50, SerialExecutor{}, {.scale = 0.125}),
                 2e-5, s);
+}
+
+template <class C>
+void check_exp_of_lanes() {
+    using detail::Lanes, detail::lane_count;
+    const auto exp = [](C x) { return detail::exp_lanes<C>(Lanes<C>{} + x)[lane_count<C> - 1]; };
+    const C lowest = std::log(std::numeric_limits<C>::min());
+    for (C x = 0; x > lowest + 1; x -= C(0.0078125) + std::numeric_limits<C>::epsilon() * 12345) {
+        const double expected = std::exp(static_cast<double>(x));
+        ASSERT_NEAR(static_cast<double>(exp(x)) / expected, 1, 1.5 * std::numeric_limits<C>::epsilon()) << x;
+    }
+    EXPECT_EQ(exp(0), 1);
+    EXPECT_EQ(exp(-std::numeric_limits<C>::infinity()), 0);
+    EXPECT_EQ(exp(std::numeric_limits<C>::lowest()), 0);
+    EXPECT_TRUE(std::isnan(exp(std::numeric_limits<C>::quiet_NaN())));
+    for (C x = lowest + 1; x > 2 * lowest; x -= C(0.25))
+        EXPECT_NEAR(exp(x), std::exp(x), std::numeric_limits<C>::min() * 3);
+}
+TEST(ChunkedAttention, ExpOfLanesIsThatOfTheLibrary) {
+    check_exp_of_lanes<float>();
+    check_exp_of_lanes<double>();
 }
 
 TEST(ChunkedAttention, TakesEigenTensors) {

@@ -6,7 +6,8 @@
 #include <cstddef>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/attention_kernels.hpp"
+#include "freqkv/detail/partial_attention.hpp"
+#include "freqkv/detail/tile_attention.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
@@ -27,8 +28,9 @@ struct AttentionOptions {
 ///
 /// T is the element type of q, k, v and the result; the cache may store another. The scores of a chunk
 /// are never held as a matrix: scratch does not depend on the context, but for one token's partial
-/// sums. Cost: one pass over the cache's keys and values for each token, or for each tile of 32 query
-/// rows of a chunk. One object serves all layers of a model; not to be used from two threads at once.
+/// sums. Cost: one pass over the cache's keys and values for each token, or for each tile of query rows
+/// (64 floats with AVX-512) of a chunk. One object serves all layers of a model; not to be used from two threads at
+/// once.
 template <class T>
 class ChunkedAttention {
 public:
@@ -71,8 +73,6 @@ public:
     Index scratch_bytes() const { return workspace_.bytes(); }
 
 private:
-    // Keys of one task of attend_one(). Fixed, so that the order of summation depends on sizes alone.
-    static constexpr Index stretch = 256;
     // Multiply-adds below which handing work to other threads costs more than it saves.
     static constexpr Index serial_work = 1 << 16;
 
@@ -99,36 +99,49 @@ private:
         const Index value_dim = cache.value_dim();
         Index longest = 0;
         for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h));
+        constexpr Index stretch = Partial::max_keys;
         const Index stretches = (longest + stretch - 1) / stretch;
+        const Index total = cache.kv_heads() * stretches;
+        const Index tasks = std::min(total, 8 * static_cast<Index>(executor.concurrency()));
         const Index partial_size = Partial::size(group, value_dim);
-        const Index row = std::max(key_dim, value_dim);
-        const Index worker_bytes = WorkspaceCursor::size<C>(group * stretch + row);
+        const Index query_stride = detail::whole_lanes<C>(key_dim);
+        const Index worker_bytes = WorkspaceCursor::size<C>(group * stretch);
         WorkspaceCursor cursor(workspace_.reserve(
-            1, WorkspaceCursor::size<C>(cache.query_heads() * key_dim) + WorkspaceCursor::size<C>(key_dim) +
-                   WorkspaceCursor::size<C>(cache.kv_heads() * stretches * partial_size) +
-                   executor.concurrency() * worker_bytes));
-        C* const queries = cursor.take<C>(cache.query_heads() * key_dim);
+            1, WorkspaceCursor::size<C>(cache.query_heads() * query_stride) + WorkspaceCursor::size<C>(key_dim) +
+                   WorkspaceCursor::size<C>(total * partial_size) + executor.concurrency() * worker_bytes));
+        C* const queries = cursor.take<C>(cache.query_heads() * query_stride);
         C* const angles = cursor.take<C>(key_dim);
-        C* const partials = cursor.take<C>(cache.kv_heads() * stretches * partial_size);
+        C* const partials = cursor.take<C>(total * partial_size);
         std::byte* const scratch = cursor.take<std::byte>(executor.concurrency() * worker_bytes);
 
         for (Index h = 0; h < cache.query_heads(); ++h) {
-            load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - 1, queries + h * key_dim, angles);
+            C* const query = queries + h * query_stride;
+            load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - 1, query, angles);
+            std::fill(query + key_dim, query + query_stride, C{0});
         }
-        const auto attend_stretch = [&](Index task, Index worker) {
-            const Index h = task / stretches;
-            const Index begin = task % stretches * stretch;
-            const Index count = std::min(stretch, cache.size(h) - begin);
-            if (count <= 0) return;
-            auto* const scores = reinterpret_cast<C*>(scratch + worker * worker_bytes);
-            const Partial partial(partials + task * partial_size, group);
-            partial.attend(queries + h * group * key_dim, group, cache.keys(h).middle_rows(begin, count),
-                           cache.values(h).middle_rows(begin, count), scores, scores + group * stretch);
+        // Stretch s of all heads' stretches, of that head's keys or values; empty behind the end.
+        const auto rows_of = [&](const auto& head, Index s) {
+            const Index begin = s % stretches * stretch;
+            return head.middle_rows(begin, std::clamp<Index>(head.rows - begin, 0, stretch));
+        };
+        // A few tasks for each worker, of stretches in a row: the next one's keys are fetched ahead.
+        const auto attend_stretches = [&](Index task, Index worker) {
+            const Index end = (task + 1) * total / tasks;
+            for (Index s = task * total / tasks; s < end; ++s) {
+                const Index h = s / stretches;
+                const auto keys = rows_of(cache.keys(h), s);
+                if (keys.rows == 0) continue;
+                const auto next =
+                    s + 1 < end ? rows_of(cache.keys((s + 1) / stretches), s + 1) : keys.middle_rows(0, 0);
+                const Partial partial(partials + s * partial_size, group, value_dim);
+                partial.attend(queries + h * group * query_stride, keys, rows_of(cache.values(h), s), next,
+                               reinterpret_cast<C*>(scratch + worker * worker_bytes));
+            }
         };
         if (cache.query_heads() * longest * (key_dim + value_dim) < serial_work) {
-            SerialExecutor{}.for_each(cache.kv_heads() * stretches, attend_stretch);
+            SerialExecutor{}.for_each(tasks, attend_stretches);
         } else {
-            executor.for_each(cache.kv_heads() * stretches, attend_stretch);
+            executor.for_each(tasks, attend_stretches);
         }
         for (Index h = 0; h < cache.query_heads(); ++h) {
             const Index own = (cache.size(h / group) + stretch - 1) / stretch;

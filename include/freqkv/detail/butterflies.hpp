@@ -6,16 +6,13 @@
 #include <utility>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/unrolled.hpp"
 
 // Discrete Fourier transforms of a few points that stay in registers, X[k] = sum_i x[i] exp(-2 pi i k / R).
 // V is what one operation works on: a vector register with a column in each lane, or a plain float or
 // double. Constants are computed by the compiler and loops unrolled by templates, without which compilers
 // keep arrays of registers in memory.
 namespace freqkv::detail {
-
-// Inlining has to be certain here, or arrays of registers go through memory.
-#define FREQKV_INLINE FREQKV_HOST_DEVICE __attribute__((always_inline)) inline
-#define FREQKV_INLINE_LAMBDA __attribute__((always_inline))
 
 template <class V>
 struct ElementOf {
@@ -55,19 +52,8 @@ FREQKV_INLINE Complex<V> plus_i(const Complex<V>& a, const Complex<V>& b) {
     return {a.re - b.im, a.im + b.re};
 }
 
-template <int... I, class F>
-FREQKV_INLINE constexpr void unroll(std::integer_sequence<int, I...>, F&& f) {
-    (f(std::integral_constant<int, I>{}), ...);
-}
-
-/// f(integral_constant i) for i in [0, N).
-template <int N, class F>
-FREQKV_INLINE constexpr void unroll(F&& f) {
-    unroll(std::make_integer_sequence<int, N>{}, f);
-}
-
 /// sin(2 pi k / n), by its series.
-constexpr double sine_of_turn(int k, int n) {
+constexpr double sine_of_turn(Index k, Index n) {
     k = (k % n + n) % n;
     if (2 * k > n) return -sine_of_turn(n - k, n);
     if (4 * k > n) return sine_of_turn(n - 2 * k, 2 * n);
@@ -82,37 +68,37 @@ constexpr double sine_of_turn(int k, int n) {
 }
 
 /// The k-th of n equal parts of a turn.
-template <class T, int k, int n>
+template <class T, Index k, Index n>
 struct Turn {
     static constexpr T cosine = static_cast<T>(sine_of_turn(4 * k + n, 4 * n));
     static constexpr T sine = static_cast<T>(sine_of_turn(k, n));
 };
 
 /// The transform of an odd prime length by its definition, with x[j] and x[R - j] taken together.
-template <int R>
+template <Index R>
 struct Butterfly {
     static_assert(R % 2 == 1);
 
     template <class V>
     FREQKV_INLINE static void run(Complex<V>* x) {
         using T = typename Complex<V>::T;
-        constexpr int half = R / 2;
+        constexpr Index half = R / 2;
         Complex<V> sums[half];
         Complex<V> differences[half];
         const Complex<V> first = x[0];
         Complex<V> total = first;
-        unroll<half>([&](auto j) FREQKV_INLINE_LAMBDA {
+        unrolled<half>([&](auto j) FREQKV_INLINE_LAMBDA {
             sums[j] = x[j + 1] + x[R - 1 - j];
             differences[j] = x[j + 1] - x[R - 1 - j];
             total = total + sums[j];
         });
         x[0] = total;
-        unroll<half>([&](auto i) FREQKV_INLINE_LAMBDA {
-            constexpr int k = i + 1;
+        unrolled<half>([&](auto i) FREQKV_INLINE_LAMBDA {
+            constexpr Index k = i + 1;
             Complex<V> even = first.plus(Turn<T, k, R>::cosine, sums[0]);
             Complex<V> odd = Turn<T, k, R>::sine * differences[0];
-            unroll<half - 1>([&](auto l) FREQKV_INLINE_LAMBDA {
-                constexpr int j = l + 2;
+            unrolled<half - 1>([&](auto l) FREQKV_INLINE_LAMBDA {
+                constexpr Index j = l + 2;
                 even = even.plus(Turn<T, k * j, R>::cosine, sums[j - 1]);
                 odd = odd.plus(Turn<T, k * j, R>::sine, differences[j - 1]);
             });
@@ -177,28 +163,28 @@ struct Butterfly<8> {
 };
 
 /// A B points for coprime A and B, without multiplications between the two (Good, Thomas).
-template <int A, int B>
+template <Index A, Index B>
 struct CoprimeButterfly {
     template <class V>
     FREQKV_INLINE static void run(Complex<V>* x) {
         // Input A j + B i and output A a k + B b l, modulo A B, with a A = 1 modulo B and b B = 1 modulo A.
-        constexpr auto inverse = [](int value, int modulus) {
-            int i = 1;
+        constexpr auto inverse = [](Index value, Index modulus) {
+            Index i = 1;
             while (value * i % modulus != 1) ++i;
             return i;
         };
-        constexpr int from_a = A * inverse(A, B);
-        constexpr int from_b = B * inverse(B, A);
+        constexpr Index from_a = A * inverse(A, B);
+        constexpr Index from_b = B * inverse(B, A);
         Complex<V> rows[A * B];
-        unroll<B>([&](auto j) FREQKV_INLINE_LAMBDA {
+        unrolled<B>([&](auto j) FREQKV_INLINE_LAMBDA {
             Complex<V> column[A];
-            unroll<A>([&](auto i) FREQKV_INLINE_LAMBDA { column[i] = x[(A * j + B * i) % (A * B)]; });
+            unrolled<A>([&](auto i) FREQKV_INLINE_LAMBDA { column[i] = x[(A * j + B * i) % (A * B)]; });
             Butterfly<A>::run(column);
-            unroll<A>([&](auto l) FREQKV_INLINE_LAMBDA { rows[l * B + j] = column[l]; });
+            unrolled<A>([&](auto l) FREQKV_INLINE_LAMBDA { rows[l * B + j] = column[l]; });
         });
-        unroll<A>([&](auto l) FREQKV_INLINE_LAMBDA {
+        unrolled<A>([&](auto l) FREQKV_INLINE_LAMBDA {
             Butterfly<B>::run(rows + l * B);
-            unroll<B>([&](auto k) FREQKV_INLINE_LAMBDA { x[(from_a * k + from_b * l) % (A * B)] = rows[l * B + k]; });
+            unrolled<B>([&](auto k) FREQKV_INLINE_LAMBDA { x[(from_a * k + from_b * l) % (A * B)] = rows[l * B + k]; });
         });
     }
 };

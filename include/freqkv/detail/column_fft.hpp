@@ -15,6 +15,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/detail/butterflies.hpp"
 #include "freqkv/detail/lanes.hpp"
+#include "freqkv/detail/unrolled.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 
@@ -86,10 +87,10 @@ private:
     using Point = Complex<Lanes<T>>;
 
     // The radices that have a Butterfly; others are primes.
-    using Codelets = std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13>;
+    using Codelets = std::integer_sequence<Index, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13>;
 
-    template <int... R>
-    bool run_codelet(std::integer_sequence<int, R...>, Points<const T> from, Points<T> to, const T* turns) const {
+    template <Index... R>
+    bool run_codelet(std::integer_sequence<Index, R...>, Points<const T> from, Points<T> to, const T* turns) const {
         return ((r_ == R && (run_butterflies<R>(from, to, turns), true)) || ...);
     }
 
@@ -124,14 +125,14 @@ private:
         return x;
     }
 
-    template <int R>
+    template <Index R>
     void run_butterflies(Points<const T> from, Points<T> to, const T* turns) const {
         for_each_butterfly(from, to, turns,
                            [](Points<const T> in, Points<T> out, Points<const T> w, auto turned) FREQKV_INLINE_LAMBDA {
                                Point x[R];
-                               unroll<R>([&](auto j) FREQKV_INLINE_LAMBDA { x[j] = load<turned>(in, j, w); });
+                               unrolled<R>([&](auto j) FREQKV_INLINE_LAMBDA { x[j] = load<turned>(in, j, w); });
                                Butterfly<R>::run(x);
-                               unroll<R>([&](auto c) FREQKV_INLINE_LAMBDA { store_point(out[c], x[c]); });
+                               unrolled<R>([&](auto c) FREQKV_INLINE_LAMBDA { store_point(out[c], x[c]); });
                            });
     }
 
@@ -164,32 +165,32 @@ private:
                                 Points<T>{out[r_ - k], -out.stride});
             };
             const Index size = std::min(group_size, half() + 1 - k);
-            unroll<group_size>([&](auto i) {
-                if (i + 1 == size) group(std::integral_constant<int, i + 1>{});
+            unrolled<group_size>([&](auto i) {
+                if (i + 1 == size) group(std::integral_constant<Index, i + 1>{});
             });
             turns += 2 * half() * size;
         }
     }
 
-    template <int Size>
+    template <Index Size>
     void sum_group(const Point& first, const T* sums, const T* differences, const T* turns, Points<T> low,
                    Points<T> high) const {
         Point even[Size];
         Point odd[Size];
-        unroll<Size>([&](auto i) FREQKV_INLINE_LAMBDA {
+        unrolled<Size>([&](auto i) FREQKV_INLINE_LAMBDA {
             even[i] = first;
             odd[i] = Point{};
         });
         for (Index j = 0; j < half(); ++j) {
             const Point sum = load_point(sums + j * point_size<T>);
             const Point difference = load_point(differences + j * point_size<T>);
-            unroll<Size>([&](auto i) FREQKV_INLINE_LAMBDA {
+            unrolled<Size>([&](auto i) FREQKV_INLINE_LAMBDA {
                 even[i] = even[i].plus(turns[2 * i], sum);
                 odd[i] = odd[i].plus(turns[2 * i + 1], difference);
             });
             turns += 2 * Size;
         }
-        unroll<Size>([&](auto i) FREQKV_INLINE_LAMBDA {
+        unrolled<Size>([&](auto i) FREQKV_INLINE_LAMBDA {
             store_point(low[i], plus_i(even[i], odd[i]));
             store_point(high[i], minus_i(even[i], odd[i]));
         });

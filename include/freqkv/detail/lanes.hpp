@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <numbers>
 #include <type_traits>
 #include <utility>
 
@@ -11,6 +14,7 @@
 #endif
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/unrolled.hpp"
 
 #if !defined(__GNUC__)
 #error "freqkv computes with the vector extensions of GCC and Clang"
@@ -48,6 +52,30 @@ using Lanes = typename LanesOf<C>::type;
 // As many 16-bit elements as a register has floats.
 typedef std::uint16_t ShortLanes [[gnu::vector_size(register_bytes / 2)]];
 typedef std::uint32_t WordLanes [[gnu::vector_size(register_bytes)]];
+
+typedef std::uint64_t DoubleWordLanes [[gnu::vector_size(register_bytes)]];
+
+// A 32-bit integer for each lane.
+template <class C>
+struct IntLanesOf {
+    typedef std::int32_t type [[gnu::vector_size(register_bytes / sizeof(C) * 4)]];
+};
+template <class C>
+using IntLanes = typename IntLanesOf<C>::type;
+
+/// Registers there are.
+inline constexpr Index register_count =
+#if defined(__AVX512F__)
+    32;
+#else
+    16;
+#endif
+
+/// `count` rounded up to whole registers.
+template <class C>
+constexpr Index whole_lanes(Index count) {
+    return (count + lane_count<C> - 1) / lane_count<C> * lane_count<C>;
+}
 
 template <class V>
 V load_bits(const void* from) {
@@ -144,6 +172,83 @@ template <class C>
 Lanes<C> interleaved_high(const Lanes<C>& a, const Lanes<C>& b) {
     constexpr int count = static_cast<int>(lane_count<C>);
     return shuffled<C>(a, b, [](int i) { return count / 2 + i / 2 + i % 2 * count; }, LaneNumbers<C>{});
+}
+
+/// The first `count` of lane_count<C> stored elements, 0 for the others, which are not touched.
+template <class C, class T>
+Lanes<C> load_part(const T* from, Index count) {
+    T part[lane_count<C>] = {};
+    std::memcpy(static_cast<void*>(part), from, static_cast<std::size_t>(count) * sizeof(T));
+    return load_lanes<C>(part);
+}
+
+/// x. GCC would load it from memory anew for each use if it can; that costs as much as the use.
+template <class C>
+FREQKV_INLINE Lanes<C> in_register(Lanes<C> x) {
+#if defined(__x86_64__)
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
+
+template <class C>
+FREQKV_INLINE Lanes<C> max_lanes(Lanes<C> a, Lanes<C> b) {
+    return a > b ? a : b;
+}
+
+/// exp(x) for x up to 0, to about one unit in the last place; 0 where it is below twice the smallest normal
+/// number (-inf included), NaN for NaN.
+template <class C>
+FREQKV_INLINE Lanes<C> exp_lanes(Lanes<C> x) {
+    constexpr bool single = std::is_same_v<C, float>;
+    using Bits = std::conditional_t<single, WordLanes, DoubleWordLanes>;
+    constexpr int mantissa_bits = std::numeric_limits<C>::digits - 1;
+    constexpr C lowest = std::numeric_limits<C>::min_exponent * std::numbers::ln2_v<C>;
+    // exp(x) = 2^n exp(rest). By conversion, because adding and subtracting a large number to round is not safe
+    // from -ffast-math.
+    const Lanes<C> bounded = x < lowest ? Lanes<C>{} + lowest : x;
+    const auto n_bits = __builtin_convertvector(bounded * std::numbers::log2e_v<C> - C(0.5), IntLanes<C>);
+    const Lanes<C> n = __builtin_convertvector(n_bits, Lanes<C>);
+    constexpr C ln2_high = static_cast<C>(0x1.62e4p-1);  // n times it is exact
+    constexpr C ln2_low = static_cast<C>(std::numbers::ln2_v<long double> - ln2_high);
+    const Lanes<C> rest = bounded - n * ln2_high - n * ln2_low;
+    // Taylor's series: |rest| <= ln(2) / 2.
+    constexpr int degree = single ? 7 : 13;
+    double factorial = 1;
+    for (int k = 2; k <= degree; ++k) factorial *= k;
+    Lanes<C> power = Lanes<C>{} + static_cast<C>(1 / factorial);
+    for (int k = degree; k > 0; --k) {
+        factorial /= k;
+        power = power * rest + static_cast<C>(1 / factorial);
+    }
+    const Bits scaled = reinterpret_cast<Bits>(power) + (__builtin_convertvector(n_bits, Bits) << mantissa_bits);
+    return x < lowest ? Lanes<C>{} : reinterpret_cast<Lanes<C>>(scaled);
+}
+
+// Half the lanes of a sum: a and b are made of blocks of `width` lanes, and each block becomes its lower half
+// plus its upper half. The blocks of a come first.
+template <class C, Index width>
+FREQKV_INLINE Lanes<C> add_halves(Lanes<C> a, Lanes<C> b) {
+    return [&]<Index... I>(std::integer_sequence<Index, I...>) FREQKV_INLINE_LAMBDA {
+        constexpr Index half = width / 2;
+        return __builtin_shufflevector(a, b, (I / half * width + I % half)...) +
+               __builtin_shufflevector(a, b, (I / half * width + I % half + half)...);
+    }(std::make_integer_sequence<Index, lane_count<C>>{});
+}
+
+/// The sums over the lanes of each of N registers to `to` [whole_lanes(N)]. All N together take about as many
+/// additions as there are registers.
+template <class C, Index N, Index width = lane_count<C>>
+FREQKV_INLINE void store_sums(const Lanes<C> (&x)[N], C* to) {
+    if constexpr (width == 1) {
+        unrolled<N>([&](auto i) FREQKV_INLINE_LAMBDA { store_lanes<C>(to + i * lane_count<C>, x[i]); });
+    } else {
+        Lanes<C> halves[(N + 1) / 2];
+        unrolled<(N + 1) / 2>([&](auto i) FREQKV_INLINE_LAMBDA {
+            halves[i] = add_halves<C, width>(x[2 * i], x[2 * i + 1 < N ? 2 * i + 1 : 2 * i]);
+        });
+        store_sums<C, (N + 1) / 2, width / 2>(halves, to);
+    }
 }
 
 }  // namespace freqkv::detail
