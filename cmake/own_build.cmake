@@ -18,23 +18,16 @@ endif()
 # Eigen's products stay on one thread: the library's results do not depend on the number of threads.
 target_compile_definitions(freqkv_own_build INTERFACE EIGEN_DONT_PARALLELIZE)
 
-if(MSVC)
-    target_compile_options(freqkv_own_build INTERFACE /W4 $<$<BOOL:${FREQKV_WERROR}>:/WX>)
-else()
-    target_compile_options(freqkv_own_build INTERFACE
-        -Wall -Wextra -Wpedantic -Wconversion -Wshadow
-        $<$<BOOL:${FREQKV_WERROR}>:-Werror>
-        # GCC 12 raises them inside its own AVX-512 intrinsics once Eigen inlines them; Clang watches instead.
-        $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)
-endif()
+target_compile_options(freqkv_own_build INTERFACE
+    -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+    $<$<BOOL:${FREQKV_WERROR}>:-Werror>
+    # GCC 12 raises them inside its own AVX-512 intrinsics once Eigen inlines them; Clang watches instead.
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)
 
 if(FREQKV_NATIVE)
     check_cxx_compiler_flag(-march=native FREQKV_HAS_MARCH_NATIVE)
     if(FREQKV_HAS_MARCH_NATIVE)
-        # GCC 12 raises these two inside its own AVX-512 intrinsics, once Eigen inlines them. They stay on
-        # where FREQKV_NATIVE is off.
-        target_compile_options(freqkv_own_build INTERFACE
-            -march=native "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
+        target_compile_options(freqkv_own_build INTERFACE -march=native)
     endif()
 endif()
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 #include <numbers>
 #include <span>
@@ -34,8 +33,8 @@ FREQKV_INLINE Complex<Lanes<T>> load_point(const T* from) {
 
 template <class T>
 FREQKV_INLINE void store_point(T* to, const Complex<Lanes<T>>& x) {
-    std::memcpy(to, &x.re, sizeof x.re);
-    std::memcpy(to + lane_count<T>, &x.im, sizeof x.im);
+    store_bits(to, x.re);
+    store_bits(to + lane_count<T>, x.im);
 }
 
 /// Appends exp(-2 pi i k / n) as (cosine, sine); 0 <= k < n.
@@ -99,21 +98,17 @@ private:
 
     Index half() const { return r_ / 2; }
 
-    // Calls f(from, to, turns) for every butterfly: point j is from[j * rest] times turns[j * turn_step], and
-    // frequency c belongs to to[c * l * rest].
+    // Calls f(in, out, factors, whether there are factors) for every butterfly.
     template <class F>
     void for_each_butterfly(Points<const T> from, Points<T> to, const T* turns, F&& f) const {
         for (Index k = 0; k < l_; ++k) {
+            const bool turned = turns != nullptr || k > 0;
             for (Index o = 0; o < rest_; ++o) {
                 const Points<const T> in{from[k * r_ * rest_ + o], rest_ * from.stride};
                 const Points<T> out{to[k * rest_ + o], l_ * rest_ * to.stride};
-                if (turns != nullptr) {
-                    f(in, out, Points<const T>{turns + 2 * o, 2 * rest_}, std::true_type{});
-                } else if (k > 0) {
-                    f(in, out, Points<const T>{turns_.data() + 2 * k * r_, 2}, std::true_type{});
-                } else {
-                    f(in, out, Points<const T>{nullptr, 0}, std::false_type{});
-                }
+                const Points<const T> factors = turns != nullptr ? Points<const T>{turns + 2 * o, 2 * rest_}
+                                                                 : Points<const T>{turns_.data() + 2 * k * r_, 2};
+                turned ? f(in, out, factors, std::true_type{}) : f(in, out, factors, std::false_type{});
             }
         }
     }

@@ -77,12 +77,29 @@ constexpr Index whole_lanes(Index count) {
     return (count + lane_count<C> - 1) / lane_count<C> * lane_count<C>;
 }
 
+// Where GCC 12 sees a small array and not the loop's bound, it warns of accesses that never happen.
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Warray-bounds"
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+#pragma GCC diagnostic ignored "-Wstringop-overread"
+#endif
+
 template <class V>
 V load_bits(const void* from) {
     V bits;
     std::memcpy(&bits, from, sizeof bits);
     return bits;
 }
+
+template <class V>
+void store_bits(void* to, const V& bits) {
+    std::memcpy(to, &bits, sizeof bits);
+}
+
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #if defined(__F16C__)
 // _mm*_cvtph_ps by register.
@@ -100,7 +117,7 @@ inline void to_half(void* to, Lanes<float> x) {
 #else
     const __m128i bits = _mm256_cvtps_ph(reinterpret_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT);
 #endif
-    std::memcpy(to, &bits, sizeof bits);
+    store_bits(to, bits);
 }
 #endif
 
@@ -133,10 +150,9 @@ Lanes<C> load_lanes(const T* from) {
 template <class C, class T>
 void store_lanes(T* to, Lanes<C> x) {
     if constexpr (std::is_same_v<T, C>) {
-        std::memcpy(to, &x, sizeof x);
+        store_bits(to, x);
     } else if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::bfloat16>) {
-        const ShortLanes bits = to_bfloat16(x);
-        std::memcpy(static_cast<void*>(to), &bits, sizeof bits);
+        store_bits(to, to_bfloat16(x));
     } else {
 #if defined(__F16C__)
         if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::half>) return to_half(to, x);
