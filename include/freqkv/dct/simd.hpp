@@ -16,8 +16,8 @@
 namespace freqkv::dct {
 
 /// The transform with a column in each lane of a vector register, so that all lengths vectorise alike. No
-/// dependency, O(n log n) per column; primes up to 127 cost their size per row, and lengths with a larger
-/// one some four times what their neighbours cost (Bluestein).
+/// dependency. O(n log n) per column, where a prime p of n up to 127 costs p / 2 multiply-adds per element;
+/// lengths with a larger one take some four times as long as their neighbours (Bluestein).
 ///
 /// Two real columns ride in one complex column z. With its rows reordered (Makhoul: the even ones
 /// ascending, then the odd ones descending), V = FFT(z) and W_k = exp(-i pi k / 2n),

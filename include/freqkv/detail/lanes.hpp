@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__F16C__)
+#if defined(__F16C__) || defined(__AVX512BW__)
 #include <immintrin.h>
 #endif
 
@@ -192,7 +192,18 @@ Lanes<C> interleaved_high(const Lanes<C>& a, const Lanes<C>& b) {
 
 /// The first `count` of lane_count<C> stored elements, 0 for the others, which are not touched.
 template <class C, class T>
-Lanes<C> load_part(const T* from, Index count) {
+FREQKV_INLINE Lanes<C> load_part(const T* from, Index count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    const auto mask = (1U << static_cast<unsigned>(count)) - 1U;
+    if constexpr (std::is_same_v<T, C> && sizeof(T) == 4) {
+        return reinterpret_cast<Lanes<C>>(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from));
+    } else if constexpr (std::is_same_v<T, C>) {
+        return reinterpret_cast<Lanes<C>>(_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from));
+    } else if constexpr (sizeof(T) == 2 && sizeof(C) == 4) {
+        const __m256i part = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), from);
+        return load_lanes<C>(reinterpret_cast<const T*>(&part));
+    }
+#endif
     T part[lane_count<C>] = {};
     std::memcpy(static_cast<void*>(part), from, static_cast<std::size_t>(count) * sizeof(T));
     return load_lanes<C>(part);
