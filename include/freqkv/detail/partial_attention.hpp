@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include "freqkv/config.hpp"
@@ -41,8 +42,9 @@ public:
                 C* scores) const {
         Index t = 0;
         for (; t + block <= keys.rows; t += block) {
-            if (rows_ > 1) {
-                for (Index k = 0; k < block; ++k) fetch(values.row(t + k), values.columns);
+            for (Index k = 0; k < block; ++k) {
+                if (rows_ > 1) fetch(values.row(t + k), values.columns);
+                if (rows_ == 1 && sizeof(T) > 2) fetch(keys.row(t + k), keys.columns, ahead * keys.row_stride);
             }
             score_rows<block, 4>(q, keys, t, 0, scores);
         }
@@ -81,13 +83,20 @@ private:
     // Keys whose scores are summed at once, and registers of values of one pass over them.
     static constexpr Index block = register_count / 8;
 
-    // Where several rows share keys and values, arithmetic takes about as long as memory, so the second-level
-    // cache is filled with what comes next, a stretch ahead: values while keys are used and the other way
-    // round. One row leaves it to the processor, which is better at the plain order of memory.
+    // The second-level cache is filled ahead of the use, for processors by themselves stop at the end of a page.
+    // One row of queries: some rows of the same matrix ahead, which at the end of a stretch are the first ones of
+    // a later stretch (not for 16 bits, whose conversion leaves memory the time). Several rows, whose arithmetic takes
+    // about as long as memory: a stretch ahead, values while keys are used and the other way round.
+    static constexpr Index ahead = 16;
+
+    // `count` elements, `distance` elements behind `row`, which may be where there is no memory.
     template <class T>
-    FREQKV_INLINE static void fetch(const T* row, Index count) {
-        const auto* const bytes = reinterpret_cast<const char*>(row);
-        for (Index i = 0; i < count * static_cast<Index>(sizeof(T)); i += 64) __builtin_prefetch(bytes + i, 0, 2);
+    FREQKV_INLINE static void fetch(const T* row, Index count, Index distance = 0) {
+        constexpr auto element = static_cast<Index>(sizeof(T));
+        const auto address = reinterpret_cast<std::uintptr_t>(row) + static_cast<std::uintptr_t>(distance * element);
+        for (Index i = 0; i < count * element; i += 64) {
+            __builtin_prefetch(reinterpret_cast<const char*>(address) + i, 0, 2);
+        }
     }
 
     // Scores of Keys keys from t on, for rows from r on, Rows at a time.
@@ -183,7 +192,9 @@ private:
                                 MatrixView<const T> next_keys, Load load) const {
         Lanes<C> sums[Rows * Registers] = {};
         for (Index t = 0; t < values.rows; ++t) {
-            if (Rows > 1 && t < next_keys.rows) {
+            if (rows_ == 1 && sizeof(T) > 2) {
+                fetch(values.row(t) + d, Registers * lane_count<C>, ahead * values.row_stride);
+            } else if (Rows > 1 && t < next_keys.rows) {
                 fetch(next_keys.row(t) + d, std::min(Registers * lane_count<C>, next_keys.columns - d));
             }
             Lanes<C> x[Registers];
