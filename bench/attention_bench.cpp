@@ -69,18 +69,6 @@ double error_of_last_token(const Cache<T>& cache, const KVView<const float>& q, 
     return worst;
 }
 
-// Runs f once for each iteration; the seconds of the fastest, since what else the machine does only adds.
-template <class F>
-double fastest(benchmark::State& state, F&& f) {
-    double best = 1e300;
-    for (auto _ : state) {
-        const double seconds = ceilings::best_seconds(1, f);
-        state.SetIterationTime(seconds);
-        best = std::min(best, seconds);
-    }
-    return best;
-}
-
 // One token. Caches are used in turn, 256 MB of them, so that they come from memory.
 template <class T>
 void decode(benchmark::State& state) {
@@ -102,7 +90,7 @@ void decode(benchmark::State& state) {
     caches[0].truncate(capacity - 1);
 
     std::size_t next = 0;
-    const double seconds = fastest(state, [&] {
+    const double seconds = ceilings::fastest(state, [&] {
         Cache<T>& cache = caches[next];
         next = (next + 1) % caches.size();
         attention.forward(query, token, token, cache, result);
@@ -133,7 +121,7 @@ void prefill(benchmark::State& state) {
     ChunkedAttention<float> attention;
     attention.forward(query, tokens, tokens, cache, result);
     ceilings::require(error_of_last_token(cache, query, result) < 1e-5, "attention of a chunk");
-    const double seconds = fastest(state, [&] {
+    const double seconds = ceilings::fastest(state, [&] {
         cache.truncate(base);
         attention.forward(query, tokens, tokens, cache, result);
     });

@@ -75,7 +75,7 @@ void decode(benchmark::State& state) {
     Model model = make_model(state.range(0));
     const std::vector<Token> tokens = some_tokens(600);
     model.forward(tokens);
-    const double seconds = ceilings::seconds_of(state, [&] {
+    const double seconds = ceilings::fastest(state, [&] {
         model.forward({&tokens[5], 1});
         benchmark::DoNotOptimize(model.logits().data());
     });
@@ -90,7 +90,7 @@ void prefill(benchmark::State& state) {
     Model model = make_model(state.range(0));
     const std::vector<Token> tokens = some_tokens(512);
     model.forward(tokens);
-    const double seconds = ceilings::seconds_of(state, [&] {
+    const double seconds = ceilings::fastest(state, [&] {
         model.forward(tokens);
         benchmark::DoNotOptimize(model.logits().data());
     });

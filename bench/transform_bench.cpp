@@ -51,18 +51,6 @@ double memcpy_seconds(Index bytes) {
     return seconds;
 }
 
-// Runs f once for each iteration; the seconds of the fastest, which is what ratios are made of.
-template <class F>
-double best_seconds_of(benchmark::State& state, F&& f) {
-    double best = 1e300;
-    for (auto _ : state) {
-        const double seconds = ceilings::best_seconds(1, f);
-        state.SetIterationTime(seconds);
-        best = std::min(best, seconds);
-    }
-    return best;
-}
-
 // The first columns of a result against the definition in double.
 template <class T>
 double error(const std::vector<T>& x, Index n, const std::vector<T>& result, Index rows, bool compressed) {
@@ -174,7 +162,7 @@ void forward(benchmark::State& state) {
     };
     transform();
     require_right(x, n, y, kept, false);
-    count<T>(state, best_seconds_of(state, transform), n, kept);
+    count<T>(state, ceilings::fastest(state, transform), n, kept);
 }
 
 template <class T, class Backend, bool with_energy = false>
@@ -191,7 +179,7 @@ void compress(benchmark::State& state) {
     };
     run();
     require_right(x, n, z, kept, true);
-    const double seconds = best_seconds_of(state, run);
+    const double seconds = ceilings::fastest(state, run);
     count<T>(state, seconds, n, kept);
 #if defined(FREQKV_HAS_FFTW)
     if constexpr (std::is_same_v<T, float>) state.counters["x_r2r"] = strided_r2r_seconds(n, kept) / seconds;
@@ -216,7 +204,7 @@ void compress_layer(benchmark::State& state) {
     run();
     ceilings::require(z == expected, "result of several threads");
     static std::map<Index, double> single;
-    const double seconds = best_seconds_of(state, run);
+    const double seconds = ceilings::fastest(state, run);
     if (threads == 1) single[n] = seconds;
     count<float>(state, seconds, heads * n, heads * kept);
     if (single.contains(n)) state.counters["efficiency"] = single[n] / (threads * seconds);
@@ -234,7 +222,7 @@ void strided_r2r(benchmark::State& state) {
     StridedR2r run(n, kept);
     run(x.data(), z.data());
     require_right(x, n, z, kept, true);
-    count<float>(state, best_seconds_of(state, [&] { run(x.data(), z.data()); }), n, kept);
+    count<float>(state, ceilings::fastest(state, [&] { run(x.data(), z.data()); }), n, kept);
 }
 
 BENCHMARK(strided_r2r)->Apply(axes);

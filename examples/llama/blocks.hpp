@@ -66,11 +66,20 @@ inline constexpr Index task_tokens = 256;
 
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+// Columns from which on a product with one token goes row by row. Eigen's product takes eight rows at a time,
+// which shares the loads of x; from memory, the plain order of rows is up to 1.7 times as fast.
+inline constexpr Index long_rows = 256;
+
 // Rows [first, first + rows) of the product with one token: limited by the reading of the weights.
 inline void multiply_rows(const Product& product, const float* x, Index first, Index rows) {
     const Weights w = product.weights.middle_rows(first, rows);
-    Eigen::Map<Eigen::VectorXf>(product.out + first, rows).noalias() =
-        Eigen::Map<const RowMajor>(w.data, rows, w.columns) * Eigen::Map<const Eigen::VectorXf>(x, w.columns);
+    const Eigen::Map<const Eigen::VectorXf> input(x, w.columns);
+    float* const out = product.out + first;
+    if (w.columns < long_rows) {
+        Eigen::Map<Eigen::VectorXf>(out, rows).noalias() = Eigen::Map<const RowMajor>(w.data, rows, w.columns) * input;
+    } else {
+        for (Index r = 0; r < rows; ++r) out[r] = Eigen::Map<const Eigen::VectorXf>(w.row(r), w.columns).dot(input);
+    }
 }
 
 // A tile of the product with many tokens.

@@ -152,8 +152,8 @@ struct Simd {
                 const Point v = load_point(row + k2 * block_columns);
                 const Point u = load_point(other + mirrored * block_columns);
                 const T s = k == 0 ? scale / std::numbers::sqrt2_v<T> : scale;
-                const T c = s * turns_[2 * k];
-                const T d = s * turns_[2 * k + 1];
+                const T c = s * turns_.data()[2 * k];
+                const T d = s * turns_.data()[2 * k + 1];
                 alignas(64) T values[block_columns];
                 freqkv::detail::store_point<T>(
                     values, {c * (v.re + u.re) + d * (v.im - u.im), c * (v.im + u.im) - d * (v.re - u.re)});
@@ -178,12 +178,12 @@ struct Simd {
             };
             Walk low(fft_, matrix, 0);
             Walk high(fft_, matrix, n_ - 1);
-            put(low.next(), coefficient(0), Point{}, scale * std::numbers::sqrt2_v<T> * turns_[0], 0);
+            put(low.next(), coefficient(0), Point{}, scale * std::numbers::sqrt2_v<T> * turns_.data()[0], 0);
             for (Index k = 1; 2 * k <= n_; ++k) {
                 const Point x = coefficient(k);
                 const Point y = coefficient(n_ - k);
-                const T c = scale * turns_[2 * k];
-                const T d = scale * turns_[2 * k + 1];
+                const T c = scale * turns_.data()[2 * k];
+                const T d = scale * turns_.data()[2 * k + 1];
                 put(low.next(), x, y, c, d);
                 if (2 * k < n_) put(high.previous(), y, x, d, c);  // conj(W_{n-k}) = i W_k
             }

@@ -444,8 +444,8 @@ private:
         };
         for (Index j = 0; j < n_; ++j) {
             for (T* const point : {at(j), at((m - j) % m)}) {  // in the first lane, the others are nothing
-                point[0] = chirp_[2 * j] / static_cast<T>(m);
-                point[lane_count<T>] = -chirp_[2 * j + 1] / static_cast<T>(m);
+                point[0] = chirp_.data()[2 * j] / static_cast<T>(m);
+                point[lane_count<T>] = -chirp_.data()[2 * j + 1] / static_cast<T>(m);
             }
         }
         std::vector<T> spectrum;
@@ -470,7 +470,8 @@ private:
             for (Index i2 = 0; i2 < width; ++i2) {
                 const Index j = i1 * width + i2;
                 Point x = {};
-                if (j < n_) x = load_point(points + j * point_size<T>).turned(chirp_[2 * j], chirp_[2 * j + 1]);
+                if (j < n_)
+                    x = load_point(points + j * point_size<T>).turned(chirp_.data()[2 * j], chirp_.data()[2 * j + 1]);
                 store_point(matrix + i1 * fft_.row_stride() + i2 * point_size<T>, x);
             }
         }
@@ -484,7 +485,8 @@ private:
             for (Index i2 = 0; i2 < std::min(width, n_ - i1 * width); ++i2) {
                 const Index k = i1 * width + i2;
                 const Point x = load_point(matrix + i1 * fft_.row_stride() + i2 * point_size<T>);
-                store_point(points + k * point_size<T>, Point{x.im, x.re}.turned(chirp_[2 * k], chirp_[2 * k + 1]));
+                store_point(points + k * point_size<T>,
+                            Point{x.im, x.re}.turned(chirp_.data()[2 * k], chirp_.data()[2 * k + 1]));
             }
         }
     }
