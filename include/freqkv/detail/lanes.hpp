@@ -233,7 +233,7 @@ FREQKV_INLINE Lanes<C> exp_lanes(Lanes<C> x) {
     constexpr C lowest = std::numeric_limits<C>::min_exponent * std::numbers::ln2_v<C>;
     // exp(x) = 2^n exp(rest). By conversion, because adding and subtracting a large number to round is not safe
     // from -ffast-math.
-    const Lanes<C> bounded = x < lowest ? Lanes<C>{} + lowest : x;
+    const Lanes<C> bounded = x > lowest ? x : Lanes<C>{} + lowest;  // NaN too, which is no integer
     const auto n_bits = __builtin_convertvector(bounded * std::numbers::log2e_v<C> - C(0.5), IntLanes<C>);
     const Lanes<C> n = __builtin_convertvector(n_bits, Lanes<C>);
     constexpr C ln2_high = static_cast<C>(0x1.62e4p-1);  // n times it is exact
@@ -249,7 +249,8 @@ FREQKV_INLINE Lanes<C> exp_lanes(Lanes<C> x) {
         power = power * rest + static_cast<C>(1 / factorial);
     }
     const Bits scaled = reinterpret_cast<Bits>(power) + (__builtin_convertvector(n_bits, Bits) << mantissa_bits);
-    return x < lowest ? Lanes<C>{} : reinterpret_cast<Lanes<C>>(scaled);
+    const Lanes<C> otherwise = x == x ? Lanes<C>{} : x;
+    return x > lowest ? reinterpret_cast<Lanes<C>>(scaled) : otherwise;
 }
 
 // Half the lanes of a sum: a and b are made of blocks of `width` lanes, and each block becomes its lower half
