@@ -101,7 +101,8 @@ void share_of_decoding(benchmark::State& state) {
     }
     ceilings::require(cache.compressions() == state.iterations(), "number of compressions");
     const double attention_seconds = (half_full + full) / 2;
-    const double per_token = compression / static_cast<double>(n - n / 2);
+    const Index freed = n - n / 2;
+    const double per_token = compression / static_cast<double>(freed);
     state.counters["attention_ms"] = 1e3 * attention_seconds;
     state.counters["products_ms"] = 1e3 * product_seconds();
     state.counters["of_attention"] = per_token / attention_seconds;
