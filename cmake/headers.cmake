@@ -25,6 +25,8 @@ set(FREQKV_HEADERS_transform
     freqkv/dct/direct.hpp
     freqkv/dct/simd.hpp
     freqkv/detail/butterflies.hpp
+    freqkv/detail/stockham_fft.hpp
+    freqkv/detail/matrix_fft.hpp
     freqkv/detail/column_fft.hpp)
 
 # Of the transform layer too, but they need FFTW and belong to the target freqkv::fftw.
