@@ -44,21 +44,21 @@ inline constexpr Index lane_count = register_bytes / static_cast<Index>(sizeof(C
 
 template <class C>
 struct LanesOf {
-    typedef C type [[gnu::vector_size(register_bytes)]];
+    using type [[gnu::vector_size(register_bytes)]] = C;
 };
 template <class C>
 using Lanes = typename LanesOf<C>::type;
 
 // As many 16-bit elements as a register has floats.
-typedef std::uint16_t ShortLanes [[gnu::vector_size(register_bytes / 2)]];
-typedef std::uint32_t WordLanes [[gnu::vector_size(register_bytes)]];
+using ShortLanes [[gnu::vector_size(register_bytes / 2)]] = std::uint16_t;
+using WordLanes [[gnu::vector_size(register_bytes)]] = std::uint32_t;
 
-typedef std::uint64_t DoubleWordLanes [[gnu::vector_size(register_bytes)]];
+using DoubleWordLanes [[gnu::vector_size(register_bytes)]] = std::uint64_t;
 
 // A 32-bit integer for each lane.
 template <class C>
 struct IntLanesOf {
-    typedef std::int32_t type [[gnu::vector_size(register_bytes / sizeof(C) * 4)]];
+    using type [[gnu::vector_size(register_bytes / sizeof(C) * 4)]] = std::int32_t;
 };
 template <class C>
 using IntLanes = typename IntLanesOf<C>::type;
@@ -236,7 +236,7 @@ FREQKV_INLINE Lanes<C> exp_lanes(Lanes<C> x) {
     const Lanes<C> bounded = x > lowest ? x : Lanes<C>{} + lowest;  // NaN too, which is no integer
     const auto n_bits = __builtin_convertvector(bounded * std::numbers::log2e_v<C> - C(0.5), IntLanes<C>);
     const Lanes<C> n = __builtin_convertvector(n_bits, Lanes<C>);
-    constexpr C ln2_high = static_cast<C>(0x1.62e4p-1);  // n times it is exact
+    constexpr C ln2_high = C(22713) / 32768;  // n times it is exact
     constexpr C ln2_low = static_cast<C>(std::numbers::ln2_v<long double> - ln2_high);
     const Lanes<C> rest = bounded - n * ln2_high - n * ln2_low;
     // Taylor's series: |rest| <= ln(2) / 2.

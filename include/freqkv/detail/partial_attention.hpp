@@ -95,7 +95,8 @@ private:
         constexpr auto element = static_cast<Index>(sizeof(T));
         const auto address = reinterpret_cast<std::uintptr_t>(row) + static_cast<std::uintptr_t>(distance * element);
         for (Index i = 0; i < count * element; i += 64) {
-            __builtin_prefetch(reinterpret_cast<const char*>(address) + i, 0, 2);
+            const auto line = address + static_cast<std::uintptr_t>(i);
+            __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);  // NOLINT(performance-no-int-to-ptr)
         }
     }
 
