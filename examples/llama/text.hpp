@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -45,34 +44,6 @@ inline std::vector<Token> encode_text(const Tokenizer& tokenizer, std::string_vi
     }
     std::vector<Token> tokens = tokenizer.encode(text);
     tokens.insert(tokens.begin(), begin_of_text);
-    return tokens;
-}
-
-/// The ids in a file of decimal numbers separated by white space, at most `limit` of them (0: all).
-/// Throws FileError for anything else and for ids outside [0, vocabulary).
-inline std::vector<Token> read_token_file(const std::string& path, Index vocabulary, Index limit) {
-    const std::vector<char> content = read_file(path);
-    const std::string_view text(content.data(), content.size());
-    constexpr std::string_view space = " \t\n\r\v\f";
-    std::vector<Token> tokens;
-    for (std::size_t at = 0; limit == 0 || static_cast<Index>(tokens.size()) < limit;) {
-        const std::size_t begin = text.find_first_not_of(space, at);
-        if (begin == std::string_view::npos) break;
-        at = std::min(text.find_first_of(space, begin), text.size());
-        const std::string_view word = text.substr(begin, at - begin);
-        const std::string where = "token " + std::to_string(tokens.size()) + " (byte " + std::to_string(begin) + ")";
-        const std::string shown = "\"" + std::string(word.substr(0, 32)) + (word.size() > 32 ? "..." : "") + "\"";
-        if (word.find_first_not_of("0123456789", word.starts_with('-') ? 1 : 0) != std::string_view::npos ||
-            word == "-") {
-            throw FileError(path, where + " is " + shown + ", not a decimal id");
-        }
-        Token id = -1;
-        const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-        if (error != std::errc{} || id < 0 || id >= vocabulary) {
-            throw FileError(path, where + " is " + shown + ", outside the vocabulary of " + std::to_string(vocabulary));
-        }
-        tokens.push_back(id);
-    }
     return tokens;
 }
 
