@@ -120,6 +120,21 @@ inline void check_options(const ModelOptions& options) {
     }
 }
 
+/// Refuses a cache that is larger than the machine's memory. Unused memory is not touched, so it would be noticed
+/// late and badly. Throws std::runtime_error.
+inline void check_memory(const Config& config, const CacheSettings& settings) {
+    if (settings.grows()) return;
+    const Index bytes = cache_bytes(config, settings.sizes.capacity, element_bytes(settings.type));
+    const long pages = ::sysconf(_SC_PHYS_PAGES);
+    const long page = ::sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0 && bytes / page >= pages) {
+        throw std::runtime_error("a cache of " + std::to_string(settings.sizes.capacity) + " entries needs " +
+                                 std::to_string(bytes >> 20) + " MiB, the machine has " +
+                                 std::to_string(pages * (page / 1024) / 1024) +
+                                 " MiB; a smaller --capacity or --cache-type bf16 needs less");
+    }
+}
+
 /// A model that was trained with a sliding window can do without one only where no token would see more.
 inline void check_sliding_window(const Config& config, const CacheSettings& settings, Index expected_tokens) {
     const Index window = config.sliding_window;
@@ -157,15 +172,6 @@ inline CacheSettings resolve(const ModelOptions& options, const Config& config, 
     if (settings.kept() < 1) {
         throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
                          std::to_string(settings.span()) + " entries between sinks and recent part");
-    }
-    // Unused memory is not touched, so a cache that is too large would be noticed late and badly.
-    const Index bytes = cache_bytes(config, settings.sizes.capacity, element_bytes(settings.type));
-    const long pages = ::sysconf(_SC_PHYS_PAGES);
-    const long page = ::sysconf(_SC_PAGESIZE);
-    if (pages > 0 && page > 0 && bytes / page >= pages) {
-        throw std::runtime_error(what + ": the cache would need " + std::to_string(bytes >> 20) +
-                                 " MiB, the machine has " + std::to_string(pages * (page / 1024) / 1024) +
-                                 " MiB; a smaller --capacity or --cache-type bf16 needs less");
     }
     if (settings.sizes.capacity > config.context) {
         std::fprintf(stderr,
