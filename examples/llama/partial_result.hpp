@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <string>
@@ -41,7 +42,8 @@ public:
         return std::move(saved["state"]);
     }
 
-    /// Saves what make() returns if the last time is a second ago or more. Throws FileError.
+    /// Saves what make() returns if the last time is long enough ago: a second, or, for long results, so long that
+    /// saving takes a small part of the time. Throws FileError.
     template <class F>
     void save_sometimes(F&& make) {
         const auto now = std::chrono::steady_clock::now();
@@ -49,8 +51,10 @@ public:
     }
 
     void save(const Json& state) {
+        const auto start = std::chrono::steady_clock::now();
         AtomicFile(path_).write(Json{{"made_with", made_with_}, {"state", state}}.dump() + "\n");
-        next_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+        const auto end = std::chrono::steady_clock::now();
+        next_ = end + std::max<std::chrono::steady_clock::duration>(std::chrono::seconds(1), 50 * (end - start));
     }
 
     void remove() const { ::unlink(path_.c_str()); }

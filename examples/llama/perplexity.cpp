@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -220,7 +221,10 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
 
 std::optional<PartialResult> partial_result(const PerplexityOptions& options, const nlohmann::ordered_json& run,
                                             std::span<const Token> tokens) {
-    const bool to_file = !options.json.empty() && options.json != "-";
+    std::error_code error;
+    const bool to_file =
+        !options.json.empty() && options.json != "-" &&
+        (!std::filesystem::exists(options.json, error) || std::filesystem::is_regular_file(options.json, error));
     if (!to_file && !options.resume) return std::nullopt;
     nlohmann::ordered_json made_with = run;
     made_with["text"] = fingerprint(tokens);
