@@ -14,6 +14,8 @@ FlopCount count_flops(const Config& config, const CacheSettings& settings, Index
     count.projections =
         multiply_adds * layers * number(config.dim) * number(2 * config.query_dim() + 2 * config.kv_dim());
     count.feed_forward = multiply_adds * layers * number(config.dim) * number(config.hidden) * 3;
+    count.elementwise = multiply_adds * (layers * number(config.hidden + 2 * (config.query_dim() + config.kv_dim())) +
+                                         (2 * layers + 1) * 2 * number(config.dim));
     count.classifier = multiply_adds * number(config.dim) * number(config.vocabulary);
 
     double scores = 0;  // of a head

@@ -6,9 +6,9 @@
 
 namespace llama {
 
-/// Floating-point operations of one forward pass over a text, by what they are for. A multiply-add is two; every
-/// score of a chunk's rectangle of queries and cache entries is counted, masked or not; norms, rotations, softmax
-/// and activations, a few in ten thousand, are left out.
+/// Floating-point operations of one forward pass over a text, by what they are for. A multiply-add is two, a
+/// multiplication without an addition as well; every score of a chunk's rectangle of queries and cache entries is
+/// counted, masked or not; softmax and silu are left out.
 struct FlopCount {
     double projections = 0;  ///< q, k, v and o
     double feed_forward = 0;
@@ -17,7 +17,7 @@ struct FlopCount {
     double compression = 0;  ///< span * log2(span) for each column of K and V
     Index compressions = 0;  ///< of each layer
 
-    double total() const { return projections + feed_forward + classifier + attention + compression; }
+    double total() const { return projections + feed_forward + classifier + attention + elementwise + compression; }
 };
 
 /// The text is processed in chunks: one that fills the cache, then as many tokens as a compression makes room

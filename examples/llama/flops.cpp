@@ -34,6 +34,7 @@ int flops(const FlopsOptions& options) {
     add("feed-forward", "feed_forward", count.feed_forward);
     add("output projection", "classifier", count.classifier);
     add("attention", "attention", count.attention);
+    add("norms, rotation, gates", "elementwise", count.elementwise);
     add("compression", "compression", count.compression);
     table += format("  %-24s%14.3f\n", "total", count.total() * 1e-12);
     table += format("%lld compressions in each layer; cache %s, %s, %s\n", static_cast<long long>(count.compressions),
