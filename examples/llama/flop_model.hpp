@@ -14,6 +14,7 @@ struct FlopCount {
     double feed_forward = 0;
     double classifier = 0;   ///< logits of every token
     double attention = 0;    ///< scores and weighted values
+    double elementwise = 0;  ///< norms, rotation, gates
     double compression = 0;  ///< span * log2(span) for each column of K and V
     Index compressions = 0;  ///< of each layer
 
