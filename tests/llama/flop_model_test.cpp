@@ -45,7 +45,7 @@ TEST(FlopModel, ReproducesThePaper) {
     };
     for (const Printed& figure : figures) {
         const double tflops = count(figure.policy, figure.ratio, figure.thousands).total() * 1e-12;
-        EXPECT_LT(std::abs(tflops / figure.tflops - 1), 1.5e-4)
+        EXPECT_LT(std::abs(tflops / figure.tflops - 1), 2e-4)
             << figure.policy << ' ' << figure.ratio << " at " << figure.thousands << "K: " << tflops << ", printed is "
             << figure.tflops;
     }
