@@ -81,13 +81,13 @@ void check_vocabulary(const GgufVocabulary& vocabulary, const std::string& path)
                                       std::to_string(size));
         }
     };
-    check_id("tokenizer.ggml.bos_token_id", vocabulary.begin_of_text);
-    check_id("tokenizer.ggml.eos_token_id", vocabulary.end_of_text);
+    check_id("tokenizer.ggml.bos_token_id", vocabulary.bos);
+    check_id("tokenizer.ggml.eos_token_id", vocabulary.eos);
 }
 
 std::vector<Token> end_of_text(const GgufVocabulary& vocabulary) {
-    if (vocabulary.end_of_text < 0) return {};
-    return {vocabulary.end_of_text};
+    if (vocabulary.eos < 0) return {};
+    return {vocabulary.eos};
 }
 
 std::unique_ptr<Tokenizer> make_sentencepiece(const GgufVocabulary& vocabulary, const std::string& path) {
@@ -98,7 +98,7 @@ std::unique_ptr<Tokenizer> make_sentencepiece(const GgufVocabulary& vocabulary, 
     const std::string model = serialize_sentencepiece_bpe(vocabulary.tokens, vocabulary.scores, types,
                                                           vocabulary.add_space_prefix.value_or(true));
     return std::make_unique<SentencePieceTokenizer>(
-        model, path, vocabulary.add_bos.value_or(true) ? vocabulary.begin_of_text : -1, end_of_text(vocabulary));
+        model, path, vocabulary.add_bos.value_or(true) ? vocabulary.bos : -1, end_of_text(vocabulary));
 }
 
 std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const std::string& path) {
@@ -107,7 +107,7 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
     parts.patterns = family.patterns;
     parts.ignore_merges = family.ignore_merges;
     parts.nfc = family.nfc;
-    parts.begin_of_text = vocabulary.add_bos.value_or(family.add_bos) ? vocabulary.begin_of_text : -1;
+    parts.begin_of_text = vocabulary.add_bos.value_or(family.add_bos) ? vocabulary.bos : -1;
     parts.end_of_text = end_of_text(vocabulary);
     for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
         const auto type = static_cast<PieceType>(vocabulary.types[i]);

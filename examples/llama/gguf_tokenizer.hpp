@@ -19,8 +19,8 @@ struct GgufVocabulary {
     std::vector<float> scores;             ///< [tokens]; of SentencePiece only
     std::vector<std::int32_t> types;       ///< [tokens]: as PieceType numbers them
     std::vector<std::string> merges;       ///< "a b", the best first; of byte-level BPE only
-    Token begin_of_text = -1;              ///< -1: none
-    Token end_of_text = -1;                ///< -1: none
+    Token bos = -1;                        ///< -1: none
+    Token eos = -1;                        ///< -1: none
     std::optional<bool> add_bos;           ///< whether a text begins with BOS; otherwise the kind of tokenizer says it
     std::optional<bool> add_space_prefix;  ///< of SentencePiece only; otherwise yes
 };
