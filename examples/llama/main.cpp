@@ -93,6 +93,20 @@ void add_inspect(CLI::App& app, std::function<int()>& run) {
     command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
 }
 
+void add_merge(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::MergeOptions>();
+    CLI::App* const command = app.add_subcommand("merge", "Write a model with an adapter merged into it");
+    command->add_option("--model", options->model, "Hugging Face model")->type_name("DIR")->required();
+    command->add_option("--adapter", options->adapter, "PEFT adapter (LoRA)")->type_name("DIR")->required();
+    command->add_option("--out", options->out, "Directory for the merged model, new or empty")
+        ->type_name("DIR")
+        ->required();
+    command->add_option("--type", options->type, "How the changed weights are stored; as-merged: exactly")
+        ->check(CLI::IsMember(std::vector<std::string>{"as-merged", "f32", "f16", "bf16"}))
+        ->capture_default_str();
+    command->callback([options, &run] { run = [options] { return llama::merge(*options); }; });
+}
+
 // Always one line, whatever the message quotes.
 int fail(std::string message, int status) {
     for (char& c : message) {
@@ -116,6 +130,7 @@ int main(int argc, char** argv) {
         add_generate(app, run);
         add_perplexity(app, run);
         add_inspect(app, run);
+        add_merge(app, run);
         try {
             app.parse(argc, argv);
         } catch (const CLI::Success& success) {  // --help, --version
@@ -123,7 +138,7 @@ int main(int argc, char** argv) {
         } catch (const CLI::ParseError& error) {
             return fail(error.what(), 2);
         }
-        if (!run) return fail("give a command: generate, perplexity or inspect (--help lists them)", 2);
+        if (!run) return fail("give a command: generate, perplexity, inspect or merge (--help lists them)", 2);
         return run();
     } catch (const llama::UsageError& error) {
         return fail(error.what(), 2);
