@@ -46,7 +46,7 @@ std::vector<Token> read_tokens(const PerplexityOptions& options, const Checkpoin
     } else {
         const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
         const std::vector<char> content = read_file(path);
-        tokens = encode_text(*tokenizer, {content.data(), content.size()}, path);
+        tokens = encode_text(*tokenizer, {content.data(), content.size()}, path, checkpoint.config.vocabulary);
         if (options.limit > 0 && options.limit < static_cast<Index>(tokens.size())) {
             tokens.resize(static_cast<std::size_t>(options.limit));
         }
