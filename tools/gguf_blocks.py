@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes tests/llama/fixtures/blocks.gguf: random blocks of each type of weights that freqkv-llama reads, and
+"""Writes tests/fixtures/gguf_blocks.gguf: random blocks of each type of weights that freqkv-llama reads, and
 the same numbers as the package gguf (PyPI, version 0.19) dequantises them.
 
 Usage: gguf_blocks.py OUTPUT

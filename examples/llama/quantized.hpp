@@ -33,7 +33,7 @@ inline float half_from_bits(std::uint16_t bits) {
 
 /// The half at any address.
 inline float load_half(const std::byte* from) {
-    std::uint16_t bits;
+    std::uint16_t bits = 0;
     std::memcpy(&bits, from, sizeof bits);
 #if defined(__F16C__)
     return _cvtsh_ss(bits);
@@ -106,7 +106,7 @@ struct Block<WeightType::q8_0> {
     /// A half; 32 signed bytes.
     static void unpack(const std::byte* block, float* out) {
         const float scale = detail::load_half(block);
-        for (int i = 0; i < 32; i += 16) {
+        for (Index i = 0; i < 32; i += 16) {
             detail::store_16(out + i, detail::load_signed_16(block + 2 + i), 128, scale);
         }
     }
@@ -133,8 +133,8 @@ struct Block<WeightType::q4_k> {
         float minima[16];  // the last 8
         detail::store_factors(scales, parts, 0, detail::load_half(block));
         detail::store_factors(minima, parts, 0, detail::load_half(block + 2));
-        for (int part = 0; part < 8; part += 2) {
-            for (int i = 0; i < 32; i += 16) {
+        for (Index part = 0; part < 8; part += 2) {
+            for (Index i = 0; i < 32; i += 16) {
                 const detail::Bytes16 q = detail::load_16(block + 16 + 16 * part + i);
                 float* const to = out + 32 * part + i;
                 detail::store_16(to, q & 0x0f, 0, scales[part], minima[8 + part]);
@@ -166,9 +166,9 @@ struct Block<WeightType::q6_k> {
     static void unpack(const std::byte* block, float* out) {
         float scales[16];
         detail::store_factors(scales, detail::load_signed_16(block + 192), 128, detail::load_half(block + 208));
-        for (int first = 0; first < 256; first += 128) {
-            for (int i = first; i < first + 32; i += 16) {
-                const auto store = [&](int at, detail::Bytes16 q) {
+        for (Index first = 0; first < 256; first += 128) {
+            for (Index i = first; i < first + 32; i += 16) {
+                const auto store = [&](Index at, detail::Bytes16 q) {
                     detail::store_16(out + at, q, 32, scales[at / 16]);
                 };
                 const std::byte* const lower = block + i - first / 2;
