@@ -10,8 +10,11 @@
 
 #include "ceilings.hpp"
 #include "llama/checkpoint.hpp"
+#include "llama/dequantize.hpp"
 #include "llama/llama.hpp"
 #include "llama/loss.hpp"
+#include "llama/matrix_product.hpp"
+#include "llama/random.hpp"
 #include "llama/random_checkpoint.hpp"
 #include "llama/with_model.hpp"
 
@@ -99,6 +102,38 @@ void prefill(benchmark::State& state) {
     state.counters["of_sgemm"] = work / seconds / ceilings::sgemm_rate();
 }
 
+// The product with one token of 16384 x 4096 weights of one type, far more than the caches hold, on one thread.
+void product(benchmark::State& state, llama::WeightType type) {
+    constexpr Index rows = 16384;
+    constexpr Index columns = 4096;
+    llama::Weights weights{nullptr, type, rows, columns};
+    // Bits that are no large number, NaN or infinity in any of the types.
+    freqkv::AlignedBuffer<std::byte> bytes(weights.bytes());
+    llama::Random random(1);
+    for (Index i = 0; i < bytes.size(); ++i) bytes.data()[i] = static_cast<std::byte>(random.next() & 0x3b);
+    weights.data = bytes.data();
+    std::vector<float> x(columns), row(columns), y(rows);
+    for (float& value : x) value = static_cast<float>(random.uniform() - 0.5);
+    const auto multiply = [&] { llama::multiply({{weights, y.data()}}, x.data(), 1, freqkv::SerialExecutor{}); };
+    multiply();
+    for (const Index r : {Index{0}, rows - 1}) {
+        llama::dequantize(weights, r, 0, columns, row.data());
+        double sum = 0, size = 0;
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            const double term = static_cast<double>(row[i]) * static_cast<double>(x[i]);
+            sum += term;
+            size += std::abs(term);
+        }
+        ceilings::require(std::abs(static_cast<double>(y[static_cast<std::size_t>(r)]) - sum) <= 1e-5 * size,
+                          std::string("product of ") + llama::format_of(type).name);
+    }
+    const double seconds = ceilings::fastest(state, multiply);
+    const double rate = static_cast<double>(weights.bytes()) / seconds * 1e-9;
+    state.counters["weights/ns"] = static_cast<double>(rows * columns) / seconds * 1e-9;
+    state.counters["GB/s"] = rate;
+    state.counters["of_read"] = rate / ceilings::read_bandwidth();
+}
+
 // The same text in chunks and token by token, past the window.
 void check_chunks() {
     const std::vector<Token> tokens = some_tokens(700);
@@ -121,6 +156,12 @@ void register_all() {
          {benchmark::RegisterBenchmark("decode", decode), benchmark::RegisterBenchmark("prefill", prefill)}) {
         bench->ArgName("threads")->Arg(1)->Unit(benchmark::kMillisecond)->UseManualTime();
         if (cores > 1) bench->Arg(cores);
+    }
+    using Type = llama::WeightType;
+    for (const Type type : {Type::f32, Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_k, Type::q6_k}) {
+        benchmark::RegisterBenchmark((std::string("product/") + llama::format_of(type).name).c_str(), product, type)
+            ->Unit(benchmark::kMillisecond)
+            ->UseManualTime();
     }
 }
 
