@@ -212,8 +212,8 @@ private:
         }
         if (rows > needed) {
             std::fprintf(stderr,
-                         "freqkv-llama: note: %s: the last %lld rows of %s are beyond the vocabulary, dropped\n",
-                         reference.path.c_str(), static_cast<long long>(rows - needed), in_quotes(target.name).c_str());
+                         "freqkv-llama: note: %s: the rows of %s from %lld on are beyond the vocabulary, dropped\n",
+                         reference.path.c_str(), in_quotes(target.name).c_str(), static_cast<long long>(needed));
         }
         return needed;
     }

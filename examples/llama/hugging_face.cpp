@@ -176,7 +176,10 @@ private:
     void check_rest() {
         for (const auto& [name, found] : tensors_) {
             if (found.used || is_redundant_tensor(name)) continue;
-            if (name.ends_with(".self_attn.o_proj.bias") && all_zero(found.tensor->bytes)) continue;
+            if (name.ends_with(".self_attn.o_proj.bias")) {
+                if (all_zero(found.tensor->bytes)) continue;
+                found.reference().fail("is a bias behind the attention, which is supported only if it is zero");
+            }
             found.reference().fail("is none of this model's");
         }
     }
