@@ -16,8 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static const std::string valid[] = {
         [] {
             nlohmann::json config = llama::test::small_config();
-            config["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 4},   {"mscale", 1},
-                                         {"rope_theta", 1e4},   {"truncate", 1}, {"mscale_all_dim", 2}};
+            config["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 4},      {"mscale", 1},
+                                         {"rope_theta", 1e4},   {"truncate", true}, {"mscale_all_dim", 2}};
             return config.dump();
         }(),
         [] {
