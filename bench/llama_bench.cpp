@@ -53,7 +53,7 @@ private:
 
 const llama::Checkpoint& checkpoint() {
     static const TemporaryCheckpoint file;
-    static const llama::Checkpoint checkpoint(file.path());
+    static const llama::Checkpoint checkpoint = llama::open_checkpoint(file.path());
     return checkpoint;
 }
 
@@ -79,7 +79,7 @@ void decode(benchmark::State& state) {
         model.forward({&tokens[5], 1});
         benchmark::DoNotOptimize(model.logits().data());
     });
-    const double rate = 4e-9 * static_cast<double>(checkpoint().parameters()) / seconds;
+    const double rate = 4e-9 * static_cast<double>(llama::count_parameters(checkpoint().config)) / seconds;
     state.counters["tokens/s"] = 1 / seconds;
     state.counters["weights_GB/s"] = rate;
     state.counters["of_read"] = rate / ceilings::read_bandwidth();
@@ -94,7 +94,7 @@ void prefill(benchmark::State& state) {
         model.forward(tokens);
         benchmark::DoNotOptimize(model.logits().data());
     });
-    const double work = 512 * 2e-9 * static_cast<double>(checkpoint().parameters());
+    const double work = 512 * 2e-9 * static_cast<double>(llama::count_parameters(checkpoint().config));
     state.counters["tokens/s"] = 512 / seconds;
     state.counters["of_sgemm"] = work / seconds / ceilings::sgemm_rate();
 }

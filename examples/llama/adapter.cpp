@@ -103,7 +103,8 @@ private:
             });
             if (!plain || name.empty()) patterns.fail(key, entry, "but regular expressions are not supported as keys");
             const double number = patterns.required_number(key);
-            const bool matches = module == name || (!from_start && module.ends_with("." + std::string(name)));
+            const bool within = module.size() > name.size() && module[module.size() - name.size() - 1] == '.';
+            const bool matches = module == name || (!from_start && within && module.ends_with(name));
             if (!matches) continue;
             if (result && *result != number) {
                 patterns.fail(key, entry, "but another key fits " + in_quotes(module) + ", too");

@@ -46,8 +46,23 @@ void check_config(const Config& config, const std::string& path) {
     check_positive("beta_slow of the rotary scaling", scaling.beta_slow);
     check_positive("low_freq_factor of the rotary scaling", scaling.low_frequency_factor);
     check_positive("high_freq_factor of the rotary scaling", scaling.high_frequency_factor);
-    if (!std::isfinite(scaling.attention_factor)) {
-        throw FileError(path, "attention_factor of the rotary scaling is not finite");
+    if (!std::isfinite(scaling.attention_factor) || scaling.attention_factor == 0) {
+        throw FileError(path, "attention_factor of the rotary scaling is " + std::to_string(scaling.attention_factor) +
+                                  ", must be finite and not 0");
+    }
+    using Type = RopeScaling::Type;
+    if (scaling.type == Type::yarn || scaling.type == Type::llama3) {
+        check("the original context of the rotary scaling", scaling.original_context, 1, Index{1} << 24);
+    }
+    if (scaling.type == Type::yarn && scaling.beta_fast < scaling.beta_slow) {
+        throw FileError(path, "beta_fast of the rotary scaling is below beta_slow");
+    }
+    if (scaling.type == Type::yarn && config.rope_base <= 1) {
+        throw FileError(path, "the base of the rotary frequencies is " + std::to_string(config.rope_base) +
+                                  ", must be above 1 for YaRN");
+    }
+    if (scaling.type == Type::llama3 && scaling.low_frequency_factor >= scaling.high_frequency_factor) {
+        throw FileError(path, "low_freq_factor of the rotary scaling is not below high_freq_factor");
     }
     check("the original context of the rotary scaling", scaling.original_context, 0, Index{1} << 24);
     for (const double divisor : scaling.divisors) check_positive("a factor of the rotary frequencies", divisor);

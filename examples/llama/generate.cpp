@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "llama/checkpoint.hpp"
+#include "llama/open_model.hpp"
 #include "llama/program.hpp"
 #include "llama/sampler.hpp"
 #include "llama/terminal.hpp"
@@ -25,10 +27,24 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::string read_prompt(const std::string& prompt) {
-    if (prompt != "-") return prompt;
-    const std::vector<char> content = read_all(STDIN_FILENO, "standard input");
-    return {content.begin(), content.end()};
+// The text to continue, and what to call it in an error.
+struct Prompt {
+    std::string text;
+    std::string name;
+};
+
+Prompt read_prompt(const GenerateOptions& options) {
+    const auto text = [](const std::vector<char>& content) { return std::string(content.begin(), content.end()); };
+    if (!options.prompt_file.empty()) return {text(read_file(options.prompt_file)), options.prompt_file};
+    if (options.prompt == "-") return {text(read_all(STDIN_FILENO, "standard input")), "standard input"};
+    return {options.prompt, "--prompt"};
+}
+
+bool ends_text(Token token, const Config& config, const Tokenizer& tokenizer) {
+    const auto has = [&](const std::vector<Token>& list) {
+        return std::find(list.begin(), list.end(), token) != list.end();
+    };
+    return has(config.end_of_text) || has(tokenizer.end_of_text());
 }
 
 // A control character that a byte token stands for would reach the terminal as a command.
@@ -90,7 +106,7 @@ void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenize
     while (ready && progress.generated < options.tokens && !Interrupt::received()) {
         if (progress.generated > 0) model.forward({&previous, 1});
         const Token token = sampler(model.logits());
-        if (!options.ignore_eos && (token == begin_of_text || token == end_of_text)) break;
+        if (!options.ignore_eos && ends_text(token, model.config(), tokenizer)) break;
         const std::string_view text = tokenizer.decode(previous, token);
         if (printable(text)) output.write(text);
         previous = token;
@@ -115,18 +131,20 @@ void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenize
 
 int generate(const GenerateOptions& options) {
     check_options(options);
-    const Checkpoint checkpoint(options.model);
-    const Tokenizer tokenizer(find_tokenizer(options.tokenizer, checkpoint), checkpoint.config().vocabulary);
-    const std::string prompt = read_prompt(options.prompt);
-    const std::vector<Token> tokens =
-        encode_text(tokenizer, prompt, options.prompt == "-" ? "standard input" : "--prompt");
+    const Checkpoint checkpoint = open_model(options);
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
+    const Prompt prompt = read_prompt(options);
+    const std::vector<Token> tokens = encode_text(*tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
+    if (tokens.empty()) {
+        throw UsageError("the model has no begin-of-text token, so there must be a text to continue: give --prompt");
+    }
     const auto prompt_tokens = static_cast<Index>(tokens.size());
-    const CacheSettings settings = resolve(options, checkpoint.config(), prompt_tokens + options.tokens);
+    const CacheSettings settings = resolve(options, checkpoint.config, prompt_tokens + options.tokens);
     return with_model(checkpoint, settings, options.threads, [&](auto& model) {
         Interrupt::install();
         TextOutput output;
-        output.write(prompt);
-        run(model, options, tokenizer, tokens, output);
+        output.write(prompt.text);
+        run(model, options, *tokenizer, tokens, output);
         return Interrupt::received() ? Interrupt::exit_status() : 0;
     });
 }

@@ -33,14 +33,14 @@ std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
 }
 
 std::string describe_model(const Checkpoint& checkpoint) {
-    const Config& c = checkpoint.config();
+    const Config& c = checkpoint.config;
     const auto number = [](Index value) { return std::to_string(value); };
-    return "model       " + checkpoint.path() + " (" + checkpoint.format() + ")\n" +  //
-           "parameters  " + number(checkpoint.parameters()) + "\n" +                  //
+    return "model       " + checkpoint.path + " (" + checkpoint.format + ")\n" +  //
+           "parameters  " + number(count_parameters(checkpoint.config)) + "\n" +  //
            "layers      " + number(c.layers) + " of width " + number(c.dim) + ", feed-forward width " +
            number(c.hidden) + "\n" +  //
            "heads       " + number(c.heads) + " for queries, " + number(c.kv_heads) + " for keys and values, of " +
-           number(c.head_dim()) + " dimensions\n" +  //
+           number(c.head_dim) + " dimensions\n" +  //
            "vocabulary  " + number(c.vocabulary) + " tokens, " +
            (c.shared_classifier ? "embedding shared with the output" : "separate output projection") + "\n" +  //
            "trained on  " + number(c.context) + " tokens\n";
@@ -58,21 +58,21 @@ std::string describe_settings(const CacheSettings& settings) {
 }  // namespace
 
 int inspect(const InspectOptions& options) {
-    const Checkpoint checkpoint(options.model);
-    const Config& config = checkpoint.config();
+    const Checkpoint checkpoint = open_checkpoint(options.model);
+    const Config& config = checkpoint.config;
     const CacheSettings settings = resolve(options, config, config.context);
     const JsonOutput json(options.json);
     const std::vector<Row> rows = rows_for(config, settings);
 
-    nlohmann::ordered_json object{{"model", checkpoint.path()},
-                                  {"format", checkpoint.format()},
-                                  {"parameters", checkpoint.parameters()},
+    nlohmann::ordered_json object{{"model", checkpoint.path},
+                                  {"format", checkpoint.format},
+                                  {"parameters", count_parameters(checkpoint.config)},
                                   {"dim", config.dim},
                                   {"hidden_dim", config.hidden},
                                   {"layers", config.layers},
                                   {"heads", config.heads},
                                   {"kv_heads", config.kv_heads},
-                                  {"head_dim", config.head_dim()},
+                                  {"head_dim", config.head_dim},
                                   {"vocabulary", config.vocabulary},
                                   {"shared_classifier", config.shared_classifier},
                                   {"context", config.context}};

@@ -15,6 +15,9 @@
 #include "freqkv/workspace.hpp"
 #include "llama/blocks.hpp"
 #include "llama/checkpoint.hpp"
+#include "llama/dequantize.hpp"
+#include "llama/matrix_product.hpp"
+#include "llama/rope_scaling.hpp"
 
 namespace llama {
 
@@ -30,14 +33,15 @@ public:
     /// The checkpoint must outlive the model. Throws freqkv::Error if the sizes and the policy do not go
     /// together.
     Llama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, E executor)
-        : checkpoint_(checkpoint), config_(checkpoint.config()), executor_(std::move(executor)) {
-        freqkv::RopeOptions rope_options;
-        rope_options.head_dim = config_.head_dim();
-        const freqkv::Rope<freqkv::Arithmetic<T>> rope(rope_options, std::min(sizes.capacity, longest_table));
+        : checkpoint_(checkpoint),
+          config_(checkpoint.config),
+          executor_(std::move(executor)),
+          attention_({.scale = score_scale(config_)}) {
+        const freqkv::Rope<freqkv::Arithmetic<T>> rope(rope_options(config_), std::min(sizes.capacity, longest_table));
         freqkv::CacheOptions options;
         options.kv_heads = config_.kv_heads;
         options.query_heads = config_.heads;
-        options.key_dim = config_.head_dim();
+        options.key_dim = config_.head_dim;
         options.capacity = sizes.capacity;
         options.sinks = sizes.sinks;
         options.recent = sizes.recent;
@@ -77,17 +81,17 @@ public:
         tokens_ = static_cast<Index>(tokens.size());
         if (tokens_ > state_.tokens) state_ = State(config_, tokens_);
         for (Index t = 0; t < tokens_; ++t) {
-            const float* const row = checkpoint_.embedding().row(tokens[static_cast<std::size_t>(t)]);
-            std::copy_n(row, config_.dim, state_.x.data() + t * config_.dim);
+            const Token token = tokens[static_cast<std::size_t>(t)];
+            dequantize(checkpoint_.embedding, token, 0, config_.dim, state_.x.data() + t * config_.dim);
         }
         for (Index l = 0; l < config_.layers; ++l) {
-            const LayerWeights& layer = checkpoint_.layer(l);
+            const LayerWeights& layer = checkpoint_.layers[static_cast<std::size_t>(l)];
             norm(layer.attention_norm);
             attend(layer, caches_[static_cast<std::size_t>(l)]);
             norm(layer.ffn_norm);
             feed_forward(layer);
         }
-        norm(checkpoint_.final_norm());
+        norm(checkpoint_.final_norm);
     }
 
     /// Logits [count, vocabulary] after tokens [first, first + count) of the latest forward(). Valid
@@ -95,7 +99,7 @@ public:
     std::span<const float> logits(Index first, Index count) {
         const Index size = freqkv::checked_product("number of logits", count, config_.vocabulary);
         if (size > logits_.size()) logits_ = freqkv::AlignedBuffer<float>(size);
-        multiply({{checkpoint_.classifier(), logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_);
+        multiply({{checkpoint_.classifier, logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_);
         return {logits_.data(), static_cast<std::size_t>(size)};
     }
 
@@ -113,6 +117,7 @@ private:
         Index tokens = 0;
         freqkv::AlignedBuffer<float> x;     // [tokens, dim]: the residual stream
         freqkv::AlignedBuffer<float> h;     // [tokens, dim]: normalised
+        freqkv::AlignedBuffer<float> a;     // [tokens, heads, head_dim]: what attention finds
         freqkv::AlignedBuffer<float> y;     // [tokens, dim]: what a block adds
         freqkv::AlignedBuffer<float> q;     // [tokens, heads, head_dim]
         freqkv::AlignedBuffer<float> k;     // [tokens, kv_heads, head_dim]
@@ -125,8 +130,9 @@ private:
             : tokens(n),
               x(size(n, c.dim)),
               h(size(n, c.dim)),
+              a(size(n, c.query_dim())),
               y(size(n, c.dim)),
-              q(size(n, c.dim)),
+              q(size(n, c.query_dim())),
               k(size(n, c.kv_dim())),
               v(size(n, c.kv_dim())),
               gate(size(n, c.hidden)),
@@ -138,7 +144,10 @@ private:
     // h = rms_norm(x)
     void norm(const float* weight) {
         const Index dim = config_.dim;
-        for (Index t = 0; t < tokens_; ++t) rms_norm(state_.x.data() + t * dim, weight, state_.h.data() + t * dim, dim);
+        const auto epsilon = static_cast<float>(config_.norm_epsilon);
+        for (Index t = 0; t < tokens_; ++t) {
+            rms_norm(state_.x.data() + t * dim, weight, state_.h.data() + t * dim, dim, epsilon);
+        }
     }
 
     // x += y
@@ -150,20 +159,22 @@ private:
     // Multiply-adds of the tokens that fit into the cache at once, with a full cache.
     bool attention_is_small(const Cache& cache) const {
         const Index entries = std::max(cache.capacity(), cache.size() + 1);
-        return std::min(tokens_, entries) * entries * 2 * config_.dim < detail::serial_work_of_many;
+        return std::min(tokens_, entries) * entries * 2 * config_.query_dim() < detail::serial_work_of_many;
     }
 
     void attend(const LayerWeights& layer, Cache& cache) {
         const State& s = state_;
-        multiply({{layer.wq, s.q.data()}, {layer.wk, s.k.data()}, {layer.wv, s.v.data()}}, s.h.data(), tokens_,
-                 executor_);
+        multiply({{layer.wq, s.q.data(), layer.q_bias},
+                  {layer.wk, s.k.data(), layer.k_bias},
+                  {layer.wv, s.v.data(), layer.v_bias}},
+                 s.h.data(), tokens_, executor_);
         using View = freqkv::KVView<float>;
-        const View q = View::token_major(s.q.data(), config_.heads, tokens_, config_.head_dim());
-        const View k = View::token_major(s.k.data(), config_.kv_heads, tokens_, config_.head_dim());
-        const View v = View::token_major(s.v.data(), config_.kv_heads, tokens_, config_.head_dim());
-        const View out = View::token_major(s.h.data(), config_.heads, tokens_, config_.head_dim());
+        const View q = View::token_major(s.q.data(), config_.heads, tokens_, config_.head_dim);
+        const View k = View::token_major(s.k.data(), config_.kv_heads, tokens_, config_.head_dim);
+        const View v = View::token_major(s.v.data(), config_.kv_heads, tokens_, config_.head_dim);
+        const View out = View::token_major(s.a.data(), config_.heads, tokens_, config_.head_dim);
         attention_.forward(q, k, v, cache, out, SerialIf<E>{executor_, attention_is_small(cache)});
-        multiply({{layer.wo, s.y.data()}}, s.h.data(), tokens_, executor_);
+        multiply({{layer.wo, s.y.data()}}, s.a.data(), tokens_, executor_);
         add();
     }
 

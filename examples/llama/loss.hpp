@@ -29,10 +29,10 @@ inline double negative_log_likelihood(std::span<const float> logits, Token targe
     return std::log(sum) + difference;
 }
 
-/// Feeds `tokens` to a model, `chunk` at a time, and appends to `losses` those of tokens[1..]. Logits
-/// exist for a few tokens at a time only. `after_chunk(fed)` is called with the number of tokens fed so
-/// far and stops the work by returning false, which is then returned.
-/// Throws std::runtime_error if a loss is not finite.
+/// Feeds `tokens` to a model, `chunk` at a time, and appends to `losses` those of tokens[1..]; the first ones may
+/// be there already, of an earlier run, and are not computed again. Logits exist for a few tokens at a time only.
+/// `after_chunk(fed)` is called with the number of tokens fed so far and stops the work by returning false, which
+/// is then returned. Throws std::runtime_error if a loss is not finite.
 template <class Model, class F>
 bool append_losses(Model& model, std::span<const Token> tokens, Index chunk, std::vector<double>& losses,
                    F&& after_chunk) {
@@ -43,7 +43,7 @@ bool append_losses(Model& model, std::span<const Token> tokens, Index chunk, std
         const Index fed = std::min(chunk, count - begin);
         model.forward(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(fed)));
         const Index scored = std::min(fed, count - 1 - begin);
-        for (Index first = 0; first < scored; first += rows_at_once) {
+        for (Index first = std::max<Index>(0, static_cast<Index>(losses.size()) - begin); first < scored;) {
             const Index rows = std::min(rows_at_once, scored - first);
             const std::span<const float> logits = model.logits(first, rows);
             const std::size_t known = losses.size();
@@ -58,6 +58,7 @@ bool append_losses(Model& model, std::span<const Token> tokens, Index chunk, std
             for (std::size_t i = known; i < losses.size(); ++i) {
                 if (!std::isfinite(losses[i])) throw std::runtime_error("the model's output is not finite");
             }
+            first += rows;
         }
         begin += fed;
         if (!after_chunk(begin)) return false;

@@ -23,10 +23,14 @@ using llama::Index;
 void add_generate(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::GenerateOptions>();
     CLI::App* const command = app.add_subcommand("generate", "Continue a text, past the model's window");
-    command->add_option("--tokenizer", options->tokenizer, "llama2.c tokenizer [found beside the model]")
-        ->type_name("FILE");
-    command->add_option("--prompt", options->prompt, "Text to continue, - for standard input; it is written out first")
-        ->type_name("TEXT");
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    CLI::Option* const prompt =
+        command
+            ->add_option("--prompt", options->prompt, "Text to continue, - for standard input; it is written out first")
+            ->type_name("TEXT");
+    command->add_option("--prompt-file", options->prompt_file, "The same from a file")
+        ->type_name("FILE")
+        ->excludes(prompt);
     command->add_option("--tokens", options->tokens, "Tokens to generate after the prompt")
         ->check(llama::number<Index>(0, llama::most_tokens))
         ->capture_default_str()
@@ -58,12 +62,19 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::PerplexityOptions>();
     CLI::App* const command = app.add_subcommand("perplexity", "How well a model with a bounded cache predicts a text");
     CLI::Option* const ids =
-        command->add_option("--token-file", options->token_file, "Decimal token ids, separated by white space")
-            ->type_name("FILE");
-    command->add_option("--text", options->text, "UTF-8 text; a begin-of-text token is put before it")
+        command->add_option("--token-file", options->token_file, "Token ids instead of a text")->type_name("FILE");
+    command
+        ->add_option("--token-format", options->token_format,
+                     "decimal: separated by white space; u16: binary, 16 bits each, little-endian")
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+        ->capture_default_str()
+        ->type_name("")
+        ->needs(ids);
+    command
+        ->add_option("--text", options->text, "UTF-8 text; a begin-of-text token is put before it if the model has one")
         ->type_name("FILE")
         ->excludes(ids);
-    command->add_option("--tokenizer", options->tokenizer, "llama2.c tokenizer, for --text [found beside the model]")
+    command->add_option("--tokenizer", options->tokenizer, "For --text [the model's own, or found beside it]")
         ->type_name("FILE");
     command->add_option("--limit", options->limit, "Use the first N tokens only")
         ->check(llama::number<Index>(1, llama::most_tokens))
@@ -81,6 +92,9 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
         ->needs(window);
     command->add_option("--json", options->json, "Write the result and all losses, - for standard output")
         ->type_name("FILE");
+    command->add_flag("--resume", options->resume,
+                      "Go on where an interrupted run with the same options stopped; its progress is in "
+                      "<JSON file>.partial, or freqkv-perplexity.partial here");
     llama::add_model_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::perplexity(*options); }; });
 }
@@ -91,6 +105,18 @@ void add_inspect(CLI::App& app, std::function<int()>& run) {
     command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
     llama::add_model_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
+}
+
+void add_flops(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::FlopsOptions>();
+    CLI::App* const command =
+        app.add_subcommand("flops", "Floating-point operations of a forward pass; a config.json is enough");
+    command->add_option("--context", options->context, "Tokens of the text [the trained context]")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->type_name("N");
+    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
+    llama::add_model_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::flops(*options); }; });
 }
 
 void add_merge(CLI::App& app, std::function<int()>& run) {
@@ -120,7 +146,7 @@ int fail(std::string message, int status) {
 
 int main(int argc, char** argv) {
     try {
-        CLI::App app("A small Llama whose memory of the text never outgrows its window.", "freqkv-llama");
+        CLI::App app("A Llama whose memory of the text never outgrows its window.", "freqkv-llama");
         app.set_version_flag("--version", "freqkv-llama " + std::to_string(freqkv::version.major) + "." +
                                               std::to_string(freqkv::version.minor) + "." +
                                               std::to_string(freqkv::version.patch));
@@ -130,6 +156,7 @@ int main(int argc, char** argv) {
         add_generate(app, run);
         add_perplexity(app, run);
         add_inspect(app, run);
+        add_flops(app, run);
         add_merge(app, run);
         try {
             app.parse(argc, argv);
@@ -138,7 +165,7 @@ int main(int argc, char** argv) {
         } catch (const CLI::ParseError& error) {
             return fail(error.what(), 2);
         }
-        if (!run) return fail("give a command: generate, perplexity, inspect or merge (--help lists them)", 2);
+        if (!run) return fail("give a command: generate, perplexity, inspect, flops or merge (--help lists them)", 2);
         return run();
     } catch (const llama::UsageError& error) {
         return fail(error.what(), 2);

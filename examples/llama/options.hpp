@@ -32,6 +32,7 @@ public:
 /// As given on the command line.
 struct ModelOptions {
     std::string model;
+    std::string adapter;
     std::string policy = "low-pass";
     std::optional<Index> capacity, sinks, recent;
     std::optional<double> ratio;
@@ -65,11 +66,13 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
-    add("--model", options.model, "llama2.c checkpoint (legacy or version 1, float32)", "FILE")->required();
+    add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
+    add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
     add("--policy", options.policy, "What becomes of a full cache", "")
         ->check(CLI::IsMember(std::vector<std::string>{"low-pass", "local-window", "full"}))
         ->capture_default_str();
-    add("--capacity", options.capacity, "Entries of the cache [the model's trained context]", "N")
+    add("--capacity", options.capacity, "Entries of the cache [the model's trained context, or its sliding window]",
+        "N")
         ->check(number<Index>(1, most_tokens));
     add("--sinks", options.sinks, "First entries that are kept as they are [4]", "N")
         ->check(number<Index>(0, most_tokens));
@@ -117,36 +120,63 @@ inline void check_options(const ModelOptions& options) {
     }
 }
 
-/// Fills in the defaults and checks the sizes against each other and the model. A growing cache gets
-/// `expected_tokens` as its first size. Throws UsageError; warns on standard error.
-inline CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
-    check_options(options);
-    CacheSettings settings{options.policy, options.cache_type, {}, options.ratio.value_or(0.5)};
-    if (settings.grows()) {
-        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0};
-        return settings;
-    }
-    settings.sizes = {options.capacity.value_or(config.context), options.sinks.value_or(4), options.recent.value_or(0)};
-    const std::string what =
-        (options.capacity ? "--capacity " : "the trained context of ") + std::to_string(settings.sizes.capacity) +
-        ", --sinks " + std::to_string(settings.sizes.sinks) + ", --recent " + std::to_string(settings.sizes.recent);
-    if (settings.span() < 2) throw UsageError(what + ": the capacity must be at least sinks + recent + 2");
-    if (settings.kept() < 1) {
-        throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
-                         std::to_string(settings.span()) + " entries between sinks and recent part");
-    }
-    // Unused memory is not touched, so a cache that is too large would be noticed late and badly.
+/// Refuses a cache that is larger than the machine's memory. Unused memory is not touched, so it would be noticed
+/// late and badly. Throws std::runtime_error; warns on standard error of a capacity that the model never saw.
+inline void check_capacity(const Config& config, const CacheSettings& settings) {
+    if (settings.grows()) return;
     const Index bytes = cache_bytes(config, settings.sizes.capacity, element_bytes(settings.type));
     const long pages = ::sysconf(_SC_PHYS_PAGES);
     const long page = ::sysconf(_SC_PAGESIZE);
     if (pages > 0 && page > 0 && bytes / page >= pages) {
-        throw std::runtime_error(what + ": the cache would need " + std::to_string(bytes >> 20) +
-                                 " MiB, the machine has " + std::to_string(pages * (page / 1024) / 1024) + " MiB");
+        throw std::runtime_error("a cache of " + std::to_string(settings.sizes.capacity) + " entries needs " +
+                                 std::to_string(bytes >> 20) + " MiB, the machine has " +
+                                 std::to_string(pages * (page / 1024) / 1024) +
+                                 " MiB; a smaller --capacity or --cache-type bf16 needs less");
     }
     if (settings.sizes.capacity > config.context) {
         std::fprintf(stderr,
                      "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
                      static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
+    }
+}
+
+/// A model that was trained with a sliding window can do without one only where no token would see more.
+inline void check_sliding_window(const Config& config, const CacheSettings& settings, Index expected_tokens) {
+    const Index window = config.sliding_window;
+    if (window == 0) return;
+    if (settings.grows() && expected_tokens > window) {
+        throw UsageError("--policy full: the model attends to the latest " + std::to_string(window) +
+                         " tokens only, which a growing cache does not do; --policy low-pass and local-window bound "
+                         "the cache instead (up to " +
+                         std::to_string(window) + " tokens would do)");
+    }
+    if (!settings.grows() && settings.sizes.capacity > window) {
+        throw UsageError("--capacity " + std::to_string(settings.sizes.capacity) +
+                         ": the model attends to the latest " + std::to_string(window) +
+                         " tokens only, so its cache must not hold more");
+    }
+}
+
+/// Fills in the defaults and checks the sizes against each other and the model. A growing cache gets
+/// `expected_tokens` as its first size. Throws UsageError.
+inline CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
+    check_options(options);
+    CacheSettings settings{options.policy, options.cache_type, {}, options.ratio.value_or(0.5)};
+    if (settings.grows()) {
+        check_sliding_window(config, settings, expected_tokens);
+        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0};
+        return settings;
+    }
+    const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
+    settings.sizes = {options.capacity.value_or(window), options.sinks.value_or(4), options.recent.value_or(0)};
+    check_sliding_window(config, settings, expected_tokens);
+    const std::string what =
+        (options.capacity ? "--capacity " : "the trained window of ") + std::to_string(settings.sizes.capacity) +
+        ", --sinks " + std::to_string(settings.sizes.sinks) + ", --recent " + std::to_string(settings.sizes.recent);
+    if (settings.span() < 2) throw UsageError(what + ": the capacity must be at least sinks + recent + 2");
+    if (settings.kept() < 1) {
+        throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
+                         std::to_string(settings.span()) + " entries between sinks and recent part");
     }
     return settings;
 }

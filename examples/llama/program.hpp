@@ -14,6 +14,7 @@ namespace llama {
 struct GenerateOptions : ModelOptions {
     std::string tokenizer;
     std::string prompt;
+    std::string prompt_file;
     Index tokens = 256;
     SamplerOptions sampler;
     bool ignore_eos = false;
@@ -24,17 +25,27 @@ int generate(const GenerateOptions& options);
 
 struct PerplexityOptions : ModelOptions {
     std::string token_file;
+    std::string token_format = "decimal";
     std::string text;
     std::string tokenizer;
     Index limit = 0;   ///< 0: all tokens
     Index window = 0;  ///< 0: all tokens are one sequence
     Index stride = 0;
     bool score_last = false;
+    bool resume = false;
     std::string json;
 };
 
-/// Prints the perplexity of a text, or writes it as JSON.
+/// Prints the perplexity of a text, or writes it as JSON. What it has so far is kept in a file while it runs.
 int perplexity(const PerplexityOptions& options);
+
+struct FlopsOptions : ModelOptions {
+    Index context = 0;  ///< 0: the trained one
+    std::string json;
+};
+
+/// Prints what a forward pass costs in floating-point operations. Needs no weights.
+int flops(const FlopsOptions& options);
 
 struct InspectOptions : ModelOptions {
     std::string json;

@@ -28,9 +28,11 @@ void append_bytes(std::string& bytes, Value value) {
 
 }  // namespace detail
 
-/// The bytes of a checkpoint of this shape. Matrix elements are uniform with variance 1 / inputs, so
-/// that activations keep their size; norms are 1. Equal seeds give equal bytes on every platform.
-inline std::string random_checkpoint(const Config& config, CheckpointFormat format, std::uint64_t seed) {
+/// The bytes of a checkpoint of this shape, with heads of dim / heads dimensions. Matrix elements are uniform with
+/// variance 1 / inputs, so that activations keep their size; norms are 1. Equal seeds give equal bytes on every
+/// platform.
+inline std::string random_checkpoint(Config config, CheckpointFormat format, std::uint64_t seed) {
+    config.head_dim = config.dim / config.heads;
     using detail::append_bytes;
     Random random(seed);
     std::string bytes;
@@ -76,7 +78,7 @@ inline std::string random_checkpoint(const Config& config, CheckpointFormat form
         feed_forward();
         norms(config.dim);
         // Rotary tables: nobody reads them.
-        for (Index i = 0; i < config.context * config.head_dim(); ++i) append_bytes(bytes, 0.0f);
+        for (Index i = 0; i < config.context * config.head_dim; ++i) append_bytes(bytes, 0.0f);
     } else {
         norms((2 * config.layers + 1) * config.dim);
         matrices(1, config.vocabulary, config.dim);

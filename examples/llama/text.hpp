@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
-#include "llama/checkpoint.hpp"
 #include "llama/config.hpp"
 #include "llama/file.hpp"
 #include "llama/tokenizer.hpp"
@@ -20,58 +15,20 @@
 // From the command line's names and texts to tokens, and numbers to text.
 namespace llama {
 
-/// `given`, or if that is empty the tokenizer beside the model: the first that exists of <model without
-/// extension>.tokenizer.bin, tok<vocabulary size>.bin, tokenizer.bin. Throws FileError with their names.
-inline std::string find_tokenizer(const std::string& given, const Checkpoint& checkpoint) {
-    if (!given.empty()) return given;
-    const std::filesystem::path model(checkpoint.path());
-    std::string tried;
-    for (const std::string& name :
-         {model.stem().string() + ".tokenizer.bin", "tok" + std::to_string(checkpoint.config().vocabulary) + ".bin",
-          std::string("tokenizer.bin")}) {
-        std::error_code error;
-        const std::filesystem::path candidate = model.parent_path() / name;
-        if (std::filesystem::exists(candidate, error)) return candidate.string();
-        tried += (tried.empty() ? "" : ", ") + name;
-    }
-    throw FileError(checkpoint.path(), "no tokenizer beside the model (looked for " + tried + "); give --tokenizer");
-}
-
-/// BOS and the tokens of `text`. `name` says in the error where the text came from. Throws
-/// std::runtime_error if the text is not UTF-8.
-inline std::vector<Token> encode_text(const Tokenizer& tokenizer, std::string_view text, const std::string& name) {
+/// The tokens of `text`, after BOS if the tokenizer has it. `name` says in the error where the text came from.
+/// Throws std::runtime_error if the text is not UTF-8 or has a token that a model of `vocabulary` does not have.
+inline std::vector<Token> encode_text(const Tokenizer& tokenizer, std::string_view text, const std::string& name,
+                                      Index vocabulary) {
     if (const auto offset = first_invalid_utf8(text)) {
         throw std::runtime_error(name + ": not UTF-8 at byte " + std::to_string(*offset));
     }
     std::vector<Token> tokens = tokenizer.encode(text);
-    tokens.insert(tokens.begin(), begin_of_text);
-    return tokens;
-}
-
-/// The ids in a file of decimal numbers separated by white space, at most `limit` of them (0: all).
-/// Throws FileError for anything else and for ids outside [0, vocabulary).
-inline std::vector<Token> read_token_file(const std::string& path, Index vocabulary, Index limit) {
-    const std::vector<char> content = read_file(path);
-    const std::string_view text(content.data(), content.size());
-    constexpr std::string_view space = " \t\n\r\v\f";
-    std::vector<Token> tokens;
-    for (std::size_t at = 0; limit == 0 || static_cast<Index>(tokens.size()) < limit;) {
-        const std::size_t begin = text.find_first_not_of(space, at);
-        if (begin == std::string_view::npos) break;
-        at = std::min(text.find_first_of(space, begin), text.size());
-        const std::string_view word = text.substr(begin, at - begin);
-        const std::string where = "token " + std::to_string(tokens.size()) + " (byte " + std::to_string(begin) + ")";
-        const std::string shown = "\"" + std::string(word.substr(0, 32)) + (word.size() > 32 ? "..." : "") + "\"";
-        if (word.find_first_not_of("0123456789", word.starts_with('-') ? 1 : 0) != std::string_view::npos ||
-            word == "-") {
-            throw FileError(path, where + " is " + shown + ", not a decimal id");
+    if (tokenizer.begin_of_text() >= 0) tokens.insert(tokens.begin(), tokenizer.begin_of_text());
+    for (const Token token : tokens) {
+        if (token >= vocabulary) {
+            throw std::runtime_error(name + ": the tokenizer gives token " + std::to_string(token) +
+                                     ", the model's vocabulary has " + std::to_string(vocabulary));
         }
-        Token id = -1;
-        const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-        if (error != std::errc{} || id < 0 || id >= vocabulary) {
-            throw FileError(path, where + " is " + shown + ", outside the vocabulary of " + std::to_string(vocabulary));
-        }
-        tokens.push_back(id);
     }
     return tokens;
 }

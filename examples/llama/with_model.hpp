@@ -5,31 +5,32 @@
 
 #include <Eigen/Core>
 
-#include "freqkv/executor.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "llama/checkpoint.hpp"
 #include "llama/llama.hpp"
 #include "llama/options.hpp"
+#include "llama/thread_executor.hpp"
 
 namespace llama {
 
-#if defined(_OPENMP)
-using ThreadExecutor = freqkv::OpenMPExecutor;
-inline ThreadExecutor make_executor(int threads) { return ThreadExecutor(threads); }
-#else
-using ThreadExecutor = freqkv::SerialExecutor;
-inline ThreadExecutor make_executor(int threads) {
-    if (threads > 1) throw UsageError("--threads: this program was built without OpenMP, it has one thread");
-    return {};
-}
-#endif
+// The models of the program are compiled once, in model_<type>.cpp.
+extern template class Llama<float, freqkv::LowPass<>, ThreadExecutor>;
+extern template class Llama<float, freqkv::LocalWindow, ThreadExecutor>;
+extern template class Llama<float, freqkv::Full, ThreadExecutor>;
+extern template class Llama<Eigen::half, freqkv::LowPass<>, ThreadExecutor>;
+extern template class Llama<Eigen::half, freqkv::LocalWindow, ThreadExecutor>;
+extern template class Llama<Eigen::half, freqkv::Full, ThreadExecutor>;
+extern template class Llama<Eigen::bfloat16, freqkv::LowPass<>, ThreadExecutor>;
+extern template class Llama<Eigen::bfloat16, freqkv::LocalWindow, ThreadExecutor>;
+extern template class Llama<Eigen::bfloat16, freqkv::Full, ThreadExecutor>;
 
 /// Builds the model that the settings ask for and returns f(model). Here, once, the command line becomes
 /// types; nothing behind it looks at the settings again.
 template <class F>
 auto with_model(const Checkpoint& checkpoint, const CacheSettings& settings, int threads, F&& f) {
+    check_capacity(checkpoint.config, settings);
     const auto with_type = [&]<class T, class P>(std::type_identity<T>, const P& policy) {
         Llama<T, P, ThreadExecutor> model(checkpoint, settings.sizes, policy, make_executor(threads));
         return f(model);

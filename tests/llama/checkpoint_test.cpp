@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/checkpoint.hpp"
+#include "llama/llama2c_checkpoint.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -52,13 +52,17 @@ std::string counting(Index count) {
     return bytes_of(values.data(), values.size());
 }
 
+float element(Weights matrix, Index row, Index column) {
+    return reinterpret_cast<const float*>(matrix.row(row))[column];
+}
+
 // A matrix that begins at weight `first` of the file and is dense.
 void expect_matrix(Weights matrix, Index rows, Index columns, Index first, const char* name) {
     EXPECT_EQ(matrix.rows, rows) << name;
     EXPECT_EQ(matrix.columns, columns) << name;
-    EXPECT_EQ(matrix(0, 0), static_cast<float>(first)) << name;
-    EXPECT_EQ(matrix(rows - 1, columns - 1), static_cast<float>(first + rows * columns - 1)) << name;
-    EXPECT_EQ(matrix(1, 0), static_cast<float>(first + columns)) << name;
+    EXPECT_EQ(element(matrix, 0, 0), static_cast<float>(first)) << name;
+    EXPECT_EQ(element(matrix, rows - 1, columns - 1), static_cast<float>(first + rows * columns - 1)) << name;
+    EXPECT_EQ(element(matrix, 1, 0), static_cast<float>(first + columns)) << name;
 }
 
 // Where the kinds of weights begin, for one layer.
@@ -67,11 +71,11 @@ struct Offsets {
 };
 
 void expect_weights(const Checkpoint& checkpoint, const Offsets& at) {
-    expect_matrix(checkpoint.embedding(), 5, 8, at.embedding, "embedding");
-    expect_matrix(checkpoint.classifier(), 5, 8, at.classifier, "classifier");
-    EXPECT_EQ(checkpoint.final_norm()[7], static_cast<float>(at.final_norm + 7));
+    expect_matrix(checkpoint.embedding, 5, 8, at.embedding, "embedding");
+    expect_matrix(checkpoint.classifier, 5, 8, at.classifier, "classifier");
+    EXPECT_EQ(checkpoint.final_norm[7], static_cast<float>(at.final_norm + 7));
     for (Index l = 0; l < 2; ++l) {
-        const LayerWeights& layer = checkpoint.layer(l);
+        const LayerWeights& layer = checkpoint.layers[static_cast<std::size_t>(l)];
         EXPECT_EQ(layer.attention_norm[3], static_cast<float>(at.attention_norm + l * 8 + 3));
         EXPECT_EQ(layer.ffn_norm[3], static_cast<float>(at.ffn_norm + l * 8 + 3));
         expect_matrix(layer.wq, 8, 8, at.wq + l * 64, "wq");
@@ -127,7 +131,7 @@ void expect_config(const Config& config, bool shared) {
     EXPECT_EQ(config.vocabulary, 5);
     EXPECT_EQ(config.context, 6);
     EXPECT_EQ(config.shared_classifier, shared);
-    EXPECT_EQ(config.head_dim(), 2);
+    EXPECT_EQ(config.head_dim, 2);
     EXPECT_EQ(config.kv_dim(), 4);
 }
 
@@ -138,7 +142,7 @@ protected:
 
     static std::string refusal_of(const std::string& path) {
         try {
-            const Checkpoint checkpoint(path);
+            const Checkpoint checkpoint = read_llama2c(path);
         } catch (const FileError& error) {
             const std::string message = error.what();
             EXPECT_THAT(message, testing::StartsWith(path + ": "));
@@ -152,48 +156,57 @@ protected:
 };
 
 TEST_F(CheckpointTest, ReadsLegacyWithSharedClassifier) {
-    const Checkpoint checkpoint(directory_.write("m.bin", header(small) + counting(shared_parameters + tables)));
-    expect_config(checkpoint.config(), true);
+    const Checkpoint checkpoint =
+        read_llama2c(directory_.write("m.bin", header(small) + counting(shared_parameters + tables)));
+    expect_config(checkpoint.config, true);
     expect_weights(checkpoint, legacy_offsets(true));
-    EXPECT_EQ(checkpoint.parameters(), shared_parameters);
-    EXPECT_EQ(checkpoint.classifier().data, checkpoint.embedding().data);
+    EXPECT_EQ(count_parameters(checkpoint.config), shared_parameters);
+    EXPECT_EQ(checkpoint.classifier.data, checkpoint.embedding.data);
 }
 
 TEST_F(CheckpointTest, ReadsLegacyWithItsOwnClassifier) {
     Sizes sizes = small;
     sizes[5] = -5;
-    const Checkpoint checkpoint(
-        directory_.write("m.bin", header(sizes) + counting(shared_parameters + tables + embedding)));
-    expect_config(checkpoint.config(), false);
+    const Checkpoint checkpoint =
+        read_llama2c(directory_.write("m.bin", header(sizes) + counting(shared_parameters + tables + embedding)));
+    expect_config(checkpoint.config, false);
     expect_weights(checkpoint, legacy_offsets(false));
-    EXPECT_EQ(checkpoint.parameters(), shared_parameters + embedding);
+    EXPECT_EQ(count_parameters(checkpoint.config), shared_parameters + embedding);
 }
 
 TEST_F(CheckpointTest, ReadsVersion1WithSharedClassifier) {
-    const Checkpoint checkpoint(directory_.write("m.bin", version_1_header(small, 1) + counting(shared_parameters)));
-    expect_config(checkpoint.config(), true);
+    const Checkpoint checkpoint =
+        read_llama2c(directory_.write("m.bin", version_1_header(small, 1) + counting(shared_parameters)));
+    expect_config(checkpoint.config, true);
     expect_weights(checkpoint, version_1_offsets(true));
-    EXPECT_EQ(checkpoint.parameters(), shared_parameters);
+    EXPECT_EQ(count_parameters(checkpoint.config), shared_parameters);
 }
 
 TEST_F(CheckpointTest, ReadsVersion1WithItsOwnClassifier) {
-    const Checkpoint checkpoint(
-        directory_.write("m.bin", version_1_header(small, 0) + counting(shared_parameters + embedding)));
-    expect_config(checkpoint.config(), false);
+    const Checkpoint checkpoint =
+        read_llama2c(directory_.write("m.bin", version_1_header(small, 0) + counting(shared_parameters + embedding)));
+    expect_config(checkpoint.config, false);
     expect_weights(checkpoint, version_1_offsets(false));
-    EXPECT_EQ(checkpoint.parameters(), shared_parameters + embedding);
+    EXPECT_EQ(count_parameters(checkpoint.config), shared_parameters + embedding);
 }
 
 TEST_F(CheckpointTest, ReadsWhatTheRandomCheckpointWrites) {
     for (const bool shared : {false, true}) {
         for (const auto format : {CheckpointFormat::legacy, CheckpointFormat::version_1}) {
-            Config config{8, 12, 2, 4, 2, 5, 6, shared};
+            Config config{.dim = 8,
+                          .hidden = 12,
+                          .layers = 2,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .vocabulary = 5,
+                          .context = 6,
+                          .shared_classifier = shared};
             const std::string content = random_checkpoint(config, format, 3);
-            const Checkpoint checkpoint(directory_.write("random.bin", content));
-            expect_config(checkpoint.config(), shared);
-            EXPECT_EQ(checkpoint.final_norm()[0], 1.0f);
-            EXPECT_EQ(checkpoint.layer(1).ffn_norm[7], 1.0f);
-            EXPECT_NE(checkpoint.classifier()(0, 0), checkpoint.classifier()(4, 7));
+            const Checkpoint checkpoint = read_llama2c(directory_.write("random.bin", content));
+            expect_config(checkpoint.config, shared);
+            EXPECT_EQ(checkpoint.final_norm[0], 1.0f);
+            EXPECT_EQ(checkpoint.layers[1].ffn_norm[7], 1.0f);
+            EXPECT_NE(element(checkpoint.classifier, 0, 0), element(checkpoint.classifier, 4, 7));
             EXPECT_EQ(content, random_checkpoint(config, format, 3));
             EXPECT_NE(content, random_checkpoint(config, format, 4));
         }
@@ -228,12 +241,14 @@ TEST_F(CheckpointTest, RefusesFilesOfAnotherSize) {
 TEST_F(CheckpointTest, RefusesHeadersThatMakeNoSense) {
     constexpr std::int32_t largest = std::numeric_limits<std::int32_t>::max();
     constexpr std::int32_t lowest = std::numeric_limits<std::int32_t>::min();
-    const char* const names[] = {"dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"};
+    const char* const names[] = {"width",      "feed-forward width", "layers", "heads", "key and value heads",
+                                 "vocabulary", "trained context"};
     for (std::size_t field = 0; field < 7; ++field) {
         for (const std::int32_t value : {0, -1, lowest, largest}) {
             Sizes sizes = small;
             sizes[field] = value;
-            const auto complaint = HasSubstr(std::string(names[field]) + " " + std::to_string(value));
+            const auto complaint =
+                HasSubstr(std::string(names[field]) + " is " + std::to_string(value) + ", must be 1 to");
             // A negative vocabulary is how the legacy format says that the classifier is not shared.
             if (field != 5) {
                 EXPECT_THAT(refusal(header(sizes) + counting(2000)), complaint);
@@ -242,10 +257,12 @@ TEST_F(CheckpointTest, RefusesHeadersThatMakeNoSense) {
         }
     }
     // As large as allowed everywhere: the product is far beyond the file, and beyond nothing else.
-    EXPECT_THAT(refusal(header({1 << 20, 1 << 22, 1 << 14, 1, 1, 1 << 24, 1 << 24})), HasSubstr("truncated"));
-    EXPECT_THAT(refusal(header({8, 12, 2, 3, 1, 5, 6})), HasSubstr("must divide it into heads of even size"));
-    EXPECT_THAT(refusal(header({8, 12, 2, 8, 2, 5, 6})), HasSubstr("must divide it into heads of even size"));
-    EXPECT_THAT(refusal(header({8, 12, 2, 4, 3, 5, 6})), HasSubstr("n_kv_heads 3, which must divide n_heads 4"));
+    EXPECT_THAT(refusal(header({1 << 20, 1 << 22, 1 << 14, 64, 1, 1 << 24, 1 << 24})), HasSubstr("truncated"));
+    EXPECT_THAT(refusal(header({8, 12, 2, 3, 1, 5, 6})),
+                HasSubstr("dim is 8, must be a multiple of n_heads, which is 3"));
+    EXPECT_THAT(refusal(header({8, 12, 2, 8, 2, 5, 6})), HasSubstr("the size of a head is 1"));
+    EXPECT_THAT(refusal(header({8, 12, 2, 4, 3, 5, 6})),
+                HasSubstr("3 key and value heads, which must divide the 4 query heads"));
 }
 
 TEST_F(CheckpointTest, RefusesOtherVersions) {
@@ -257,8 +274,8 @@ TEST_F(CheckpointTest, RefusesOtherVersions) {
 TEST(SharedModel, IsReadAsItsDescriptionSays) {
     const std::string path = FREQKV_SHARED_DIR "/models/stories260K.bin";
     if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
-    const Checkpoint checkpoint(path);
-    const Config& config = checkpoint.config();
+    const Checkpoint checkpoint = read_llama2c(path);
+    const Config& config = checkpoint.config;
     EXPECT_EQ(config.dim, 64);
     EXPECT_EQ(config.layers, 5);
     EXPECT_EQ(config.heads, 8);

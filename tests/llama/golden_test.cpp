@@ -41,7 +41,7 @@ protected:
 
     template <class T, class P>
     void check(const P& policy, double loss_tolerance, double state_tolerance) {
-        const llama::Checkpoint checkpoint(shared + "/models/stories260K.bin");
+        const llama::Checkpoint checkpoint = llama::open_checkpoint(shared + "/models/stories260K.bin");
         llama::Llama<T, P, SerialExecutor> model(checkpoint, {golden_["capacity"], golden_["sinks"], golden_["recent"]},
                                                  policy, SerialExecutor{});
         double sum = 0;

@@ -43,8 +43,10 @@ namespace {
 template <class P>
 void expect_no_allocation(const P& policy, const SamplerOptions& sampling) {
     const test::TemporaryDirectory directory;
-    const Config config{48, 100, 3, 6, 2, 512, 64, false};
-    const Checkpoint checkpoint(directory.write("m.bin", random_checkpoint(config, CheckpointFormat::legacy, 1)));
+    const Config config{
+        .dim = 48, .hidden = 100, .layers = 3, .heads = 6, .kv_heads = 2, .vocabulary = 512, .context = 64};
+    const Checkpoint checkpoint =
+        open_checkpoint(directory.write("m.bin", random_checkpoint(config, CheckpointFormat::legacy, 1)));
     Llama<float, P, freqkv::SerialExecutor> model(checkpoint, {40, 4, 6}, policy, {});
     Sampler sampler(sampling, config.vocabulary);
     Token token = 1;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -46,10 +47,10 @@ TEST(Blocks, RmsNorm) {
         const std::vector<float> x = random_values(n, 1);
         const std::vector<float> weight = random_values(n, 2);
         std::vector<float> y(x.size());
-        rms_norm(x.data(), weight.data(), y.data(), n);
+        rms_norm(x.data(), weight.data(), y.data(), n, 1e-3f);
         double squares = 0;
         for (const float value : x) squares += static_cast<double>(value) * static_cast<double>(value);
-        const double root = std::sqrt(squares / static_cast<double>(n) + 1e-5);
+        const double root = std::sqrt(squares / static_cast<double>(n) + 1e-3);
         for (std::size_t i = 0; i < x.size(); ++i) {
             EXPECT_NEAR(y[i], static_cast<double>(x[i]) / root * static_cast<double>(weight[i]), 1e-6);
         }
@@ -71,49 +72,6 @@ TEST(Blocks, SwiGlu) {
     }
 }
 
-// Sizes around every boundary of the tasks, and on both sides of what is given to other threads.
-TEST(Blocks, MultiplyAgreesWithTheDefinition) {
-    for (const Index tokens : {1, 2, 7, 257}) {
-        for (const Index inputs : {1, 3, 64, 300}) {
-            for (const Index outputs : {1, 7, 128, 129, 700}) {
-                const Index more_outputs = outputs / 2 + 1;
-                const std::vector<float> x = random_values(tokens * inputs, 1);
-                const std::vector<float> w1 = random_values(outputs * inputs, 2);
-                const std::vector<float> w2 = random_values(more_outputs * inputs, 3);
-                std::vector<float> y1(static_cast<std::size_t>(tokens * outputs));
-                std::vector<float> y2(static_cast<std::size_t>(tokens * more_outputs));
-                multiply({{{w1.data(), outputs, inputs}, y1.data()}, {{w2.data(), more_outputs, inputs}, y2.data()}},
-                         x.data(), tokens, freqkv::SerialExecutor{});
-                const auto check = [&](const std::vector<float>& w, const std::vector<float>& y, Index rows) {
-                    double error = 0;
-                    for (Index t = 0; t < tokens; ++t) {
-                        for (Index r = 0; r < rows; ++r) {
-                            double sum = 0;
-                            for (Index i = 0; i < inputs; ++i) {
-                                sum += static_cast<double>(x[static_cast<std::size_t>(t * inputs + i)]) *
-                                       static_cast<double>(w[static_cast<std::size_t>(r * inputs + i)]);
-                            }
-                            const float result = y[static_cast<std::size_t>(t * rows + r)];
-                            error = std::max(error, std::abs(static_cast<double>(result) - sum));
-                        }
-                    }
-                    EXPECT_LT(error, 5e-5) << tokens << " x " << inputs << " x " << rows;
-                };
-                check(w1, y1, outputs);
-                check(w2, y2, more_outputs);
-#if defined(_OPENMP)
-                std::vector<float> z1(y1.size());
-                std::vector<float> z2(y2.size());
-                multiply({{{w1.data(), outputs, inputs}, z1.data()}, {{w2.data(), more_outputs, inputs}, z2.data()}},
-                         x.data(), tokens, freqkv::OpenMPExecutor(2));
-                EXPECT_EQ(y1, z1);
-                EXPECT_EQ(y2, z2);
-#endif
-            }
-        }
-    }
-}
-
 TEST(Loss, AgreesWithTheDefinition) {
     for (const Index n : {1, 2, 255, 256, 257, 1000}) {
         std::vector<float> logits = random_values(n, 4);
@@ -131,12 +89,12 @@ TEST(Loss, AgreesWithTheDefinition) {
 class NaiveLlama {
 public:
     explicit NaiveLlama(const Checkpoint& checkpoint)
-        : checkpoint_(checkpoint), c_(checkpoint.config()), keys_(layers()), values_(layers()) {}
+        : checkpoint_(checkpoint), c_(checkpoint.config), keys_(layers()), values_(layers()) {}
 
     std::vector<double> logits_after(Token token) {
-        Vector x = row(checkpoint_.embedding(), token);
+        Vector x = row(checkpoint_.embedding, token);
         for (std::size_t l = 0; l < layers(); ++l) {
-            const LayerWeights& layer = checkpoint_.layer(static_cast<Index>(l));
+            const LayerWeights& layer = checkpoint_.layers[l];
             const Vector h = norm(x, layer.attention_norm);
             keys_[l].push_back(rotated(product(layer.wk, h)));
             values_[l].push_back(product(layer.wv, h));
@@ -148,22 +106,24 @@ public:
             add(x, product(layer.down, gate));
         }
         ++position_;
-        return product(checkpoint_.classifier(), norm(x, checkpoint_.final_norm()));
+        return product(checkpoint_.classifier, norm(x, checkpoint_.final_norm));
     }
 
 private:
     using Vector = std::vector<double>;
 
-    std::size_t layers() const { return static_cast<std::size_t>(checkpoint_.config().layers); }
+    std::size_t layers() const { return static_cast<std::size_t>(checkpoint_.config.layers); }
 
-    static Vector row(Weights w, Index r) { return {w.row(r), w.row(r) + w.columns}; }
+    static Vector row(Weights w, Index r) {
+        const auto* const begin = reinterpret_cast<const float*>(w.row(r));
+        return {begin, begin + w.columns};
+    }
 
     static Vector product(Weights w, const Vector& x) {
         Vector y;
         for (Index r = 0; r < w.rows; ++r) {
-            double sum = 0;
-            for (std::size_t i = 0; i < x.size(); ++i) sum += static_cast<double>(w.row(r)[i]) * x[i];
-            y.push_back(sum);
+            const Vector weights = row(w, r);
+            y.push_back(std::inner_product(x.begin(), x.end(), weights.begin(), 0.0));
         }
         return y;
     }
@@ -182,7 +142,7 @@ private:
     }
 
     Vector rotated(Vector heads) const {
-        const auto dims = static_cast<std::size_t>(c_.head_dim());
+        const auto dims = static_cast<std::size_t>(c_.head_dim);
         for (std::size_t i = 0; i < heads.size(); i += 2) {
             const double exponent = static_cast<double>(i % dims) / static_cast<double>(dims);
             const double angle = position_ / std::pow(10000.0, exponent);
@@ -195,7 +155,7 @@ private:
     }
 
     Vector attend(const Vector& q, const std::vector<Vector>& keys, const std::vector<Vector>& values) const {
-        const auto dims = static_cast<std::size_t>(c_.head_dim());
+        const auto dims = static_cast<std::size_t>(c_.head_dim);
         const auto group = static_cast<std::size_t>(c_.heads / c_.kv_heads);
         Vector out(q.size());
         for (std::size_t h = 0; h < static_cast<std::size_t>(c_.heads); ++h) {
@@ -227,8 +187,11 @@ private:
 class LlamaTest : public testing::Test {
 protected:
     LlamaTest()
-        : checkpoint_(directory_.write(
-              "m.bin", random_checkpoint({48, 100, 3, 6, 2, 512, 64, false}, CheckpointFormat::version_1, 1))) {}
+        : checkpoint_(open_checkpoint(directory_.write(
+              "m.bin",
+              random_checkpoint(
+                  {.dim = 48, .hidden = 100, .layers = 3, .heads = 6, .kv_heads = 2, .vocabulary = 512, .context = 64},
+                  CheckpointFormat::version_1, 1)))) {}
 
     template <class T, class P, class E = freqkv::SerialExecutor>
     std::vector<double> losses(const P& policy, Index chunk, const std::vector<Token>& tokens, E executor = {}) const {
@@ -338,6 +301,24 @@ TEST_F(LlamaTest, StopsWhenItIsTold) {
     std::vector<double> losses;
     EXPECT_FALSE(append_losses(model, tokens, 30, losses, [](Index fed) { return fed < 60; }));
     EXPECT_EQ(losses.size(), 60u);
+}
+
+TEST_F(LlamaTest, LossesThatAreKnownAreNotComputedAgain) {
+    const std::vector<Token> tokens = random_tokens(100, 512);
+    const auto go_on = [](Index) { return true; };
+    Llama<float, freqkv::LowPass<>, freqkv::SerialExecutor> model(checkpoint_, {40, 4, 6}, freqkv::LowPass<>(), {});
+    std::vector<double> all;
+    append_losses(model, tokens, 30, all, go_on);
+    for (const std::size_t known : {1u, 29u, 30u, 31u, 98u, 99u}) {
+        model.clear();
+        std::vector<double> rest(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(known));
+        rest[0] = -1;  // stands as it is
+        append_losses(model, tokens, 30, rest, go_on);
+        EXPECT_EQ(rest[0], -1);
+        rest[0] = all[0];
+        // Fewer rows at once round otherwise.
+        expect_near(rest, all, 1e-5);
+    }
 }
 
 TEST_F(LlamaTest, SaysHowLargeItsCachesAre) {

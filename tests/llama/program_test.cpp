@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "llama/llama2c_tokenizer.hpp"
 #include "llama/random.hpp"
 #include "llama/random_checkpoint.hpp"
 #include "llama/run_program.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/tokenizer.hpp"
 
 // freqkv-llama as a user runs it: its arguments, output, messages and exit status.
 namespace llama {
@@ -322,7 +322,7 @@ TEST_F(ProgramTest, PerplexityTakesTextsWithABeginOfTextToken) {
     std::string text = "The quick brown fox\njumps over \xc3\xa9t\xc3\xa9 ";
     for (int i = 0; i < 5; ++i) text += text;
     const std::string text_file = own_.write("text.txt", text);
-    const Tokenizer tokenizer(file("m.tokenizer.bin"), 512);
+    const Llama2cTokenizer tokenizer(file("m.tokenizer.bin"), 512);
     std::string ids = "1";
     for (const Token token : tokenizer.encode(text)) ids += " " + std::to_string(token);
     const std::string ids_file = own_.write("ids.txt", ids);
@@ -421,7 +421,7 @@ TEST_F(ProgramTest, PerplexityShowsItsProgressOnATerminal) {
     EXPECT_THAT(outcome.out, StartsWith("perplexity"));
 }
 
-TEST_F(ProgramTest, PerplexityWritesNothingWhenItIsInterrupted) {
+TEST_F(ProgramTest, PerplexityKeepsWhatItHasWhenItIsInterrupted) {
     std::string ids;
     for (int i = 0; i < 2000000; ++i) ids += "7 ";
     Surroundings with;
@@ -438,7 +438,114 @@ TEST_F(ProgramTest, PerplexityWritesNothingWhenItIsInterrupted) {
     EXPECT_EQ(outcome.status, 128 + SIGINT);
     EXPECT_EQ(outcome.out, "");
     EXPECT_THAT(outcome.err, HasSubstr("interrupted"));
-    EXPECT_EQ(own_.names(), Arguments{"long.txt"});
+    EXPECT_EQ(own_.names(), (Arguments{"long.txt", "result.json.partial"}));
+    const json saved = json::parse(read_text(own_ / "result.json.partial"));
+    EXPECT_GT(saved["state"]["nll"].size(), 0u);
+}
+
+TEST_F(ProgramTest, PerplexityGoesOnAfterAKill) {
+    const Arguments windows{"--window", "60", "--stride", "20", "--capacity", "40"};
+    const Arguments sequence{"--capacity", "40"};
+    for (const Arguments& options : {windows, sequence}) {
+        const Arguments command = perplexity() + options + Arguments{"--prefill-chunk", "1", "--json"};
+        ASSERT_EQ(run(command + Arguments{own_ / "whole.json"}).status, 0);
+
+        const std::string partial = own_ / "result.json.partial";
+        Surroundings with;
+        with.terminal = true;  // the bar says that it is at work
+        with.on_text = [&](pid_t child, const Outcome&) {
+            for (int i = 0; i < 10000 && !std::filesystem::exists(partial); ++i) ::usleep(1000);
+            ::kill(child, SIGKILL);
+        };
+        EXPECT_EQ(run(command + Arguments{own_ / "result.json"}, with).status, 128 + SIGKILL);
+        ASSERT_TRUE(std::filesystem::exists(partial)) << "nothing was saved";
+        EXPECT_FALSE(std::filesystem::exists(own_ / "result.json"));
+        expect_refusal(run(command + Arguments{own_ / "result.json", "--resume", "--sinks", "5"}), 2,
+                       {"result.json.partial", "sinks 4, not 5"});
+        expect_refusal(run(command + Arguments{own_ / "result.json", "--resume", "--limit", "900"}), 2,
+                       {"result.json.partial", "tokens 1000, not 900"});
+
+        const std::size_t known = json::parse(read_text(partial))["state"]["nll"].size();
+        EXPECT_GT(known, 0u);
+        ASSERT_EQ(run(command + Arguments{own_ / "result.json", "--resume"}).status, 0);
+        EXPECT_FALSE(std::filesystem::exists(partial));
+        const json whole = json::parse(read_text(own_ / "whole.json"));
+        json resumed = json::parse(read_text(own_ / "result.json"));
+        EXPECT_GT(whole["nll"].size(), known);
+        resumed["seconds"] = whole["seconds"];
+        EXPECT_EQ(resumed, whole);
+        std::filesystem::remove(own_ / "result.json");
+    }
+}
+
+TEST_F(ProgramTest, PerplexityResumesFromNothingAndRefusesDamage) {
+    const Arguments command = perplexity() + Arguments{"--limit", "50", "--json", own_ / "result.json", "--resume"};
+    EXPECT_EQ(run(command).status, 0) << "nothing to resume from is a beginning";
+    for (const char* const content : {"", "{", "[]", "{}", "{\"made_with\": 3}"}) {
+        own_.write("result.json.partial", content);
+        expect_refusal(run(command), 1, {"result.json.partial"});
+    }
+}
+
+TEST_F(ProgramTest, PerplexityReportsPositions) {
+    const json result = json_of(perplexity() + Arguments{"--capacity", "100"});
+    const std::vector<double> nll = result["nll"];
+    std::size_t target = 0;
+    Index first = 1;
+    for (const json& bucket : result["buckets"]) {
+        EXPECT_EQ(bucket["first"], first);
+        first = bucket["last"].get<Index>() + 1;
+        double sum = 0;
+        const auto targets = bucket["targets"].get<std::size_t>();
+        for (std::size_t i = 0; i < targets; ++i) sum += nll[target++];
+        EXPECT_NEAR(bucket["perplexity"], std::exp(sum / static_cast<double>(targets)), 1e-9);
+    }
+    EXPECT_EQ(result["buckets"].size(), 5u);  // to 63, 127, 255, 511, 1023
+    EXPECT_EQ(target, nll.size());
+    const json windows = json_of(perplexity() + Arguments{"--window", "100", "--stride", "100"});
+    ASSERT_EQ(windows["buckets"].size(), 2u);
+    EXPECT_EQ(windows["buckets"][0]["targets"], 63 * 8);
+    EXPECT_EQ(windows["buckets"][1]["targets"], 36 * 8);
+}
+
+TEST_F(ProgramTest, PerplexityReadsSixteenBitIds) {
+    std::ifstream ids(file("ids.txt"));
+    std::string bytes;
+    for (int id = 0; ids >> id;) {
+        bytes.push_back(static_cast<char>(id & 0xff));
+        bytes.push_back(static_cast<char>(id >> 8));
+    }
+    const auto read = [&](const std::string& name, const std::string& content) {
+        return Arguments{
+            "perplexity", "--model", file("m.bin"), "--token-file", own_.write(name, content), "--token-format", "u16",
+            "--threads",  "1"};
+    };
+    EXPECT_EQ(nll_of(read("ids.u16", bytes)), nll_of(perplexity()));
+    EXPECT_EQ(nll_of(read("ids.u16", bytes) + Arguments{"--limit", "20"}).size(), 19u);
+    expect_refusal(run(read("odd.u16", bytes + "x")), 1, {"odd.u16", "2001 bytes"});
+    expect_refusal(run(read("large.u16", bytes + std::string("\x00\x02", 2))), 1, {"large.u16", "token 1000 is 512"});
+    expect_refusal(run(read("empty.u16", "")), 1, {"empty.u16", "empty"});
+}
+
+// --- flops
+
+TEST_F(ProgramTest, FlopsNeedNoWeights) {
+    const std::string config = own_.write("config.json", R"({"architectures": ["LlamaForCausalLM"],
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+        "hidden_act": "silu", "tie_word_embeddings": false})");
+    for (const std::string& model : {config, own_.path()}) {
+        const json result = json_of({"flops", "--model", model, "--context", "8192", "--cache-type", "f16"});
+        EXPECT_NEAR(result["tflops"], 125.90, 0.125);
+        EXPECT_EQ(result["compressions"], 3);
+        EXPECT_EQ(result["cache_bytes"], std::int64_t{2} << 30);
+    }
+    const std::string table = output_of({"flops", "--model", config, "--context", "8192"});
+    EXPECT_THAT(table, HasSubstr("compression"));
+    EXPECT_THAT(table, HasSubstr("3 compressions in each layer"));
+    const json full = json_of({"flops", "--model", config, "--context", "8192", "--policy", "full"});
+    EXPECT_NEAR(full["tflops"], 143.46, 0.143);
+    EXPECT_EQ(full["cache_bytes"], std::int64_t{8} << 30);
 }
 
 // --- inspect
@@ -467,7 +574,8 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
 TEST_F(ProgramTest, VersionAndHelp) {
     EXPECT_THAT(output_of({"--version"}), MatchesRegex("freqkv-llama [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     EXPECT_THAT(output_of({"--help"}), HasSubstr("perplexity"));
-    for (const char* const command : {"generate", "perplexity", "inspect"}) {
+    EXPECT_THAT(output_of({"merge", "--help"}), HasSubstr("--adapter"));
+    for (const char* const command : {"generate", "perplexity", "inspect", "flops"}) {
         EXPECT_THAT(output_of({command, "--help"}), HasSubstr("--prefill-chunk"));
     }
 }
@@ -479,7 +587,7 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         Arguments arguments;
         std::vector<std::string> words;
     } cases[] = {
-        {{}, {"generate, perplexity or inspect"}},
+        {{}, {"generate, perplexity, inspect, flops or merge"}},
         {{"translate"}, {"translate"}},
         {{"generate"}, {"--model"}},
         {generate() + Arguments{"--verbose"}, {"--verbose"}},
@@ -548,20 +656,20 @@ TEST_F(ProgramTest, RefusesBadModels) {
         std::vector<std::string> words;
     } cases[] = {
         {own_ / "missing.bin", {"missing.bin", "No such file"}},
-        {own_.path(), {own_.path(), "Is a directory"}},
+        {own_.path(), {own_.path(), "config.json"}},
         {own_ / "missing.bin/m.bin", {"missing.bin/m.bin"}},
         {model(""), {"bad.bin", "empty"}},
         {own_.write("short.bin", good.substr(0, 20)), {"short.bin", "header"}},
         {own_.write("half.bin", good.substr(0, good.size() / 2)), {"half.bin", "truncated"}},
         {own_.write("almost.bin", good.substr(0, good.size() - 1)), {"almost.bin", "truncated"}},
         {own_.write("long.bin", good + "x"), {"long.bin", "too long"}},
-        {own_.write("negative.bin", with_field(0, -64)), {"negative.bin", "dim -64"}},
-        {own_.write("layers.bin", with_field(2, -1)), {"layers.bin", "n_layers -1"}},
-        {own_.write("absurd.bin", with_field(1, 2147483647)), {"absurd.bin", "hidden_dim 2147483647"}},
-        {own_.write("context.bin", with_field(6, 2147483647)), {"context.bin", "seq_len 2147483647"}},
+        {own_.write("negative.bin", with_field(0, -64)), {"negative.bin", "width is -64"}},
+        {own_.write("layers.bin", with_field(2, -1)), {"layers.bin", "layers is -1"}},
+        {own_.write("absurd.bin", with_field(1, 2147483647)), {"absurd.bin", "feed-forward width is 2147483647"}},
+        {own_.write("context.bin", with_field(6, 2147483647)), {"context.bin", "trained context is 2147483647"}},
         {own_.write("large.bin", with_field(2, 16000)), {"large.bin", "truncated"}},
-        {own_.write("heads.bin", with_field(3, 7)), {"heads.bin", "n_heads 7"}},
-        {own_.write("text.bin", "a text and no model at all, but long enough for a header"), {"text.bin", "dim"}},
+        {own_.write("heads.bin", with_field(3, 7)), {"heads.bin", "size of a head is 9"}},
+        {own_.write("text.bin", "a text and no model at all, but long enough for a header"), {"text.bin", "width"}},
     };
     const std::vector<std::string> before = own_.names();
     for (const auto& bad : cases) {
@@ -582,7 +690,7 @@ TEST_F(ProgramTest, RefusesBadTokenizers) {
         std::vector<std::string> words;
     } cases[] = {
         {own_ / "missing.bin", {"missing.bin", "No such file"}},
-        {own_.path(), {own_.path(), "Is a directory"}},
+        {own_.path(), {own_.path(), "no tokenizer there", "tokenizer.model, tokenizer.json"}},
         {own_.write("empty.bin", ""), {"empty.bin", "empty"}},
         {own_.write("short.bin", good.substr(0, good.size() - 3)), {"short.bin", "512"}},
         {own_.write("small.bin", syllable_tokenizer(400)), {"small.bin", "ends after 400 tokens", "512"}},
@@ -640,8 +748,8 @@ TEST_F(ProgramTest, RefusesOutputItCannotWriteBeforeItComputes) {
 }
 
 TEST_F(ProgramTest, RefusesCachesBeyondAllMemory) {
-    expect_refusal(run(generate() + Arguments{"--capacity", "10000000000"}), 1, {"--capacity 10000000000", "MiB"});
-    expect_refusal(run(generate() + Arguments{"--capacity", "1099511627776"}), 1, {"--capacity 1099511627776", "MiB"});
+    expect_refusal(run(generate() + Arguments{"--capacity", "10000000000"}), 1, {"10000000000 entries", "MiB"});
+    expect_refusal(run(generate() + Arguments{"--capacity", "1099511627776"}), 1, {"1099511627776 entries", "MiB"});
 }
 
 TEST_F(ProgramTest, MakeRandomCheckpointWritesBothFilesOrNone) {

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include <cstring>
+#include <filesystem>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <system_error>
+
+#include "llama/checkpoint.hpp"
+#include "llama/gguf_checkpoint.hpp"
+#include "llama/gguf_tokenizer.hpp"
+#include "llama/llama2c_tokenizer.hpp"
+#include "llama/sentencepiece_tokenizer.hpp"
+#include "llama/tokenizer.hpp"
+#include "llama/tokenizer_json.hpp"
+
+namespace llama {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_directory(const std::string& path) {
+    std::error_code error;
+    return fs::is_directory(path, error);
+}
+
+bool is_gguf(const std::string& path) {
+    const MappedFile file(path);
+    return file.bytes().size() >= 4 && std::memcmp(file.bytes().data(), "GGUF", 4) == 0;
+}
+
+// The first of `names` that exists in `directory`; FileError about `path` if none does.
+std::string find_file(const fs::path& directory, std::initializer_list<std::string> names, const std::string& path) {
+    std::string tried;
+    for (const std::string& name : names) {
+        std::error_code error;
+        if (fs::exists(directory / name, error)) return (directory / name).string();
+        tried += (tried.empty() ? "" : ", ") + name;
+    }
+    throw FileError(path, "no tokenizer there (looked for " + tried + "); give --tokenizer");
+}
+
+std::string find_llama2c_tokenizer(const Checkpoint& checkpoint) {
+    const fs::path model(checkpoint.path);
+    return find_file(model.parent_path(),
+                     {model.stem().string() + ".tokenizer.bin",
+                      "tok" + std::to_string(checkpoint.config.vocabulary) + ".bin", "tokenizer.bin"},
+                     checkpoint.path);
+}
+
+std::unique_ptr<Tokenizer> open_gguf(const std::string& path) {
+    return make_gguf_tokenizer(read_gguf_vocabulary(path), path);
+}
+
+std::unique_ptr<Tokenizer> open_llama2c(const std::string& path, const Checkpoint& checkpoint) {
+    return std::make_unique<Llama2cTokenizer>(path, checkpoint.config.vocabulary);
+}
+
+std::unique_ptr<Tokenizer> open_file(const std::string& path, const Checkpoint& checkpoint) {
+    const std::string extension = fs::path(path).extension().string();
+    if (extension == ".model") return std::make_unique<SentencePieceTokenizer>(path);
+    if (extension == ".json") return read_tokenizer_json(path);
+    if (extension == ".gguf") return open_gguf(path);
+    return open_llama2c(path, checkpoint);
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& given, const Checkpoint& checkpoint) {
+    const std::string& path = given.empty() ? checkpoint.path : given;
+    if (is_directory(path)) {
+        return open_file(find_file(path, {"tokenizer.model", "tokenizer.json"}, path), checkpoint);
+    }
+    if (!given.empty()) return open_file(given, checkpoint);
+    if (is_gguf(path)) return open_gguf(path);
+    return open_llama2c(find_llama2c_tokenizer(checkpoint), checkpoint);
+}
+
+}  // namespace llama

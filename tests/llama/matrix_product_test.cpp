@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+#include "llama/matrix_product.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include <Eigen/Core>
+
+#include "freqkv/executor.hpp"
+#include "llama/dequantize.hpp"
+#include "llama/random.hpp"
+
+namespace llama {
+namespace {
+
+std::vector<float> random_values(Index count, std::uint64_t seed) {
+    Random random(seed);
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (float& value : values) value = static_cast<float>(2 * random.uniform() - 1);
+    return values;
+}
+
+// A matrix in memory of its own: random numbers, or random blocks with scales that are no larger than 1 / 256.
+class RandomWeights {
+public:
+    RandomWeights(WeightType type, Index rows, Index columns, std::uint64_t seed)
+        : bytes_(static_cast<std::size_t>(rows * columns / format_of(type).block * format_of(type).bytes) + 1) {
+        Random random(seed);
+        for (std::byte& byte : bytes_) byte = static_cast<std::byte>(random.next() & 0xff);
+        // Quantised blocks may lie anywhere.
+        std::byte* const data = bytes_.data() + (format_of(type).block > 1 ? 1 : 0);
+        weights_ = {data, type, rows, columns};
+        const auto put = [&](Index i, auto value) {
+            std::memcpy(data + i * Index{sizeof value}, &value, sizeof value);
+        };
+        const auto number = [&] { return static_cast<float>(2 * random.uniform() - 1); };
+        const auto put_scale = [&](Index offset) {
+            const Eigen::half scale(number() / 256);
+            std::memcpy(data + offset, &scale, sizeof scale);
+        };
+        const Index blocks = rows * columns / format_of(type).block;
+        for (Index i = 0; i < blocks; ++i) {
+            const Index at = i * format_of(type).bytes;
+            switch (type) {
+                case WeightType::f32:
+                    put(i, number());
+                    break;
+                case WeightType::f16:
+                    put(i, Eigen::half(number()));
+                    break;
+                case WeightType::bf16:
+                    put(i, Eigen::bfloat16(number()));
+                    break;
+                case WeightType::q8_0:
+                case WeightType::q4_0:
+                    put_scale(at);
+                    break;
+                case WeightType::q4_k:
+                    put_scale(at), put_scale(at + 2);
+                    break;
+                case WeightType::q6_k:
+                    put_scale(at + 208);
+                    break;
+            }
+        }
+    }
+
+    Weights get() const { return weights_; }
+
+private:
+    std::vector<std::byte> bytes_;
+    Weights weights_;
+};
+
+struct Case {
+    WeightType type;
+    Index tokens, inputs, outputs;
+};
+
+void check_product(const Case& c) {
+    const RandomWeights first(c.type, c.outputs, c.inputs, 2);
+    const RandomWeights second(c.type, c.outputs / 2 + 1, c.inputs, 3);
+    const std::vector<float> x = random_values(c.tokens * c.inputs, 1);
+    const std::vector<float> bias = random_values(c.outputs, 4);
+    const auto multiplied = [&](const auto& executor) {
+        std::vector<std::vector<float>> y;
+        y.emplace_back(static_cast<std::size_t>(c.tokens * first.get().rows));
+        y.emplace_back(static_cast<std::size_t>(c.tokens * second.get().rows));
+        multiply({{first.get(), y[0].data(), bias.data()}, {second.get(), y[1].data()}}, x.data(), c.tokens, executor);
+        return y;
+    };
+    const std::vector<std::vector<float>> y = multiplied(freqkv::SerialExecutor{});
+    const auto check = [&](Weights w, const std::vector<float>& result, const float* added) {
+        std::vector<float> row(static_cast<std::size_t>(c.inputs));
+        double error = 0;
+        for (Index r = 0; r < w.rows; ++r) {
+            dequantize(w, r, 0, c.inputs, row.data());
+            for (Index t = 0; t < c.tokens; ++t) {
+                double sum = added == nullptr ? 0 : static_cast<double>(added[r]);
+                double size = 1;
+                for (Index i = 0; i < c.inputs; ++i) {
+                    const double product = static_cast<double>(x[static_cast<std::size_t>(t * c.inputs + i)]) *
+                                           static_cast<double>(row[static_cast<std::size_t>(i)]);
+                    sum += product;
+                    size += std::abs(product);
+                }
+                const float got = result[static_cast<std::size_t>(t * w.rows + r)];
+                error = std::max(error, std::abs(static_cast<double>(got) - sum) / size);
+            }
+        }
+        EXPECT_LT(error, 1e-6) << c.tokens << " tokens, " << c.inputs << " columns, " << w.rows << " rows";
+    };
+    check(first.get(), y[0], bias.data());
+    check(second.get(), y[1], nullptr);
+#if defined(_OPENMP)
+    EXPECT_EQ(y, multiplied(freqkv::OpenMPExecutor(2))) << "threads matter";
+#endif
+}
+
+// Sizes around every boundary of the tasks, and on both sides of what is given to other threads.
+TEST(MatrixProduct, OfFloatsAgreesWithTheDefinition) {
+    for (const Index tokens : {1, 2, 7, 257}) {
+        for (const Index inputs : {1, 3, 64, 300}) {
+            for (const Index outputs : {1, 7, 128, 129, 700}) check_product({WeightType::f32, tokens, inputs, outputs});
+        }
+    }
+}
+
+class MatrixProductOfType : public testing::TestWithParam<WeightType> {};
+
+TEST_P(MatrixProductOfType, AgreesWithTheDefinition) {
+    const Index block = format_of(GetParam()).block;
+    for (const Index tokens : {1, 2, 9, 257}) {
+        for (const Index inputs : {Index{1}, Index{3}, Index{8}, Index{43}}) {
+            for (const Index outputs : {1, 130}) {
+                check_product({GetParam(), tokens, inputs * block, outputs});
+            }
+        }
+    }
+    // More columns than are converted at once.
+    for (const Index tokens : {1, 5}) check_product({GetParam(), tokens, 2048 + 256, 9});
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, MatrixProductOfType,
+                         testing::Values(WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
+                                         WeightType::q4_k, WeightType::q6_k),
+                         [](const auto& type) { return format_of(type.param).name; });
+
+}  // namespace
+}  // namespace llama
