@@ -74,9 +74,8 @@ private:
             const bool unset = value == nullptr || *value == false || (value->is_structured() && value->empty());
             if (!unset) object.fail(key, *value, "not supported");
         }
-        if (const auto bias = object.text("bias"); bias.value_or("none") != "none") {
-            object.fail("bias", *bias, "must be \"none\"");
-        }
+        const std::string bias = object.text("bias").value_or("none");
+        if (bias != "none") object.fail("bias", bias, "must be \"none\"");
         // Other ways to begin change the model's own weights before the training.
         if (const nlohmann::json* const init = object.find("init_lora_weights")) {
             const bool plain = init->is_boolean() || *init == "gaussian" || *init == "orthogonal" || *init == "eva";
@@ -148,7 +147,7 @@ public:
     }
 
     // Tensors under their own names; with `keep_tied`, a shared embedding stays shared.
-    void replace_all(TensorFile&& file, bool keep_tied) {
+    void replace_all(TensorFile file, bool keep_tied) {
         for (const auto& [key, tensor] : file.tensors) {
             if (is_redundant_tensor(key)) continue;
             replace({file.path, key, tensor}, target_name(key), keep_tied);
@@ -156,20 +155,20 @@ public:
         checkpoint_.files.push_back(std::move(file.map));
     }
 
-    void merge(TensorFile&& file, const AdapterConfig& config, const MergeProgress& progress) {
+    void merge(TensorFile file, const AdapterConfig& config, const MergeProgress& progress) {
         std::map<std::string, Factors, std::less<>> pairs;
         // Whole tensors first: a LoRA of the same module was trained on top of them.
-        for (const auto& [key, tensor] : file.tensors) {
-            const TensorReference reference{file.path, key, tensor};
-            std::string_view module = target_name(key);
+        for (const Entry& entry : file.tensors) {
+            const TensorReference reference{file.path, entry.first, entry.second};
+            std::string_view module = target_name(entry.first);
             if (remove_suffix(module, ".lora_A.weight")) {
-                pairs[std::string(module)].a.emplace(reference);
+                pairs[std::string(module)].a = &entry;
             } else if (remove_suffix(module, ".lora_B.weight")) {
-                pairs[std::string(module)].b.emplace(reference);
+                pairs[std::string(module)].b = &entry;
             } else if (remove_suffix(module, ".lora_embedding_A")) {
-                pairs[std::string(module)].embedding_a.emplace(reference);
+                pairs[std::string(module)].embedding_a = &entry;
             } else if (remove_suffix(module, ".lora_embedding_B")) {
-                pairs[std::string(module)].embedding_b.emplace(reference);
+                pairs[std::string(module)].embedding_b = &entry;
             } else if (remove_suffix(module, ".base_layer.weight")) {
                 replace(reference, std::string(module) + ".weight", true);
             } else {
@@ -178,7 +177,7 @@ public:
         }
         Index done = 0;
         for (const auto& [module, factors] : pairs) {
-            add(module, factors, config);
+            add(file.path, module, factors, config);
             if (progress) progress(++done, static_cast<Index>(pairs.size()));
         }
         checkpoint_.files.push_back(std::move(file.map));
@@ -187,8 +186,14 @@ public:
     ChangedWeights take_changed() && { return std::move(changed_); }
 
 private:
+    using Entry = std::pair<const std::string, StoredTensor>;
+
+    // Null: there is none.
     struct Factors {
-        std::optional<TensorReference> a, b, embedding_a, embedding_b;
+        const Entry* a = nullptr;
+        const Entry* b = nullptr;
+        const Entry* embedding_a = nullptr;
+        const Entry* embedding_b = nullptr;
     };
 
     static std::string_view target_name(std::string_view key) {
@@ -213,8 +218,8 @@ private:
         }
         if (rows > needed) {
             std::fprintf(stderr,
-                         "freqkv-llama: note: %s: the last %lld rows of %s are beyond the vocabulary, dropped\n",
-                         reference.path.c_str(), static_cast<long long>(rows - needed), in_quotes(target.name).c_str());
+                         "freqkv-llama: note: %s: the rows of %s from %lld on are beyond the vocabulary, dropped\n",
+                         reference.path.c_str(), in_quotes(target.name).c_str(), static_cast<long long>(needed));
         }
         return needed;
     }
@@ -246,23 +251,28 @@ private:
         *target.matrix = weights;
     }
 
-    void add(const std::string& module, const Factors& factors, const AdapterConfig& config) {
-        const bool embedding = factors.embedding_a || factors.embedding_b;
-        const auto& a = embedding ? factors.embedding_a : factors.a;
-        const auto& b = embedding ? factors.embedding_b : factors.b;
-        const TensorReference& present = a ? *a : *b;
-        if (!a || !b) present.fail(std::string("is there without its lora_") + (a ? "B" : "A"));
-        const NamedWeights& target = find_target(present, module + ".weight");
+    void add(const std::string& path, const std::string& module, const Factors& factors, const AdapterConfig& config) {
+        const bool embedding = factors.embedding_a != nullptr || factors.embedding_b != nullptr;
+        const Entry* const entry_a = embedding ? factors.embedding_a : factors.a;
+        const Entry* const entry_b = embedding ? factors.embedding_b : factors.b;
+        if (entry_a == nullptr || entry_b == nullptr) {
+            const Entry& present = entry_a != nullptr ? *entry_a : *entry_b;
+            TensorReference{path, present.first, present.second}.fail(std::string("is there without its lora_") +
+                                                                      (entry_a != nullptr ? "B" : "A"));
+        }
+        const TensorReference a{path, entry_a->first, entry_a->second};
+        const TensorReference b{path, entry_b->first, entry_b->second};
+        const NamedWeights& target = find_target(a, module + ".weight");
         if (target.matrix == nullptr || embedding != (target.name == embedding_name)) {
-            present.fail("fits nothing in the model");
+            a.fail("fits nothing in the model");
         }
         // As a product of [rows, rank] and [rank, columns].
         const Index rank = config.rank(module);
-        const Index rows = embedding ? axis(*a, 1) : axis(*b, 0);
-        const Index used_rows = check_rows(embedding ? *a : *b, rows, target);
+        const Index rows = embedding ? axis(a, 1) : axis(b, 0);
+        const Index used_rows = check_rows(embedding ? a : b, rows, target);
         const Index columns = target.shape[1];
-        Matrix left = embedding ? Matrix(load(*a, rank, rows).transpose()) : load(*b, rows, rank);
-        const Matrix right = embedding ? Matrix(load(*b, columns, rank).transpose()) : load(*a, rank, columns);
+        const Matrix left = embedding ? Matrix(load(a, rank, rows).transpose()) : load(b, rows, rank);
+        const Matrix right = embedding ? Matrix(load(b, columns, rank).transpose()) : load(a, rank, columns);
         const auto scale = static_cast<float>(config.scale(module));
         set(target, sum(*target.matrix, left.topRows(used_rows), right, scale), false);
         changed_[target.name] = WeightType::f32;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <optional>
 #include <set>
 #include <system_error>
 #include <unordered_map>
@@ -87,9 +86,9 @@ std::vector<TensorFile> open_shards(const std::string& directory) {
 // Finds the tensors of a model and turns them into weights.
 class Loader {
 public:
-    Loader(const std::string& directory, HuggingFaceConfig&& config) : files_(open_tensor_files(directory)) {
+    Loader(const std::string& directory, const HuggingFaceConfig& config) : files_(open_tensor_files(directory)) {
         checkpoint_.path = directory;
-        checkpoint_.config = std::move(config.config);
+        checkpoint_.config = config.config;
         for (const TensorFile& file : files_) {
             for (const auto& [name, tensor] : file.tensors)
                 tensors_.try_emplace(name, Found{&file.path, &name, &tensor});
@@ -176,7 +175,10 @@ private:
     void check_rest() {
         for (const auto& [name, found] : tensors_) {
             if (found.used || is_redundant_tensor(name)) continue;
-            if (name.ends_with(".self_attn.o_proj.bias") && all_zero(found.tensor->bytes)) continue;
+            if (name.ends_with(".self_attn.o_proj.bias")) {
+                if (all_zero(found.tensor->bytes)) continue;
+                found.reference().fail("is a bias behind the attention, which is supported only if it is zero");
+            }
             found.reference().fail("is none of this model's");
         }
     }

@@ -28,7 +28,7 @@ struct Architecture {
 
 constexpr Architecture architectures[] = {
     {"LlamaForCausalLM", "llama", "Llama", 2048, 0, 0, 1, 2},
-    {"MistralForCausalLM", "mistral", "Mistral", 4096 * 32, 8, 4096, 1, 2},
+    {"MistralForCausalLM", "mistral", "Mistral", 131072, 8, 4096, 1, 2},
     {"Qwen2ForCausalLM", "qwen2", "Qwen2", 32768, 32, 4096, -1, -1},
 };
 
@@ -52,16 +52,11 @@ const Architecture& find_architecture(const JsonObject& object) {
     object.fail("model_type", type, "supported are llama, mistral, qwen2");
 }
 
-void check_is(const JsonObject& object, const char* key, const std::optional<bool>& value, bool only) {
-    if (value.value_or(only) != only) object.fail(key, *value, only ? "only true is supported" : "not supported");
-}
-
 // The settings that would change the arithmetic.
 void check_arithmetic(const JsonObject& object) {
-    if (const auto activation = object.text("hidden_act"); activation.value_or("silu") != "silu") {
-        object.fail("hidden_act", *activation, "must be \"silu\"");
-    }
-    check_is(object, "mlp_bias", object.flag("mlp_bias"), false);
+    const std::string activation = object.text("hidden_act").value_or("silu");
+    if (activation != "silu") object.fail("hidden_act", activation, "must be \"silu\"");
+    if (object.flag("mlp_bias").value_or(false)) object.fail("mlp_bias", true, "not supported");
     if (object.number("partial_rotary_factor").value_or(1) != 1) {
         object.fail("partial_rotary_factor", *object.find("partial_rotary_factor"), "must be 1");
     }

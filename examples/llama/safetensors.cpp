@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "llama/in_quotes.hpp"
@@ -25,11 +24,8 @@ const nlohmann::json* find(const nlohmann::json& object, const char* key) {
     return found == object.end() ? nullptr : &*found;
 }
 
-// Whole and at least 0, or nothing.
-std::optional<Index> read_count(const nlohmann::json& value) {
-    const std::optional<Index> count = JsonObject::as_whole(value);
-    return count.value_or(-1) < 0 ? std::nullopt : count;
-}
+// Of anything but a whole number of at least 0: -1.
+Index read_count(const nlohmann::json& value) { return std::max<Index>(JsonObject::as_whole(value).value_or(-1), -1); }
 
 StoredTensor read_entry(const std::string& path, const std::string& name, const nlohmann::json& entry,
                         std::span<const std::byte> data) {
@@ -45,18 +41,18 @@ StoredTensor read_entry(const std::string& path, const std::string& name, const 
 
     StoredTensor tensor{type->get<std::string>(), {}, {}};
     for (const nlohmann::json& size : *shape) {
-        const auto count = read_count(size);
-        if (!count) fail("has a size in its shape that is no whole number of at least 0");
-        tensor.shape.push_back(*count);
+        const Index count = read_count(size);
+        if (count < 0) fail("has a size in its shape that is no whole number of at least 0");
+        tensor.shape.push_back(count);
     }
-    const auto begin = read_count(offsets->at(0));
-    const auto end = read_count(offsets->at(1));
-    if (!begin || !end || *begin > *end || *end > static_cast<Index>(data.size())) {
+    const Index begin = read_count(offsets->at(0));
+    const Index end = read_count(offsets->at(1));
+    if (begin < 0 || end < begin || end > static_cast<Index>(data.size())) {
         fail("has the data_offsets " + offsets->at(0).dump().substr(0, 32) + " and " +
              offsets->at(1).dump().substr(0, 32) + ", must be ascending and within the " + std::to_string(data.size()) +
              " bytes of data");
     }
-    tensor.bytes = data.subspan(static_cast<std::size_t>(*begin), static_cast<std::size_t>(*end - *begin));
+    tensor.bytes = data.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
 
     for (const WeightType usable : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
         if (tensor.type != format_of(usable).name) continue;
@@ -69,8 +65,8 @@ StoredTensor read_entry(const std::string& path, const std::string& name, const 
             }
             bytes = empty ? 0 : bytes * size;
         }
-        if (bytes != *end - *begin) {
-            fail("has " + std::to_string(*end - *begin) + " bytes, the shape " + describe_shape(tensor.shape) + " of " +
+        if (bytes != end - begin) {
+            fail("has " + std::to_string(end - begin) + " bytes, the shape " + describe_shape(tensor.shape) + " of " +
                  tensor.type + " needs " + std::to_string(bytes));
         }
     }

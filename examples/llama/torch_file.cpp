@@ -176,7 +176,7 @@ private:
     template <class Number>
     Number load() {
         Number number{};
-        std::memcpy(&number, take(sizeof number).data(), sizeof number);
+        take(sizeof number).copy(reinterpret_cast<char*>(&number), sizeof number);
         return number;
     }
 
@@ -191,7 +191,8 @@ private:
 
     // Module and name, each up to the end of its line; refused unless known.
     std::string_view take_function() {
-        const std::string_view rest(reinterpret_cast<const char*>(program_.data()) + at_, program_.size() - at_);
+        const Bytes left = program_.subspan(at_);
+        const std::string_view rest(reinterpret_cast<const char*>(left.data()), left.size());
         const std::size_t first = rest.find('\n');
         const std::size_t second = first == std::string_view::npos ? first : rest.find('\n', first + 1);
         if (second == std::string_view::npos) fail("the program ends inside an instruction");
