@@ -5,8 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "llama/in_quotes.hpp"
 #include "llama/nfc.hpp"
-#include "llama/quoted.hpp"
 #include "llama/utf8.hpp"
 
 namespace llama {

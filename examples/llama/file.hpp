@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -112,6 +113,9 @@ inline std::vector<char> read_file(const std::string& path) {
 /// when it is complete. What is no regular file (a terminal, a pipe, /dev/null) is written directly.
 class AtomicFile {
 public:
+    /// Adds a piece to the file.
+    using Append = std::function<void(std::string_view)>;
+
     /// Throws FileError now if `path` cannot be written later. Nothing is left behind.
     explicit AtomicFile(std::string path) : path_(std::move(path)) {
         struct stat status{};
@@ -125,14 +129,20 @@ public:
 
     /// Throws FileError; the earlier content of the file, if any, then still stands.
     void write(std::string_view content) const {
+        write_pieces([content](const Append& append) { append(content); });
+    }
+
+    /// The same for content that is too large to be held at once: `produce` appends one piece after the other.
+    /// The file stays as it was, too, if `produce` throws.
+    void write_pieces(const std::function<void(const Append&)>& produce) const {
         if (direct_) {
             const Descriptor file(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
             if (file.number() < 0) throw FileError(path_, std::strerror(errno));
-            write_all(file.number(), content);
+            produce([&](std::string_view piece) { write_all(file.number(), piece); });
             return;
         }
         Temporary temporary(path_);
-        write_all(temporary.number(), content);
+        produce([&](std::string_view piece) { write_all(temporary.number(), piece); });
         if (::fsync(temporary.number()) != 0) throw FileError(path_, std::strerror(errno));
         temporary.rename_to(path_);
     }

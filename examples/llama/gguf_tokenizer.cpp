@@ -8,8 +8,8 @@
 
 #include "llama/byte_level_bpe.hpp"
 #include "llama/file.hpp"
+#include "llama/in_quotes.hpp"
 #include "llama/pre_token_patterns.hpp"
-#include "llama/quoted.hpp"
 #include "llama/sentencepiece_model.hpp"
 #include "llama/sentencepiece_tokenizer.hpp"
 

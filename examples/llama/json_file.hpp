@@ -3,25 +3,37 @@
 
 #include <cstddef>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <unordered_set>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "llama/file.hpp"
+#include "llama/in_quotes.hpp"
 
 namespace llama {
 
-/// JSON of a foreign file: refused, with FileError, if it is no JSON or nested deeper than any of the formats
-/// needs. `path` is for the message.
+/// JSON of a foreign file: refused, with FileError, if it is no JSON, nested deeper than any of the formats
+/// needs, or if an object has a key twice, which readers disagree about. `path` is for the message.
 inline nlohmann::json parse_json(std::span<const std::byte> bytes, const std::string& path) {
     constexpr int deepest = 32;
     const auto* const begin = reinterpret_cast<const char*>(bytes.data());
-    const auto check_depth = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    using Event = nlohmann::json::parse_event_t;
+    std::vector<std::unordered_set<std::string>> keys;  // of the objects that are open
+    const auto check = [&](int depth, Event event, nlohmann::json& parsed) {
         if (depth > deepest) throw std::runtime_error("nested deeper than " + std::to_string(deepest) + " levels");
+        if (event == Event::object_start) keys.emplace_back();
+        if (event == Event::object_end) keys.pop_back();
+        if (event == Event::key && !keys.back().insert(parsed.get_ref<const std::string&>()).second) {
+            throw std::runtime_error("an object has the key " + in_quotes(parsed.get_ref<const std::string&>()) +
+                                     " twice");
+        }
         return true;
     };
     try {
-        return nlohmann::json::parse(begin, begin + bytes.size(), check_depth);
+        return nlohmann::json::parse(begin, begin + bytes.size(), check);
     } catch (const std::exception& error) {
         throw FileError(path, std::string("no usable JSON: ") + error.what());
     }

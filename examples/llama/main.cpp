@@ -119,6 +119,20 @@ void add_flops(CLI::App& app, std::function<int()>& run) {
     command->callback([options, &run] { run = [options] { return llama::flops(*options); }; });
 }
 
+void add_merge(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::MergeOptions>();
+    CLI::App* const command = app.add_subcommand("merge", "Write a model with an adapter merged into it");
+    command->add_option("--model", options->model, "Hugging Face model")->type_name("DIR")->required();
+    command->add_option("--adapter", options->adapter, "PEFT adapter (LoRA)")->type_name("DIR")->required();
+    command->add_option("--out", options->out, "Directory for the merged model, new or empty")
+        ->type_name("DIR")
+        ->required();
+    command->add_option("--type", options->type, "How the changed weights are stored; as-merged: exactly")
+        ->check(CLI::IsMember(std::vector<std::string>{"as-merged", "f32", "f16", "bf16"}))
+        ->capture_default_str();
+    command->callback([options, &run] { run = [options] { return llama::merge(*options); }; });
+}
+
 // Always one line, whatever the message quotes.
 int fail(std::string message, int status) {
     for (char& c : message) {
@@ -143,6 +157,7 @@ int main(int argc, char** argv) {
         add_perplexity(app, run);
         add_inspect(app, run);
         add_flops(app, run);
+        add_merge(app, run);
         try {
             app.parse(argc, argv);
         } catch (const CLI::Success& success) {  // --help, --version

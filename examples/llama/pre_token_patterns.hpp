@@ -5,8 +5,7 @@
 namespace llama::pre_token_patterns {
 
 /// Words with the space before them, numbers, the rest, white space.
-inline constexpr const char* gpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+inline constexpr const char* gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 /// Words with any one character before them, up to three digits, the rest, ends of lines, white space.
 inline constexpr const char* llama3 =

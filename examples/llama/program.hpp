@@ -54,4 +54,14 @@ struct InspectOptions : ModelOptions {
 /// Prints a model's shape and what caches for it would hold.
 int inspect(const InspectOptions& options);
 
+struct MergeOptions {
+    std::string model;
+    std::string adapter;
+    std::string out;
+    std::string type = "as-merged";  ///< of the weights that the adapter changed
+};
+
+/// Writes a Hugging Face model with an adapter merged into it, all or nothing.
+int merge(const MergeOptions& options);
+
 }  // namespace llama

@@ -6,8 +6,8 @@
 #include <stdexcept>
 
 #include "llama/file.hpp"
+#include "llama/in_quotes.hpp"
 #include "llama/protobuf.hpp"
-#include "llama/quoted.hpp"
 
 namespace llama {
 

@@ -9,7 +9,7 @@
 #include <sentencepiece_processor.h>
 
 #include "llama/file.hpp"
-#include "llama/quoted.hpp"
+#include "llama/in_quotes.hpp"
 #include "llama/sentencepiece_model.hpp"
 
 namespace llama {

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "llama/byte_level_bpe.hpp"
+#include "llama/in_quotes.hpp"
 #include "llama/json_file.hpp"
 #include "llama/pre_token_patterns.hpp"
-#include "llama/quoted.hpp"
 
 namespace llama {
 

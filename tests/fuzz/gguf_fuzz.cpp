@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "edited_file.hpp"
+#include "llama/dequantize.hpp"
+#include "llama/gguf_checkpoint.hpp"
+#include "llama/gguf_writer.hpp"
+
+// No file makes the reader touch memory that is not there: it is refused, or every weight and every token can be
+// read.
+namespace {
+
+using llama::WeightType;
+using llama::test::small_gguf;
+
+std::string model(std::uint32_t version, WeightType type, const char* architecture, bool bias) {
+    const bool wide = llama::format_of(type).block > 1;
+    auto file = small_gguf({.architecture = architecture,
+                            .type = type,
+                            .tied = bias,
+                            .bias = bias,
+                            .dim = wide ? 256U : 16U,
+                            .hidden = wide ? 256U : 24U,
+                            .layers = 1,
+                            .vocabulary = 5});
+    file.version = version;
+    file.set("tokenizer.ggml.merges", std::vector<std::string>{"a b", "c d"});
+    file.set("tokenizer.ggml.add_bos_token", true);
+    return file.bytes();
+}
+
+double sum(const llama::Weights& weights) {
+    double total = 0;
+    std::vector<float> row(static_cast<std::size_t>(weights.columns));
+    for (llama::Index r = 0; r < weights.rows; ++r) {
+        llama::dequantize(weights, r, 0, weights.columns, row.data());
+        for (const float value : row) total += value;
+    }
+    return total;
+}
+
+double sum(const float* values, llama::Index count) {
+    return values == nullptr ? 0 : sum(llama::weights(values, 1, count));
+}
+
+double sum(const llama::Checkpoint& checkpoint) {
+    const llama::Config& c = checkpoint.config;
+    double total = sum(checkpoint.embedding) + sum(checkpoint.classifier) + sum(checkpoint.final_norm, c.dim);
+    for (const llama::LayerWeights& layer : checkpoint.layers) {
+        for (const llama::Weights& w : {layer.wq, layer.wk, layer.wv, layer.wo, layer.gate, layer.down, layer.up}) {
+            total += sum(w);
+        }
+        total += sum(layer.attention_norm, c.dim) + sum(layer.ffn_norm, c.dim);
+        total += sum(layer.q_bias, c.query_dim()) + sum(layer.k_bias, c.kv_dim()) + sum(layer.v_bias, c.kv_dim());
+    }
+    return total;
+}
+
+template <class Read>
+void read_or_refuse(Read read) {
+    try {
+        read();
+    } catch (const llama::FileError&) {
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    static const std::string valid[] = {
+        model(3, WeightType::f32, "llama", false),
+        model(2, WeightType::f16, "qwen2", true),
+        model(3, WeightType::q4_k, "llama", false),
+    };
+    constexpr std::size_t models = std::size(valid);
+    if (size == 0) return 0;
+    // Beside edits of a model, the input itself.
+    const std::size_t choice = data[0] % (models + 1);
+    const std::string raw(reinterpret_cast<const char*>(data + 1), size - 1);
+    const fuzz::MemoryFile file(choice == models ? raw : fuzz::edited(valid[choice], data + 1, size - 1));
+    volatile double sink = 0;
+    read_or_refuse([&] { sink = sum(llama::read_gguf(file.path())); });
+    read_or_refuse([&] { sink = static_cast<double>(llama::read_gguf_vocabulary(file.path()).tokens.size()); });
+    return 0;
+}
