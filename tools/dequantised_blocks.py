@@ -1,12 +1,6 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes tests/fixtures/blocks.gguf: random blocks of each type of weights that freqkv-llama reads, and
-the same numbers as the package gguf (PyPI, version 0.19) dequantises them.
-
-Usage: dequantised_blocks.py OUTPUT
-"""
-
-import sys
+"""Writes tests/fixtures/gguf_blocks.gguf: random blocks of each type of weights that freqkv-llama reads, and
+the same numbers as the package gguf (PyPI, version 0.19) dequantises them."""
 
 import gguf
 import numpy as np
@@ -34,7 +28,7 @@ def random_blocks(rng, kind, count, halves):
     return blocks
 
 
-def main(path):
+def write(path):
     rng = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, "blocks")
     for kind, count, halves in TYPES:
@@ -46,8 +40,3 @@ def main(path):
     writer.write_tensors_to_file()
     writer.close()
 
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(sys.argv[1])

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes tests/fixtures: tokenizers and models with random weights, and what the original libraries make of them."""
+"""Writes tests/fixtures: tokenizers, models with random weights, and what the original libraries make of them."""
 
 import argparse
 import importlib.metadata
@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import adapter_fixtures
+import dequantised_blocks
 import gguf_fixtures
 import huggingface_fixtures
 import tokenizer_fixtures
@@ -38,6 +39,7 @@ def main() -> None:
     huggingface_fixtures.write(models)
     adapter_fixtures.write(models)
     gguf_fixtures.write(models, tokenizers)
+    dequantised_blocks.write(out / "gguf_blocks.gguf")
 
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
     (out / "VERSIONS.json").write_text(json.dumps(versions, indent=2) + "\n")

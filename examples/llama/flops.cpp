@@ -27,7 +27,7 @@ int flops(const FlopsOptions& options) {
     object.update(to_json(settings));
     std::string table = format("TFLOP of one forward pass over %lld tokens\n", static_cast<long long>(tokens));
     const auto add = [&](const char* name, const char* key, double flops) {
-        table += format("  %-24s%14.3f  %6.2f %%\n", name, flops * 1e-12, 100 * flops / count.total());
+        table += format("  %-24s%12.5g  %6.2f %%\n", name, flops * 1e-12, 100 * flops / count.total());
         object["parts"][key] = flops * 1e-12;
     };
     add("projections q, k, v, o", "projections", count.projections);
@@ -36,7 +36,7 @@ int flops(const FlopsOptions& options) {
     add("attention", "attention", count.attention);
     add("norms, rotation, gates", "elementwise", count.elementwise);
     add("compression", "compression", count.compression);
-    table += format("  %-24s%14.3f\n", "total", count.total() * 1e-12);
+    table += format("  %-24s%12.5g\n", "total", count.total() * 1e-12);
     table += format("%lld compressions in each layer; cache %s, %s, %s\n", static_cast<long long>(count.compressions),
                     format_bytes(bytes).c_str(), settings.policy.c_str(), settings.type.c_str());
     json.write(object);

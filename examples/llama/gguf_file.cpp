@@ -247,7 +247,7 @@ private:
     void read_tensors(Index count) {
         cursor_.enter("the table of tensors");
         cursor_.check_room(static_cast<std::uint64_t>(count), least_tensor_bytes);
-        const std::uint64_t alignment = read_alignment();
+        alignment_ = read_alignment();
         std::vector<std::pair<GgufTensor*, std::uint64_t>> offsets;
         offsets.reserve(static_cast<std::size_t>(count));
         for (Index i = 0; i < count; ++i) {
@@ -257,10 +257,10 @@ private:
             if (!is_new) file_.fail("the tensor " + printable(tensor.name) + " occurs twice");
             offsets.emplace_back(&entry->second, offset);
         }
-        const std::uint64_t data_begin = (cursor_.position() + alignment - 1) / alignment * alignment;
+        data_begin_ = (cursor_.position() + alignment_ - 1) / alignment_ * alignment_;
         std::vector<Extent> extents;
         for (const auto& [tensor, offset] : offsets) {
-            if (tensor->type) extents.push_back(place(*tensor, data_begin, offset, alignment));
+            if (tensor->type) extents.push_back(place(*tensor, format_of(*tensor->type), offset));
         }
         check_overlaps(extents);
     }
@@ -294,9 +294,8 @@ private:
         return tensor;
     }
 
-    Extent place(GgufTensor& tensor, std::uint64_t data_begin, std::uint64_t offset, std::uint64_t alignment) const {
+    Extent place(GgufTensor& tensor, const WeightFormat& format, std::uint64_t offset) const {
         const std::string name = printable(tensor.name);
-        const WeightFormat format = format_of(*tensor.type);
         const auto& shape = tensor.shape;
         if (shape[0] % format.block != 0) {
             file_.fail(name + " has " + std::to_string(shape[0]) + " columns, must be a multiple of " +
@@ -305,16 +304,16 @@ private:
         const auto size =
             static_cast<std::uint64_t>(shape[0] / format.block * format.bytes * shape[1] * shape[2] * shape[3]);
         const std::span<const std::byte> bytes = file_.file_.bytes();
-        if (offset % alignment != 0) {
+        if (offset % alignment_ != 0) {
             file_.fail("the offset of " + name + " is " + std::to_string(offset) + ", must be a multiple of " +
-                       std::to_string(alignment));
+                       std::to_string(alignment_));
         }
-        const std::uint64_t room = bytes.size() - std::min<std::uint64_t>(data_begin, bytes.size());
+        const std::uint64_t room = bytes.size() - std::min<std::uint64_t>(data_begin_, bytes.size());
         if (offset > room || size > room - offset) {
             file_.fail("truncated: " + name + " takes " + std::to_string(size) + " bytes at offset " +
                        std::to_string(offset) + " of the tensors' data, of which the file has " + std::to_string(room));
         }
-        const std::uint64_t begin = data_begin + offset;
+        const std::uint64_t begin = data_begin_ + offset;
         tensor.data = bytes.subspan(begin, size);
         return {begin, begin + size, tensor.name};
     }
@@ -331,6 +330,8 @@ private:
 
     GgufFile& file_;
     Cursor cursor_;
+    std::uint64_t alignment_ = 0;   // of each tensor's data
+    std::uint64_t data_begin_ = 0;  // what the tensors' offsets count from
 };
 
 GgufFile::GgufFile(const std::string& path) : path_(path), file_(path) { Parser(*this).parse(); }

@@ -53,16 +53,6 @@ private:
         c.kv_heads = sizes[4];
         c.vocabulary = sizes[5];
         c.context = sizes[6];
-        c.head_dim = c.heads > 0 ? c.dim / c.heads : 0;
-    }
-
-    // After the classifier is known.
-    void check_sizes() const {
-        check_config(config(), checkpoint_.path);
-        if (config().query_dim() != config().dim) {
-            fail("dim is " + std::to_string(config().dim) + ", must be a multiple of n_heads, which is " +
-                 std::to_string(config().heads));
-        }
     }
 
     void read_legacy() {
@@ -71,7 +61,7 @@ private:
         Config& c = config();
         c.shared_classifier = c.vocabulary > 0;
         c.vocabulary = c.shared_classifier ? c.vocabulary : -c.vocabulary;
-        check_sizes();
+        complete_llama2c_config(config(), checkpoint_.path);
         // The tables hold context * head_dim / 2 cosines and as many sines.
         const Index tables = freqkv::checked_product("rotary tables", c.context, c.head_dim);
         check_size(28, tables);
@@ -101,7 +91,7 @@ private:
             fail("the header's shared-classifier flag is " + std::to_string(shared) + ", which must be 0 or 1");
         }
         config().shared_classifier = shared == 1;
-        check_sizes();
+        complete_llama2c_config(config(), checkpoint_.path);
         check_size(header_bytes, 0);
         Cutter cutter{floats(header_bytes)};
         read_norms(cutter, &LayerWeights::attention_norm);
@@ -166,6 +156,15 @@ private:
 };
 
 }  // namespace
+
+void complete_llama2c_config(Config& config, const std::string& path) {
+    config.head_dim = config.heads > 0 ? config.dim / config.heads : 0;
+    check_config(config, path);
+    if (config.query_dim() != config.dim) {
+        throw FileError(path, "dim is " + std::to_string(config.dim) + ", must be a multiple of n_heads, which is " +
+                                  std::to_string(config.heads));
+    }
+}
 
 Checkpoint read_llama2c(const std::string& path) { return Llama2cReader(path).read(); }
 

@@ -18,4 +18,8 @@ namespace llama {
 /// Both are exact: the file must be as long as its header says. Throws FileError naming what is wrong with it.
 Checkpoint read_llama2c(const std::string& path);
 
+/// Derives the size of a head, which the format leaves out. Throws FileError, with `path`, for a shape that no file
+/// can have.
+void complete_llama2c_config(Config& config, const std::string& path);
+
 }  // namespace llama

@@ -8,6 +8,7 @@
 
 #include "llama/config.hpp"
 #include "llama/file.hpp"
+#include "llama/llama2c_checkpoint.hpp"
 #include "llama/options.hpp"
 #include "llama/random_checkpoint.hpp"
 
@@ -47,7 +48,7 @@ int main(int argc, char** argv) {
             std::fprintf(stderr, "make-random-checkpoint: %s\n", error.what());
             return 2;
         }
-        llama::check_config(config, model);
+        llama::complete_llama2c_config(config, model);
         const llama::AtomicFile model_file(model);
         const llama::AtomicFile tokenizer_file(tokenizer);
         model_file.write(llama::random_checkpoint(config, llama::CheckpointFormat::legacy, seed));

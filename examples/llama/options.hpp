@@ -121,8 +121,8 @@ inline void check_options(const ModelOptions& options) {
 }
 
 /// Refuses a cache that is larger than the machine's memory. Unused memory is not touched, so it would be noticed
-/// late and badly. Throws std::runtime_error.
-inline void check_memory(const Config& config, const CacheSettings& settings) {
+/// late and badly. Throws std::runtime_error; warns on standard error of a capacity that the model never saw.
+inline void check_capacity(const Config& config, const CacheSettings& settings) {
     if (settings.grows()) return;
     const Index bytes = cache_bytes(config, settings.sizes.capacity, element_bytes(settings.type));
     const long pages = ::sysconf(_SC_PHYS_PAGES);
@@ -132,6 +132,11 @@ inline void check_memory(const Config& config, const CacheSettings& settings) {
                                  std::to_string(bytes >> 20) + " MiB, the machine has " +
                                  std::to_string(pages * (page / 1024) / 1024) +
                                  " MiB; a smaller --capacity or --cache-type bf16 needs less");
+    }
+    if (settings.sizes.capacity > config.context) {
+        std::fprintf(stderr,
+                     "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
+                     static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
     }
 }
 
@@ -153,7 +158,7 @@ inline void check_sliding_window(const Config& config, const CacheSettings& sett
 }
 
 /// Fills in the defaults and checks the sizes against each other and the model. A growing cache gets
-/// `expected_tokens` as its first size. Throws UsageError; warns on standard error.
+/// `expected_tokens` as its first size. Throws UsageError.
 inline CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
     check_options(options);
     CacheSettings settings{options.policy, options.cache_type, {}, options.ratio.value_or(0.5)};
@@ -172,11 +177,6 @@ inline CacheSettings resolve(const ModelOptions& options, const Config& config, 
     if (settings.kept() < 1) {
         throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
                          std::to_string(settings.span()) + " entries between sinks and recent part");
-    }
-    if (settings.sizes.capacity > config.context) {
-        std::fprintf(stderr,
-                     "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
-                     static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
     }
     return settings;
 }

@@ -6,10 +6,11 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__F16C__)
+#if defined(__F16C__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
+#include "freqkv/detail/lanes.hpp"
 #include "llama/weights.hpp"
 
 // GGML's quantised blocks as floats. A number is scale * integer or scale * integer - minimum, where scale and
@@ -32,7 +33,7 @@ inline float half_from_bits(std::uint16_t bits) {
 
 /// The half at any address.
 inline float load_half(const std::byte* from) {
-    std::uint16_t bits;
+    std::uint16_t bits = 0;
     std::memcpy(&bits, from, sizeof bits);
 #if defined(__F16C__)
     return _cvtsh_ss(bits);
@@ -41,10 +42,8 @@ inline float load_half(const std::byte* from) {
 #endif
 }
 
-// 16 numbers at a time, by the vector extension of GCC and Clang: of plain loops GCC 12 leaves some scalar.
+// 16 numbers at a time. With AVX2 and AVX-512, GCC 12 leaves some of the plain loops scalar.
 using Bytes16 [[gnu::vector_size(16)]] = std::uint8_t;
-using Integers16 [[gnu::vector_size(64)]] = std::int32_t;
-using Floats16 [[gnu::vector_size(64)]] = float;
 
 inline Bytes16 load_16(const std::byte* from) {
     Bytes16 bytes;
@@ -52,11 +51,47 @@ inline Bytes16 load_16(const std::byte* from) {
     return bytes;
 }
 
+/// Signed bytes plus 128, without a sign: GCC 12 extends signed bytes one by one.
+inline Bytes16 load_signed_16(const std::byte* from) { return load_16(from) ^ 0x80; }
+
+#if defined(__AVX2__)
+/// Bytes `first`, first + 1, ... as integers, a register of them.
+template <int first>
+freqkv::detail::IntLanes<float> widened(Bytes16 q) {
+#if defined(__AVX512F__)
+    return __builtin_convertvector(q, freqkv::detail::IntLanes<float>);
+#else
+    const __m128i shifted = _mm_bsrli_si128(reinterpret_cast<__m128i>(q), first);
+    return reinterpret_cast<freqkv::detail::IntLanes<float>>(_mm256_cvtepu8_epi32(shifted));
+#endif
+}
+#endif
+
 /// out[i] = scale * (q[i] - zero) - minimum.
 inline void store_16(float* out, Bytes16 q, int zero, float scale, float minimum = 0) {
-    const Integers16 integers = __builtin_convertvector(q, Integers16) - zero;
-    const Floats16 numbers = __builtin_convertvector(integers, Floats16) * scale - minimum;
-    std::memcpy(out, &numbers, sizeof numbers);
+#if defined(__AVX2__)
+    using freqkv::detail::Lanes;
+    constexpr int lanes = freqkv::detail::lane_count<float>;
+    freqkv::detail::unrolled<16 / lanes>([&](auto part) FREQKV_INLINE_LAMBDA {
+        constexpr int first = part * lanes;
+        const Lanes<float> numbers = __builtin_convertvector(widened<first>(q) - zero, Lanes<float>) * scale - minimum;
+        std::memcpy(out + first, &numbers, sizeof numbers);
+    });
+#else
+    for (int i = 0; i < 16; ++i) out[i] = static_cast<float>(q[i] - zero) * scale - minimum;
+#endif
+}
+
+/// out[i] = scale * (q[i] - zero): the factors of 16 parts of a block. GCC would take each of them out of a
+/// register, which costs more than to load it, and therefore convert them one by one, too.
+inline void store_factors(float (&out)[16], Bytes16 q, int zero, float scale) {
+#if defined(__x86_64__) && !defined(__clang__)
+    asm("" : "+x"(q));
+    store_16(out, q, zero, scale);
+    asm("" : "+m"(out));
+#else
+    store_16(out, q, zero, scale);
+#endif
 }
 
 }  // namespace detail
@@ -71,9 +106,8 @@ struct Block<WeightType::q8_0> {
     /// A half; 32 signed bytes.
     static void unpack(const std::byte* block, float* out) {
         const float scale = detail::load_half(block);
-        for (int i = 0; i < 32; i += 16) {
-            // A signed byte plus 128 without its sign, since GCC 12 extends signed bytes one by one.
-            detail::store_16(out + i, detail::load_16(block + 2 + i) ^ 0x80, 128, scale);
+        for (Index i = 0; i < 32; i += 16) {
+            detail::store_16(out + i, detail::load_signed_16(block + 2 + i), 128, scale);
         }
     }
 };
@@ -94,37 +128,33 @@ struct Block<WeightType::q4_k> {
     /// A half for the scales, one for the minima; the scales and minima of 8 parts of 32 numbers, 6 bits each, in
     /// 12 bytes; 4 times 32 bytes, whose lower 4 bits are one part and whose upper ones the next.
     static void unpack(const std::byte* block, float* out) {
-        std::uint8_t scales[8];
-        std::uint8_t minima[8];
-        unpack_parts(block + 4, scales, minima);
-        const float scale = detail::load_half(block);
-        const float minimum = detail::load_half(block + 2);
-        for (int part = 0; part < 8; part += 2) {
-            const float low_scale = scale * static_cast<float>(scales[part]);
-            const float low_minimum = minimum * static_cast<float>(minima[part]);
-            const float high_scale = scale * static_cast<float>(scales[part + 1]);
-            const float high_minimum = minimum * static_cast<float>(minima[part + 1]);
-            for (int i = 0; i < 32; i += 16) {
+        const detail::Bytes16 parts = unpack_parts(block + 4);
+        float scales[16];  // the first 8
+        float minima[16];  // the last 8
+        detail::store_factors(scales, parts, 0, detail::load_half(block));
+        detail::store_factors(minima, parts, 0, detail::load_half(block + 2));
+        for (Index part = 0; part < 8; part += 2) {
+            for (Index i = 0; i < 32; i += 16) {
                 const detail::Bytes16 q = detail::load_16(block + 16 + 16 * part + i);
                 float* const to = out + 32 * part + i;
-                detail::store_16(to, q & 0x0f, 0, low_scale, low_minimum);
-                detail::store_16(to + 32, q >> 4, 0, high_scale, high_minimum);
+                detail::store_16(to, q & 0x0f, 0, scales[part], minima[8 + part]);
+                detail::store_16(to + 32, q >> 4, 0, scales[part + 1], minima[8 + part + 1]);
             }
         }
     }
 
 private:
-    /// Of parts 0 to 3, bytes 0 to 3 hold the scales and bytes 4 to 7 the minima in their lower 6 bits. Of parts 4
-    /// to 7, bytes 8 to 11 hold the lower 4 bits of both, and the upper 2 bits of bytes 0 to 7 the rest.
-    static void unpack_parts(const std::byte* packed, std::uint8_t (&scales)[8], std::uint8_t (&minima)[8]) {
-        std::uint32_t words[3];
-        std::memcpy(words, packed, sizeof words);
-        const std::uint32_t scale_words[] = {words[0] & 0x3f3f3f3fU,
-                                             (words[2] & 0x0f0f0f0fU) | (words[0] >> 2U & 0x30303030U)};
-        const std::uint32_t minimum_words[] = {words[1] & 0x3f3f3f3fU,
-                                               (words[2] >> 4U & 0x0f0f0f0fU) | (words[1] >> 2U & 0x30303030U)};
-        std::memcpy(scales, scale_words, sizeof scales);
-        std::memcpy(minima, minimum_words, sizeof minima);
+    using Words4 [[gnu::vector_size(16)]] = std::uint32_t;
+
+    /// 8 scales, then 8 minima. Of parts 0 to 3, bytes 0 to 3 hold the scales and bytes 4 to 7 the minima in their
+    /// lower 6 bits. Of parts 4 to 7, bytes 8 to 11 hold the lower 4 bits of both, and the upper 2 bits of bytes 0
+    /// to 7 the rest. The numbers follow, so that 16 bytes can be read.
+    static detail::Bytes16 unpack_parts(const std::byte* packed) {
+        const auto words = reinterpret_cast<Words4>(detail::load_16(packed));
+        const Words4 first = __builtin_shufflevector(words, words, 0, 0, 1, 1) >> Words4{0, 2, 0, 2};
+        const Words4 last = __builtin_shufflevector(words, words, 2, 2, 2, 2) >> Words4{0, 0, 0, 4};
+        return reinterpret_cast<detail::Bytes16>((first & Words4{0x3f3f3f3f, 0x30303030, 0x3f3f3f3f, 0x30303030}) |
+                                                 (last & Words4{0, 0x0f0f0f0f, 0, 0x0f0f0f0f}));
     }
 };
 
@@ -134,13 +164,12 @@ struct Block<WeightType::q6_k> {
     /// half. Of each half of the block, number 64 a + i has its lower bits in bits 4 a of byte i < 64, and number
     /// 32 b + i its upper bits in bits 2 b of byte i < 32.
     static void unpack(const std::byte* block, float* out) {
-        const float scale = detail::load_half(block + 208);
-        std::int8_t scales[16];
-        std::memcpy(scales, block + 192, sizeof scales);
-        for (int first = 0; first < 256; first += 128) {
-            for (int i = first; i < first + 32; i += 16) {
-                const auto store = [&](int at, detail::Bytes16 q) {
-                    detail::store_16(out + at, q, 32, scale * static_cast<float>(scales[at / 16]));
+        float scales[16];
+        detail::store_factors(scales, detail::load_signed_16(block + 192), 128, detail::load_half(block + 208));
+        for (Index first = 0; first < 256; first += 128) {
+            for (Index i = first; i < first + 32; i += 16) {
+                const auto store = [&](Index at, detail::Bytes16 q) {
+                    detail::store_16(out + at, q, 32, scales[at / 16]);
                 };
                 const std::byte* const lower = block + i - first / 2;
                 const detail::Bytes16 low = detail::load_16(lower);

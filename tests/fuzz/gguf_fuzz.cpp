@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint_sum.hpp"
 #include "edited_file.hpp"
-#include "llama/dequantize.hpp"
 #include "llama/gguf_checkpoint.hpp"
 #include "llama/gguf_writer.hpp"
 
@@ -32,33 +32,6 @@ std::string model(std::uint32_t version, WeightType type, const char* architectu
     return file.bytes();
 }
 
-double sum(const llama::Weights& weights) {
-    double total = 0;
-    std::vector<float> row(static_cast<std::size_t>(weights.columns));
-    for (llama::Index r = 0; r < weights.rows; ++r) {
-        llama::dequantize(weights, r, 0, weights.columns, row.data());
-        for (const float value : row) total += value;
-    }
-    return total;
-}
-
-double sum(const float* values, llama::Index count) {
-    return values == nullptr ? 0 : sum(llama::weights(values, 1, count));
-}
-
-double sum(const llama::Checkpoint& checkpoint) {
-    const llama::Config& c = checkpoint.config;
-    double total = sum(checkpoint.embedding) + sum(checkpoint.classifier) + sum(checkpoint.final_norm, c.dim);
-    for (const llama::LayerWeights& layer : checkpoint.layers) {
-        for (const llama::Weights& w : {layer.wq, layer.wk, layer.wv, layer.wo, layer.gate, layer.down, layer.up}) {
-            total += sum(w);
-        }
-        total += sum(layer.attention_norm, c.dim) + sum(layer.ffn_norm, c.dim);
-        total += sum(layer.q_bias, c.query_dim()) + sum(layer.k_bias, c.kv_dim()) + sum(layer.v_bias, c.kv_dim());
-    }
-    return total;
-}
-
 template <class Read>
 void read_or_refuse(Read read) {
     try {
@@ -82,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string raw(reinterpret_cast<const char*>(data + 1), size - 1);
     const fuzz::MemoryFile file(choice == models ? raw : fuzz::edited(valid[choice], data + 1, size - 1));
     volatile double sink = 0;
-    read_or_refuse([&] { sink = sum(llama::read_gguf(file.path())); });
+    read_or_refuse([&] { sink = fuzz::sum(llama::read_gguf(file.path())); });
     read_or_refuse([&] { sink = static_cast<double>(llama::read_gguf_vocabulary(file.path()).tokens.size()); });
     return 0;
 }

@@ -221,7 +221,7 @@ inline GgufWriter small_gguf(const GgufModelOptions& options = {}) {
     set("context_length", std::uint32_t{64});
     set("attention.layer_norm_rms_epsilon", 1e-6F);
     std::vector<std::string> tokens;
-    for (std::uint64_t i = 0; i < vocabulary; ++i) tokens.push_back("t" + std::to_string(i));
+    for (std::uint64_t i = 0; i < vocabulary; ++i) tokens.push_back(std::to_string(i).insert(0, 1, 't'));
     file.set("tokenizer.ggml.model", std::string_view("llama"));
     file.set("tokenizer.ggml.tokens", tokens);
     file.set("tokenizer.ggml.scores", std::vector<float>(tokens.size(), -1.5F));

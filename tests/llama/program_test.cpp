@@ -574,7 +574,8 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
 TEST_F(ProgramTest, VersionAndHelp) {
     EXPECT_THAT(output_of({"--version"}), MatchesRegex("freqkv-llama [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     EXPECT_THAT(output_of({"--help"}), HasSubstr("perplexity"));
-    for (const char* const command : {"generate", "perplexity", "inspect", "flops", "merge"}) {
+    EXPECT_THAT(output_of({"merge", "--help"}), HasSubstr("--adapter"));
+    for (const char* const command : {"generate", "perplexity", "inspect", "flops"}) {
         EXPECT_THAT(output_of({command, "--help"}), HasSubstr("--prefill-chunk"));
     }
 }
@@ -586,7 +587,7 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         Arguments arguments;
         std::vector<std::string> words;
     } cases[] = {
-        {{}, {"generate, perplexity or inspect"}},
+        {{}, {"generate, perplexity, inspect, flops or merge"}},
         {{"translate"}, {"translate"}},
         {{"generate"}, {"--model"}},
         {generate() + Arguments{"--verbose"}, {"--verbose"}},
@@ -667,7 +668,7 @@ TEST_F(ProgramTest, RefusesBadModels) {
         {own_.write("absurd.bin", with_field(1, 2147483647)), {"absurd.bin", "feed-forward width is 2147483647"}},
         {own_.write("context.bin", with_field(6, 2147483647)), {"context.bin", "trained context is 2147483647"}},
         {own_.write("large.bin", with_field(2, 16000)), {"large.bin", "truncated"}},
-        {own_.write("heads.bin", with_field(3, 7)), {"heads.bin", "n_heads, which is 7"}},
+        {own_.write("heads.bin", with_field(3, 7)), {"heads.bin", "size of a head is 9"}},
         {own_.write("text.bin", "a text and no model at all, but long enough for a header"), {"text.bin", "width"}},
     };
     const std::vector<std::string> before = own_.names();
