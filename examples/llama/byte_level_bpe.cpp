@@ -134,8 +134,10 @@ void ByteLevelBpe::add_merges(const ByteLevelBpeParts& parts, const std::string&
                                       ", which is not in the vocabulary");
         };
         const auto& [left, right] = parts.merges[rank];
-        merges_.insert_or_assign(key(find(left), find(right)),
-                                 Merge{static_cast<std::uint32_t>(rank), find(left + right)});
+        const Token left_id = find(left);
+        const Token right_id = find(right);
+        // Of equal merges the last counts, as in the original.
+        merges_.insert_or_assign(key(left_id, right_id), Merge{static_cast<std::uint32_t>(rank), find(left + right)});
     }
 }
 

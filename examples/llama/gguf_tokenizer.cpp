@@ -111,8 +111,10 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
     parts.end_of_text = end_of_text(vocabulary);
     for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
         const auto type = static_cast<PieceType>(vocabulary.types[i]);
-        if (type != PieceType::control && type != PieceType::user_defined) continue;
-        parts.added.push_back({vocabulary.tokens[i], static_cast<Token>(i), type == PieceType::control});
+        const bool control = type == PieceType::control;
+        if (!control && type != PieceType::user_defined) continue;
+        // The file does not say which are looked for after normalisation; these are by default.
+        parts.added.push_back({vocabulary.tokens[i], static_cast<Token>(i), control, !control});
     }
     parts.merges.reserve(vocabulary.merges.size());
     for (const std::string& merge : vocabulary.merges) {

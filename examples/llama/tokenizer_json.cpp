@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -44,7 +43,8 @@ private:
         if (flag(model, "byte_fallback")) refuse("a BPE with byte_fallback");
         for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
             const json& affix = member(model, key);
-            if (!affix.is_null() && affix != "") refuse(std::string("a BPE with ") + key + " " + shown(affix));
+            const bool none = affix.is_null() || (affix.is_string() && affix.get_ref<const std::string&>().empty());
+            if (!none) refuse(std::string("a BPE with ") + key + " " + shown(affix));
         }
         if (const json& dropout = member(model, "dropout"); !dropout.is_null() && dropout != 0.0) {
             refuse("a BPE with dropout " + shown(dropout));

@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "edited_file.hpp"
+#include "llama/llama2c_tokenizer.hpp"
 #include "llama/random_checkpoint.hpp"
-#include "llama/tokenizer.hpp"
 
 // No tokenizer file makes the reader touch memory that is not there; with one that is accepted, any text can
 // be encoded, to ids within the vocabulary, and decoded again.
@@ -18,8 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view text(reinterpret_cast<const char*>(data), text_size);
     const fuzz::MemoryFile file(fuzz::edited(valid, data + text_size, size - text_size));
     try {
-        const llama::Tokenizer tokenizer(file.path(), vocabulary);
-        llama::Token previous = 1;
+        const llama::Llama2cTokenizer tokenizer(file.path(), vocabulary);
+        llama::Token previous = tokenizer.begin_of_text();
         for (const llama::Token token : tokenizer.encode(text)) {
             if (token < 0 || token >= vocabulary) std::abort();
             volatile std::size_t length = tokenizer.decode(previous, token).size();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/tokenizer.hpp"
+#include "llama/llama2c_tokenizer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -90,7 +90,7 @@ std::vector<Token> naive_encode(const std::vector<Piece>& pieces, const std::str
 
 std::string decode_all(const Tokenizer& tokenizer, const std::vector<Token>& tokens) {
     std::string text;
-    Token previous = begin_of_text;
+    Token previous = tokenizer.begin_of_text();
     for (const Token token : tokens) {
         text += tokenizer.decode(previous, token);
         previous = token;
@@ -98,16 +98,16 @@ std::string decode_all(const Tokenizer& tokenizer, const std::vector<Token>& tok
     return text;
 }
 
-class TokenizerTest : public testing::Test {
+class Llama2cTokenizerTest : public testing::Test {
 protected:
-    Tokenizer make(const std::vector<Piece>& pieces) const {
-        return Tokenizer(directory_.write("t.bin", tokenizer_bytes(pieces)), static_cast<Index>(pieces.size()));
+    Llama2cTokenizer make(const std::vector<Piece>& pieces) const {
+        return Llama2cTokenizer(directory_.write("t.bin", tokenizer_bytes(pieces)), static_cast<Index>(pieces.size()));
     }
 
     std::string refusal(const std::string& content, Index vocabulary) const {
         const std::string path = directory_.write("t.bin", content);
         try {
-            const Tokenizer tokenizer(path, vocabulary);
+            const Llama2cTokenizer tokenizer(path, vocabulary);
         } catch (const FileError& error) {
             EXPECT_THAT(error.what(), testing::StartsWith(path + ": "));
             return error.what();
@@ -119,49 +119,49 @@ protected:
     TemporaryDirectory directory_;
 };
 
-TEST_F(TokenizerTest, JoinsTheBestPairFirst) {
+TEST_F(Llama2cTokenizerTest, JoinsTheBestPairFirst) {
     // "abc": ab (score 1) wins over bc (score 0), and abc can then not be reached through it.
-    const Tokenizer one = make(with_bytes({{0, "a"}, {0, "b"}, {0, "c"}, {1, "ab"}, {0, "bc"}, {9, "abc"}}));
+    const Llama2cTokenizer one = make(with_bytes({{0, "a"}, {0, "b"}, {0, "c"}, {1, "ab"}, {0, "bc"}, {9, "abc"}}));
     EXPECT_THAT(one.encode("abc"), ElementsAre(' ' + 3, 264));
     // Without "abc" the c stays alone; of two equal pairs the left one is joined.
-    const Tokenizer two = make(with_bytes({{0, "a"}, {0, " "}, {5, "aa"}}));
+    const Llama2cTokenizer two = make(with_bytes({{0, "a"}, {0, " "}, {5, "aa"}}));
     EXPECT_THAT(two.encode("aaa"), ElementsAre(260, 261, 259));
 }
 
-TEST_F(TokenizerTest, PutsASpaceBeforeTheText) {
-    const Tokenizer tokenizer = make(with_bytes({{0, " "}, {0, "a"}, {1, " a"}}));
+TEST_F(Llama2cTokenizerTest, PutsASpaceBeforeTheText) {
+    const Llama2cTokenizer tokenizer = make(with_bytes({{0, " "}, {0, "a"}, {1, " a"}}));
     EXPECT_THAT(tokenizer.encode("a"), ElementsAre(261));
     EXPECT_THAT(tokenizer.encode(" a"), ElementsAre(259, 261));
     EXPECT_THAT(tokenizer.encode(""), ElementsAre());
 }
 
-TEST_F(TokenizerTest, FallsBackToBytes) {
-    const Tokenizer tokenizer = make(with_bytes({{0, " "}, {0, "\xc3\xa9"}}));
+TEST_F(Llama2cTokenizerTest, FallsBackToBytes) {
+    const Llama2cTokenizer tokenizer = make(with_bytes({{0, " "}, {0, "\xc3\xa9"}}));
     EXPECT_THAT(tokenizer.encode("\xc3\xa9"), ElementsAre(259, 260));                 // one character
     EXPECT_THAT(tokenizer.encode("\xc3\xa8"), ElementsAre(259, 0xc3 + 3, 0xa8 + 3));  // its bytes
     EXPECT_THAT(tokenizer.encode(std::string("\0", 1)), ElementsAre(259, 3));         // NUL is a byte as others
     EXPECT_THAT(tokenizer.encode("\xf0\x9f\x98\x80"), ElementsAre(259, 0xf3, 0xa2, 0x9b, 0x83));
 }
 
-TEST_F(TokenizerTest, SaysWhichByteItHasNoTokenFor) {
-    const Tokenizer tokenizer = make({{0, "<unk>"}, {0, "\n<s>\n"}, {0, "\n</s>\n"}, {0, " "}, {0, "a"}});
+TEST_F(Llama2cTokenizerTest, SaysWhichByteItHasNoTokenFor) {
+    const Llama2cTokenizer tokenizer = make({{0, "<unk>"}, {0, "\n<s>\n"}, {0, "\n</s>\n"}, {0, " "}, {0, "a"}});
     EXPECT_THAT(tokenizer.encode("aa"), ElementsAre(3, 4, 4));
     EXPECT_THROW(tokenizer.encode("b"), std::runtime_error);
 }
 
-TEST_F(TokenizerTest, DecodesAsAText) {
-    const Tokenizer tokenizer = make(with_bytes({{0, " "}, {0, " a"}, {0, "<0xZZ>"}, {0, "<0x41"}}));
-    EXPECT_EQ(tokenizer.decode(begin_of_text, 260), "a");  // the space that encode() put there
+TEST_F(Llama2cTokenizerTest, DecodesAsAText) {
+    const Llama2cTokenizer tokenizer = make(with_bytes({{0, " "}, {0, " a"}, {0, "<0xZZ>"}, {0, "<0x41"}}));
+    EXPECT_EQ(tokenizer.decode(Llama2cTokenizer::bos, 260), "a");  // the space that encode() put there
     EXPECT_EQ(tokenizer.decode(260, 260), " a");
     EXPECT_EQ(tokenizer.decode(260, 'A' + 3), "A");
     EXPECT_EQ(tokenizer.decode(260, 3), std::string_view("\0", 1));
     EXPECT_EQ(tokenizer.decode(260, 0xff + 3), "\xff");
     EXPECT_EQ(tokenizer.decode(260, 261), "<0xZZ>");  // no byte
     EXPECT_EQ(tokenizer.decode(260, 262), "<0x41");
-    EXPECT_EQ(tokenizer.decode(260, begin_of_text), "\n<s>\n");
+    EXPECT_EQ(tokenizer.decode(260, Llama2cTokenizer::bos), "\n<s>\n");
 }
 
-TEST_F(TokenizerTest, AgreesWithTheSimplestForm) {
+TEST_F(Llama2cTokenizerTest, AgreesWithTheSimplestForm) {
     Random random(11);
     for (int vocabulary = 0; vocabulary < 20; ++vocabulary) {
         // Pieces of few letters, so that pairs are frequent; few scores, so that equal ones are, too.
@@ -173,7 +173,7 @@ TEST_F(TokenizerTest, AgreesWithTheSimplestForm) {
             more.push_back({static_cast<float>(random.next() % 8), text});
         }
         const std::vector<Piece> pieces = with_bytes(more);
-        const Tokenizer tokenizer = make(pieces);
+        const Llama2cTokenizer tokenizer = make(pieces);
         for (const std::size_t length : {0u, 1u, 2u, 3u, 5u, 17u, 60u}) {
             std::string text;
             while (text.size() < length) {
@@ -187,9 +187,9 @@ TEST_F(TokenizerTest, AgreesWithTheSimplestForm) {
     }
 }
 
-TEST_F(TokenizerTest, EncodesALongTextInTime) {
+TEST_F(Llama2cTokenizerTest, EncodesALongTextInTime) {
     // A quadratic algorithm would take hours for it.
-    const Tokenizer tokenizer(directory_.write("t.bin", syllable_tokenizer(512)), 512);
+    const Llama2cTokenizer tokenizer(directory_.write("t.bin", syllable_tokenizer(512)), 512);
     Random random(5);
     std::string text;
     while (text.size() < 1000000) text += static_cast<char>('a' + random.next() % 26);
@@ -198,9 +198,9 @@ TEST_F(TokenizerTest, EncodesALongTextInTime) {
     EXPECT_EQ(decode_all(tokenizer, tokenizer.encode(same)), same);
 }
 
-TEST_F(TokenizerTest, SyllableTokenizerHasTheSizeAskedFor) {
+TEST_F(Llama2cTokenizerTest, SyllableTokenizerHasTheSizeAskedFor) {
     for (const Index vocabulary : {512, 700, 1000}) {
-        const Tokenizer tokenizer(directory_.write("t.bin", syllable_tokenizer(vocabulary)), vocabulary);
+        const Llama2cTokenizer tokenizer(directory_.write("t.bin", syllable_tokenizer(vocabulary)), vocabulary);
         EXPECT_EQ(tokenizer.vocabulary(), vocabulary);
         const std::vector<Token> tokens = tokenizer.encode("banana");
         EXPECT_LT(tokens.size(), 7u);
@@ -208,7 +208,7 @@ TEST_F(TokenizerTest, SyllableTokenizerHasTheSizeAskedFor) {
     }
 }
 
-TEST_F(TokenizerTest, RefusesFilesOfAnotherVocabulary) {
+TEST_F(Llama2cTokenizerTest, RefusesFilesOfAnotherVocabulary) {
     const std::vector<Piece> pieces = with_bytes({{0, "a"}});
     const std::string good = tokenizer_bytes(pieces);
     EXPECT_THAT(refusal("", 260), HasSubstr("empty"));

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "llama/sentencepiece_tokenizer.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llama/protobuf.hpp"
+#include "llama/sentencepiece_model.hpp"
+#include "llama/temporary_directory.hpp"
+#include "llama/tokenizer_pages.hpp"
+
+namespace llama {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const std::string& model_path() {
+    static const std::string path = test::tokenizer_fixture("llama2/tokenizer.model");
+    return path;
+}
+
+TEST(SentencePieceTokenizer, GivesTheSameIds) {
+    const SentencePieceTokenizer tokenizer(model_path());
+    test::expect_same_ids_on_all_pages(tokenizer, "llama2", [&](const std::string& text) {
+        if (text.find("\xe2\x96\x81") != std::string::npos) return;  // U+2581 becomes a space
+        EXPECT_EQ(test::decode_all(tokenizer, tokenizer.encode(text)), text);
+    });
+}
+
+TEST(SentencePieceTokenizer, HasTheControlTokensOfTheModel) {
+    const SentencePieceTokenizer tokenizer(model_path());
+    EXPECT_EQ(tokenizer.vocabulary(), 460);
+    EXPECT_EQ(tokenizer.begin_of_text(), 1);
+    EXPECT_THAT(tokenizer.end_of_text(), ElementsAre(2));
+}
+
+TEST(SentencePieceTokenizer, DecodesAsAText) {
+    const SentencePieceTokenizer tokenizer(model_path());
+    const Token word = tokenizer.encode("The").front();
+    const std::string_view text = tokenizer.decode(word, word);
+    ASSERT_TRUE(text.starts_with(' '));
+    EXPECT_EQ(tokenizer.decode(1, word), text.substr(1));   // after BOS
+    EXPECT_EQ(tokenizer.decode(-1, word), text.substr(1));  // at the beginning
+    EXPECT_EQ(tokenizer.decode(word, 1), "");               // a control token
+    EXPECT_EQ(tokenizer.decode(word, 2), "");
+    EXPECT_EQ(tokenizer.decode(word, 0), " \xe2\x81\x87 ");  // what the library has for the unknown
+    EXPECT_EQ(tokenizer.decode(word, 3), std::string_view("\0", 1));
+    EXPECT_EQ(tokenizer.decode(word, 3 + 0xff), "\xff");
+    EXPECT_EQ(tokenizer.decode(word, -1), "");  // of a model whose vocabulary is padded
+    EXPECT_EQ(tokenizer.decode(word, 460), "");
+}
+
+TEST(SentencePieceTokenizer, EncodesALongTextInTime) {
+    const SentencePieceTokenizer tokenizer(model_path());
+    const std::string text(100'000, 'a');
+    EXPECT_EQ(test::decode_all(tokenizer, tokenizer.encode(text)), text);
+}
+
+class HostileSentencePieceModel : public testing::Test {
+protected:
+    std::string refusal(const std::string& content) const {
+        const std::string path = directory_.write("tokenizer.model", content);
+        try {
+            const SentencePieceTokenizer tokenizer(path);
+        } catch (const FileError& error) {
+            const std::string message = error.what();
+            EXPECT_THAT(message, testing::StartsWith(path + ": "));
+            EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+            return message;
+        }
+        ADD_FAILURE() << "accepted";
+        return {};
+    }
+
+    static std::string model(const std::vector<std::string>& pieces, const std::vector<PieceType>& types) {
+        return serialize_sentencepiece_bpe(pieces, std::vector<float>(pieces.size()), types, true);
+    }
+
+    test::TemporaryDirectory directory_;
+};
+
+TEST_F(HostileSentencePieceModel, IsRefused) {
+    const std::string good = test::read_text(model_path());
+    EXPECT_THAT(refusal(""), HasSubstr("empty"));
+    EXPECT_THAT(refusal(good.substr(0, good.size() / 2)), HasSubstr("ends within a field"));
+    EXPECT_THAT(refusal("garbage"), HasSubstr("no usable SentencePiece model"));
+    EXPECT_THAT(refusal(std::string(20, '\xff')), HasSubstr("more than 64 bits"));
+    EXPECT_THAT(refusal(model({"a"}, {PieceType::normal})), HasSubstr("unk is not defined"));
+    const PieceType unknown = PieceType::unknown;
+    EXPECT_THAT(refusal(model({"<unk>", "a\n", "a\n"}, {unknown, PieceType::normal, PieceType::normal})),
+                HasSubstr("a? is already defined"));
+    EXPECT_THAT(refusal(model({"<unk>", ""}, {unknown, PieceType::normal})), HasSubstr("must not be empty"));
+    EXPECT_THAT(refusal(model({"<unk>", "<0x41>"}, {unknown, PieceType::byte})), HasSubstr("256 byte pieces"));
+    EXPECT_THAT(refusal(model({"<unk>", "<0xXY>"}, {unknown, PieceType::byte})), HasSubstr("<0xXY> is invalid"));
+}
+
+TEST_F(HostileSentencePieceModel, IsRefusedWhereTheLibraryWouldLeaveItsMemory) {
+    const PieceType unknown = PieceType::unknown;
+    std::vector<std::string> pieces{"<unk>"};
+    std::vector<PieceType> types{unknown};
+    for (std::size_t length = 1; length <= 65; ++length) {
+        pieces.emplace_back(length, 'a');
+        types.push_back(PieceType::user_defined);
+    }
+    EXPECT_THAT(refusal(model(pieces, types)), HasSubstr("more than 64 user-defined pieces"));
+    EXPECT_THAT(refusal(model({"<unk>", std::string(5000, 'a')}, {unknown, PieceType::unused})),
+                HasSubstr("piece 1 has 5000 bytes; at most 4096"));
+    EXPECT_THAT(refusal(model({"<unk>", std::string(1, '\0')}, {unknown, PieceType::user_defined})),
+                HasSubstr("piece 1 has a null character"));
+    ProtobufWriter normalizer, appended;
+    normalizer.add(1, std::string_view("nmt\n"));
+    normalizer.add(2, std::string_view("\x04\0\0\0\xff\xff\xff\xff\0", 9));
+    appended.add(3, normalizer.message());
+    EXPECT_THAT(refusal(model({"<unk>"}, {unknown}) + appended.message()),
+                HasSubstr("normalizer \"nmt?\" rewrites characters"));
+}
+
+}  // namespace
+}  // namespace llama
