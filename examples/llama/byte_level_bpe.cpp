@@ -2,7 +2,7 @@
 #include "llama/byte_level_bpe.hpp"
 
 #include <algorithm>
-#include <limits>
+#include <optional>
 #include <stdexcept>
 
 #include "llama/in_quotes.hpp"
@@ -58,23 +58,10 @@ std::vector<AddedToken> select(const std::vector<AddedToken>& tokens, bool norma
 }  // namespace
 
 struct ByteLevelBpe::Scratch {
-    struct Symbol {
-        Token token;  // -1: joined with its left neighbour
-        std::ptrdiff_t previous, next;
-    };
-    // A pair that could be joined when it was noted; it is out of date once either side has changed.
-    struct Pair {
-        std::uint32_t rank;
-        Token left_token, right_token, joined;
-        std::ptrdiff_t left;
-
-        bool operator<(const Pair& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
-    };
-
     RegexScratch regex;
     std::vector<std::string_view> pieces, cut;
-    std::vector<Symbol> symbols;
-    std::vector<Pair> pairs;  // a heap
+    std::vector<Token> bytes;
+    PairMerger<std::uint32_t> merger;
     std::string key;
 };
 
@@ -207,42 +194,9 @@ void ByteLevelBpe::encode_piece(std::string_view piece, Scratch& scratch, std::v
             return;
         }
     }
-
-    auto& symbols = scratch.symbols;
-    const auto count = static_cast<std::ptrdiff_t>(piece.size());
-    symbols.clear();
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        const auto byte = static_cast<unsigned char>(piece[static_cast<std::size_t>(i)]);
-        symbols.push_back({bytes_[byte], i - 1, i + 1 < count ? i + 1 : -1});
-    }
-    const auto at = [&](std::ptrdiff_t i) -> Scratch::Symbol& { return symbols[static_cast<std::size_t>(i)]; };
-
-    auto& pairs = scratch.pairs;
-    pairs.clear();
-    const auto note = [&](std::ptrdiff_t left, std::ptrdiff_t right) {
-        if (left < 0 || right < 0) return;
-        const auto merge = find_merge(at(left).token, at(right).token);
-        if (!merge) return;
-        pairs.push_back({merge->rank, at(left).token, at(right).token, merge->joined, left});
-        std::push_heap(pairs.begin(), pairs.end());
-    };
-    for (std::ptrdiff_t i = 0; i + 1 < count; ++i) note(i, i + 1);
-    while (!pairs.empty()) {
-        std::pop_heap(pairs.begin(), pairs.end());
-        const Scratch::Pair best = pairs.back();
-        pairs.pop_back();
-        Scratch::Symbol& left = at(best.left);
-        if (left.token != best.left_token || left.next < 0 || at(left.next).token != best.right_token) continue;
-        at(left.next).token = -1;
-        left.token = best.joined;
-        left.next = at(left.next).next;
-        if (left.next >= 0) at(left.next).previous = best.left;
-        note(left.previous, best.left);
-        note(best.left, left.next);
-    }
-    for (const Scratch::Symbol& symbol : symbols) {
-        if (symbol.token >= 0) tokens.push_back(symbol.token);
-    }
+    scratch.bytes.clear();
+    for (const char byte : piece) scratch.bytes.push_back(bytes_[static_cast<unsigned char>(byte)]);
+    scratch.merger.merge(scratch.bytes, [&](Token left, Token right) { return find_merge(left, right); }, tokens);
 }
 
 std::string_view ByteLevelBpe::decode(Token /*previous*/, Token token) const {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -13,6 +12,7 @@
 
 #include "llama/added_tokens.hpp"
 #include "llama/config.hpp"
+#include "llama/pair_merger.hpp"
 #include "llama/regex_splitter.hpp"
 #include "llama/tokenizer.hpp"
 
@@ -47,10 +47,7 @@ public:
     std::string_view decode(Token previous, Token token) const override;
 
 private:
-    struct Merge {
-        std::uint32_t rank;
-        Token joined;
-    };
+    using Merge = PairMerger<std::uint32_t>::Joined;
     struct Scratch;
 
     void add_tokens(const std::vector<std::string>& spelled, const std::string& path);
@@ -60,9 +57,9 @@ private:
     void encode_plain(std::string_view text, Scratch& scratch, std::vector<Token>& tokens) const;
     void encode_piece(std::string_view piece, Scratch& scratch, std::vector<Token>& tokens) const;
 
-    std::optional<Merge> find_merge(Token left, Token right) const {
+    Merge find_merge(Token left, Token right) const {
         const auto found = merges_.find(key(left, right));
-        return found == merges_.end() ? std::nullopt : std::optional(found->second);
+        return found == merges_.end() ? Merge{} : found->second;
     }
     static std::uint64_t key(Token left, Token right) {
         return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);

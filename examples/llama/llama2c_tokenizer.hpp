@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <queue>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -13,6 +12,7 @@
 
 #include "llama/config.hpp"
 #include "llama/file.hpp"
+#include "llama/pair_merger.hpp"
 #include "llama/tokenizer.hpp"
 #include "llama/utf8.hpp"
 
@@ -137,58 +137,16 @@ inline std::vector<Token> Llama2cTokenizer::split(std::string_view text) const {
 }
 
 inline std::vector<Token> Llama2cTokenizer::encode(std::string_view text) const {
-    struct Symbol {
-        Token token;  // -1: joined with its left neighbour
-        std::ptrdiff_t previous, next;
-    };
-    // A pair that could be joined when it was noted; it is out of date once either side has changed.
-    struct Pair {
-        float score;
-        std::ptrdiff_t left;
-        Token left_token, right_token, joined;
-
-        bool operator<(const Pair& other) const {
-            return score != other.score ? score < other.score : left > other.left;
-        }
-    };
-
-    const std::vector<Token> characters = split(text);
-    const auto count = static_cast<std::ptrdiff_t>(characters.size());
-    std::vector<Symbol> symbols(characters.size());
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        symbols[static_cast<std::size_t>(i)] = {characters[static_cast<std::size_t>(i)], i - 1,
-                                                i + 1 < count ? i + 1 : -1};
-    }
-    const auto at = [&](std::ptrdiff_t i) -> Symbol& { return symbols[static_cast<std::size_t>(i)]; };
-
-    std::priority_queue<Pair> pairs;
+    PairMerger<float> merger;
     std::string both;
-    const auto note = [&](std::ptrdiff_t left, std::ptrdiff_t right) {
-        if (left < 0 || right < 0) return;
-        both.assign(piece(at(left).token)).append(piece(at(right).token));
+    const auto find_joined = [&](Token left, Token right) -> PairMerger<float>::Joined {
+        both.assign(piece(left)).append(piece(right));
         const Token joined = find(both);
-        if (joined < 0) return;
-        pairs.push({scores_[static_cast<std::size_t>(joined)], left, at(left).token, at(right).token, joined});
+        if (joined < 0) return {};
+        return {-scores_[static_cast<std::size_t>(joined)], joined};
     };
-    for (std::ptrdiff_t i = 0; i + 1 < count; ++i) note(i, i + 1);
-    while (!pairs.empty()) {
-        const Pair best = pairs.top();
-        pairs.pop();
-        Symbol& left = at(best.left);
-        if (left.token != best.left_token || left.next < 0 || at(left.next).token != best.right_token) continue;
-        at(left.next).token = -1;
-        left.token = best.joined;
-        left.next = at(left.next).next;
-        if (left.next >= 0) at(left.next).previous = best.left;
-        note(left.previous, best.left);
-        note(best.left, left.next);
-    }
-
     std::vector<Token> tokens;
-    tokens.reserve(symbols.size());
-    for (const Symbol& symbol : symbols) {
-        if (symbol.token >= 0) tokens.push_back(symbol.token);
-    }
+    merger.merge(split(text), find_joined, tokens);
     return tokens;
 }
 
