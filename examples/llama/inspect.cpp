@@ -32,6 +32,33 @@ std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
     return rows;
 }
 
+const char* name_of(RopeScaling::Type type) {
+    switch (type) {
+        case RopeScaling::Type::linear:
+            return "linear";
+        case RopeScaling::Type::yarn:
+            return "yarn";
+        case RopeScaling::Type::llama3:
+            return "llama3";
+        case RopeScaling::Type::dynamic:
+            return "dynamic";
+        case RopeScaling::Type::none:
+            break;
+    }
+    return "none";
+}
+
+std::string describe_positions(const Config& config) {
+    std::string text = "positions   rotary, base " + format("%g", config.rope_base);
+    const RopeScaling& scaling = config.rope_scaling;
+    if (scaling.type != RopeScaling::Type::none) {
+        text += std::string(", scaling ") + name_of(scaling.type) + " by " + format("%g", scaling.factor);
+    }
+    if (!scaling.divisors.empty()) text += ", frequencies divided as the file lists";
+    if (config.sliding_window > 0) text += ", sliding window of " + std::to_string(config.sliding_window);
+    return text + "\n";
+}
+
 std::string describe_model(const Checkpoint& checkpoint) {
     const Config& c = checkpoint.config;
     const auto number = [](Index value) { return std::to_string(value); };
@@ -43,6 +70,7 @@ std::string describe_model(const Checkpoint& checkpoint) {
            number(c.head_dim) + " dimensions\n" +  //
            "vocabulary  " + number(c.vocabulary) + " tokens, " +
            (c.shared_classifier ? "embedding shared with the output" : "separate output projection") + "\n" +  //
+           describe_positions(c) +                                                                             //
            "trained on  " + number(c.context) + " tokens\n";
 }
 
@@ -75,6 +103,9 @@ int inspect(const InspectOptions& options) {
                                   {"head_dim", config.head_dim},
                                   {"vocabulary", config.vocabulary},
                                   {"shared_classifier", config.shared_classifier},
+                                  {"rope_base", config.rope_base},
+                                  {"rope_scaling", name_of(config.rope_scaling.type)},
+                                  {"sliding_window", config.sliding_window},
                                   {"context", config.context}};
     object.update(to_json(settings));
     std::string table = format("%-26s", "bytes of keys and values");

@@ -562,6 +562,11 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
         EXPECT_THAT(text, HasSubstr(part));
     }
     const json result = json_of(inspect);
+    EXPECT_EQ(result["rope_scaling"], "none");
+    const std::string scaled = FREQKV_FIXTURES_DIR "/models/llama-3";
+    EXPECT_THAT(output_of({"inspect", "--model", scaled}), HasSubstr("base 500000, scaling llama3 by 8"));
+    const std::string sliding = FREQKV_FIXTURES_DIR "/models/mistral-sliding";
+    EXPECT_THAT(output_of({"inspect", "--model", sliding}), HasSubstr("sliding window of 64"));
     EXPECT_EQ(result["parameters"], std::stoi(parameters));
     EXPECT_EQ(result["context"], 512);
     EXPECT_EQ(result["cache_bytes"][0]["f32"], 5 * 2 * 4 * 8 * 512 * 4);
