@@ -4,19 +4,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <optional>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <Eigen/Core>
 
+#include "llama/adapter_config.hpp"
 #include "llama/hugging_face.hpp"
 #include "llama/in_quotes.hpp"
-#include "llama/json_file.hpp"
-#include "llama/json_object.hpp"
 #include "llama/plain_weights.hpp"
 #include "llama/safetensors.hpp"
 #include "llama/torch_file.hpp"
@@ -30,106 +27,9 @@ using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMa
 constexpr const char* embedding_name = "model.embed_tokens.weight";
 constexpr const char* classifier_name = "lm_head.weight";
 
-// adapter_config.json
-class AdapterConfig {
-public:
-    explicit AdapterConfig(const std::string& path) : path_(path), json_(read_json(path)) {
-        const JsonObject object(json_, path_);
-        const std::string type = object.required("peft_type", object.text("peft_type"));
-        if (type != "LORA") object.fail("peft_type", type, "must be \"LORA\"");
-        check_supported(object);
-        rank_ = object.required_whole("r");
-        alpha_ = object.required_number("lora_alpha");
-        root_of_rank_ = object.flag("use_rslora").value_or(false);
-        keeps_tied_ = object.flag("ensure_weight_tying").value_or(false);
-    }
-
-    /// Of B A, for a module that has a name like "model.layers.0.self_attn.q_proj".
-    double scale(std::string_view module) const {
-        const Index rank = this->rank(module);
-        const double alpha = number_of("alpha_pattern", module).value_or(alpha_);
-        return alpha / (root_of_rank_ ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank));
-    }
-
-    Index rank(std::string_view module) const {
-        const double rank = number_of("rank_pattern", module).value_or(static_cast<double>(rank_));
-        if (!(rank >= 1 && rank <= 1 << 20 && rank == std::floor(rank))) {
-            throw FileError(path_, "the rank of " + in_quotes(module) + " is " + std::to_string(rank) +
-                                       ", must be a whole number of at least 1");
-        }
-        return static_cast<Index>(rank);
-    }
-
-    /// A replaced embedding replaces a classifier that shares it, too.
-    bool keeps_tied() const { return keeps_tied_; }
-
-private:
-    static void check_supported(const JsonObject& object) {
-        // Each would change what the matrices mean.
-        for (const char* const key :
-             {"fan_in_fan_out", "use_dora", "lora_bias", "use_qalora", "use_bdlora", "layer_replication",
-              "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "arrow_config", "kasa_config",
-              "monteclora_config", "megatron_config"}) {
-            const nlohmann::json* const value = object.find(key);
-            const bool unset = value == nullptr || *value == false || (value->is_structured() && value->empty());
-            if (!unset) object.fail(key, *value, "not supported");
-        }
-        const std::string bias = object.text("bias").value_or("none");
-        if (bias != "none") object.fail("bias", bias, "must be \"none\"");
-        // Other ways to begin change the model's own weights before the training.
-        if (const nlohmann::json* const init = object.find("init_lora_weights")) {
-            const bool plain = init->is_boolean() || *init == "gaussian" || *init == "orthogonal" || *init == "eva";
-            if (!plain) {
-                object.fail("init_lora_weights", *init,
-                            "must be true, false, gaussian, orthogonal or eva; PEFT converts others when it saves");
-            }
-        }
-    }
-
-    // The keys are regular expressions for PEFT that have to match behind a dot; in practice they are names.
-    std::optional<double> number_of(const char* pattern, std::string_view module) const {
-        const JsonObject config(json_, path_);
-        const nlohmann::json* const value = config.find(pattern);
-        if (value == nullptr) return std::nullopt;
-        const JsonObject patterns(*value, path_, std::string(pattern) + ".");
-        std::optional<double> result;
-        for (const auto& [key, entry] : value->items()) {
-            std::string_view name = key;
-            const bool from_start = name.starts_with('^');
-            if (from_start) name.remove_prefix(1);
-            const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
-                return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-                       c == '.';
-            });
-            if (!plain || name.empty()) patterns.fail(key, entry, "but regular expressions are not supported as keys");
-            const double number = patterns.required_number(key);
-            const bool within = module.size() > name.size() && module[module.size() - name.size() - 1] == '.';
-            const bool matches = module == name || (!from_start && within && module.ends_with(name));
-            if (!matches) continue;
-            if (result && *result != number) {
-                patterns.fail(key, entry, "but another key fits " + in_quotes(module) + ", too");
-            }
-            result = number;
-        }
-        return result;
-    }
-
-    std::string path_;
-    nlohmann::json json_;
-    Index rank_ = 0;
-    double alpha_ = 0;
-    bool root_of_rank_ = false;
-    bool keeps_tied_ = false;
-};
-
-bool exists(const std::string& path) {
-    std::error_code error;
-    return std::filesystem::exists(path, error);
-}
-
 std::optional<TensorFile> open_either(const std::string& stem) {
-    if (exists(stem + ".safetensors")) return read_safetensors(stem + ".safetensors");
-    if (exists(stem + ".bin")) return read_torch_file(stem + ".bin");
+    if (file_exists(stem + ".safetensors")) return read_safetensors(stem + ".safetensors");
+    if (file_exists(stem + ".bin")) return read_torch_file(stem + ".bin");
     return std::nullopt;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "llama/checkpoint.hpp"
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <span>
@@ -30,6 +32,16 @@ Format format_of_path(const std::string& path) {
 }
 
 }  // namespace
+
+Weights Checkpoint::aligned(Weights matrix) {
+    const WeightFormat layout = format_of(matrix.type);
+    const auto element = static_cast<std::uintptr_t>(layout.bytes);
+    if (layout.block > 1 || reinterpret_cast<std::uintptr_t>(matrix.data) % element == 0) return matrix;
+    std::byte* const copy = allocate(matrix.bytes());
+    if (matrix.bytes() > 0) std::memcpy(copy, matrix.data, static_cast<std::size_t>(matrix.bytes()));
+    matrix.data = copy;
+    return matrix;
+}
 
 Checkpoint open_checkpoint(const std::string& path) {
     switch (format_of_path(path)) {

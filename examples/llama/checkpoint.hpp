@@ -50,6 +50,9 @@ struct Checkpoint {
     float* allocate_floats(Index count) {
         return reinterpret_cast<float*>(allocate(freqkv::checked_product("weights", count, Index{sizeof(float)})));
     }
+
+    /// The matrix itself, or a copy that is kept here if it is of F32, F16 or BF16 and not aligned to its elements.
+    Weights aligned(Weights matrix);
 };
 
 /// Trained numbers: all weights, a shared classifier once.

@@ -26,6 +26,12 @@ public:
     FileError(const std::string& path, const std::string& reason) : std::runtime_error(path + ": " + reason) {}
 };
 
+/// Something has that name; false also where it cannot be looked for.
+inline bool file_exists(const std::string& path) {
+    struct stat status{};
+    return ::stat(path.c_str(), &status) == 0;
+}
+
 /// An open POSIX file descriptor.
 class Descriptor {
 public:

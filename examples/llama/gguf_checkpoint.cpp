@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -238,20 +237,7 @@ private:
                        " (columns first)");
         }
         used_.insert(found->name);
-        return aligned({found->data.data(), *found->type, rows, columns});
-    }
-
-    // Copies numbers to where they may be read as such, if the file has them elsewhere.
-    Weights aligned(Weights matrix) {
-        const WeightFormat format = format_of(matrix.type);
-        const bool plain = format.block == 1;
-        if (!plain || reinterpret_cast<std::uintptr_t>(matrix.data) % static_cast<std::uintptr_t>(format.bytes) == 0) {
-            return matrix;
-        }
-        std::byte* const copy = checkpoint_.allocate(matrix.bytes());
-        std::memcpy(copy, matrix.data, static_cast<std::size_t>(matrix.bytes()));
-        matrix.data = copy;
-        return matrix;
+        return checkpoint_.aligned({found->data.data(), *found->type, rows, columns});
     }
 
     // A weight that the model does not know would change its results.

@@ -24,18 +24,13 @@ constexpr const char* index_file = "model.safetensors.index.json";
 constexpr const char* embedding_name = "model.embed_tokens.weight";
 constexpr const char* classifier_name = "lm_head.weight";
 
-bool exists(const std::string& path) {
-    std::error_code error;
-    return std::filesystem::exists(path, error);
-}
-
 HuggingFaceConfig read_config_of_family(const std::string& path) {
     std::error_code error;
     std::filesystem::path file(path);
     if (std::filesystem::is_directory(file, error)) file /= "config.json";
     HuggingFaceConfig result = parse_hugging_face_config(read_json(file.string()), file.string());
     const std::string generation = (file.parent_path() / "generation_config.json").string();
-    if (exists(generation)) add_end_of_text(result.config, read_json(generation), generation);
+    if (file_exists(generation)) add_end_of_text(result.config, read_json(generation), generation);
     return result;
 }
 
@@ -237,14 +232,14 @@ std::vector<NamedWeights> named_weights(Checkpoint& checkpoint) {
 bool is_redundant_tensor(std::string_view name) { return name.ends_with("rotary_emb.inv_freq"); }
 
 std::vector<TensorFile> open_tensor_files(const std::string& directory) {
-    if (exists(directory + "/" + single_file)) {
+    if (file_exists(directory + "/" + single_file)) {
         std::vector<TensorFile> files;
         files.push_back(read_safetensors(directory + "/" + single_file));
         return files;
     }
-    if (exists(directory + "/" + index_file)) return open_shards(directory);
+    if (file_exists(directory + "/" + index_file)) return open_shards(directory);
     const bool pickled =
-        exists(directory + "/pytorch_model.bin") || exists(directory + "/pytorch_model.bin.index.json");
+        file_exists(directory + "/pytorch_model.bin") || file_exists(directory + "/pytorch_model.bin.index.json");
     throw FileError(directory, std::string("no weights (looked for ") + single_file + " and " + index_file + ")" +
                                    (pickled ? "; pytorch_model.bin is not read, only safetensors are" : ""));
 }

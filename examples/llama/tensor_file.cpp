@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "llama/tensor_file.hpp"
 
-#include <cstdint>
-#include <cstring>
-
 #include "llama/in_quotes.hpp"
 #include "llama/plain_weights.hpp"
 
@@ -35,14 +32,7 @@ std::string describe_shape(const std::vector<Index>& shape) {
 
 Weights load_matrix(Checkpoint& checkpoint, const TensorReference& reference) {
     const StoredTensor& tensor = reference.tensor;
-    Weights weights{tensor.bytes.data(), reference.type(), tensor.shape.at(0), tensor.shape.at(1)};
-    const auto alignment = static_cast<std::uintptr_t>(format_of(weights.type).bytes);
-    if (reinterpret_cast<std::uintptr_t>(weights.data) % alignment != 0) {
-        std::byte* const copy = checkpoint.allocate(weights.bytes());
-        if (weights.bytes() > 0) std::memcpy(copy, weights.data, tensor.bytes.size());
-        weights.data = copy;
-    }
-    return weights;
+    return checkpoint.aligned({tensor.bytes.data(), reference.type(), tensor.shape.at(0), tensor.shape.at(1)});
 }
 
 const float* load_vector(Checkpoint& checkpoint, const TensorReference& reference) {

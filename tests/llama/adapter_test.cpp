@@ -11,6 +11,7 @@
 #include "llama/hugging_face.hpp"
 #include "llama/hugging_face_files.hpp"
 #include "llama/plain_weights.hpp"
+#include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/torch_files.hpp"
 
@@ -27,7 +28,6 @@ using test::TestTensor;
 using test::TestTensors;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 const std::string wrapped = "base_model.model.";
 const std::string q_proj = "model.layers.0.self_attn.q_proj";
@@ -84,13 +84,7 @@ struct Files {
     }
 
     std::string refusal() {
-        try {
-            merge();
-        } catch (const FileError& error) {
-            EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
-            return error.what();
-        }
-        return "accepted";
+        return test::refusal_of([&] { merge(); });
     }
 };
 

@@ -11,6 +11,7 @@
 
 #include "llama/hugging_face_files.hpp"
 #include "llama/plain_weights.hpp"
+#include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {
@@ -19,6 +20,7 @@ namespace {
 using nlohmann::json;
 using test::make_safetensors;
 using test::random_tensor;
+using test::refusal_of;
 using test::small_config;
 using test::small_model;
 using test::TemporaryDirectory;
@@ -56,19 +58,8 @@ void write_model(const TemporaryDirectory& directory, const json& config, const 
     directory.write("model.safetensors", make_safetensors(tensors));
 }
 
-template <class Read>
-std::string refusal(Read read) {
-    try {
-        read();
-    } catch (const FileError& error) {
-        EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
-        return error.what();
-    }
-    return "accepted";
-}
-
 std::string refusal(const TemporaryDirectory& directory) {
-    return refusal([&] { read_hugging_face(directory.path()); });
+    return refusal_of([&] { read_hugging_face(directory.path()); });
 }
 
 std::string refusal(const json& config, const TestTensors& tensors) {
@@ -89,7 +80,7 @@ Config config_with(const json& changes, const std::string& architecture = "Llama
 }
 
 std::string config_refusal(const json& changes, const std::string& architecture = "LlamaForCausalLM") {
-    return refusal([&] { config_with(changes, architecture); });
+    return refusal_of([&] { config_with(changes, architecture); });
 }
 
 TEST(HuggingFace, EveryTypeOfNumberIsReadInPlaceOrAligned) {
@@ -331,7 +322,7 @@ TEST(HuggingFaceConfig, NumbersOfTheWrongKindAreRefusedByName) {
         for (const char* const value : {"NaN", "Infinity", "1e999"}) {
             std::string text = small_config().dump();
             text.insert(1, "\"" + std::string(key) + "\":" + value + ",");
-            EXPECT_NE(refusal([&] { read_config_text(text); }), "accepted") << key << " " << value;
+            EXPECT_NE(refusal_of([&] { read_config_text(text); }), "accepted") << key << " " << value;
         }
     }
     EXPECT_THAT(config_refusal({{"num_key_value_heads", 3}}), HasSubstr("3 key and value heads"));
@@ -343,12 +334,12 @@ TEST(HuggingFaceConfig, NumbersOfTheWrongKindAreRefusedByName) {
 
 TEST(HuggingFaceConfig, TextThatIsNoObjectIsRefused) {
     for (const std::string text : {"[]", "3", "{", "", "null", "{\"a\":1,\"a\":2}"}) {
-        EXPECT_NE(refusal([&] { read_config_text(text); }), "accepted") << text;
+        EXPECT_NE(refusal_of([&] { read_config_text(text); }), "accepted") << text;
     }
-    EXPECT_THAT(refusal([&] { read_config_text(std::string(1000, '[')); }), HasSubstr("nested deeper"));
+    EXPECT_THAT(refusal_of([&] { read_config_text(std::string(1000, '[')); }), HasSubstr("nested deeper"));
     const std::string whole = small_config().dump();
     for (std::size_t size = 0; size < whole.size(); ++size) {
-        EXPECT_NE(refusal([&] { read_config_text(whole.substr(0, size)); }), "accepted") << size << " bytes";
+        EXPECT_NE(refusal_of([&] { read_config_text(whole.substr(0, size)); }), "accepted") << size << " bytes";
     }
 }
 
@@ -369,7 +360,7 @@ TEST(HuggingFaceConfig, TokensThatEndATextComeFromBothFiles) {
     EXPECT_THAT(read_hugging_face_config(directory.path()).end_of_text, ElementsAre(2, 7));
     EXPECT_THAT(read_hugging_face_config(directory / "config.json").end_of_text, ElementsAre(2, 7));
     directory.write("generation_config.json", R"({"eos_token_id": 99})");
-    EXPECT_THAT(refusal([&] { read_hugging_face_config(directory.path()); }),
+    EXPECT_THAT(refusal_of([&] { read_hugging_face_config(directory.path()); }),
                 AllOf(HasSubstr("generation_config.json"), HasSubstr("eos_token_id is 99")));
 }
 
@@ -390,11 +381,11 @@ TEST(HuggingFaceConfig, ASlidingWindowIsTheSameInAllLayers) {
     EXPECT_EQ(qwen2_window({{"max_window_layers", 2}}), 0);
     EXPECT_EQ(qwen2_window({{"layer_types", {"sliding_attention", "sliding_attention"}}}), 32);
     EXPECT_EQ(qwen2_window({{"layer_types", {"full_attention", "full_attention"}}}), 0);
-    EXPECT_THAT(refusal([&] { qwen2_window({{"max_window_layers", 1}}); }), HasSubstr("for 1 of 2 layers"));
-    EXPECT_THAT(refusal([&] { qwen2_window({{"max_window_layers", -1}}); }), HasSubstr("max_window_layers is -1"));
-    EXPECT_THAT(refusal([&] { qwen2_window({{"layer_types", {"sliding_attention", "full_attention"}}}); }),
+    EXPECT_THAT(refusal_of([&] { qwen2_window({{"max_window_layers", 1}}); }), HasSubstr("for 1 of 2 layers"));
+    EXPECT_THAT(refusal_of([&] { qwen2_window({{"max_window_layers", -1}}); }), HasSubstr("max_window_layers is -1"));
+    EXPECT_THAT(refusal_of([&] { qwen2_window({{"layer_types", {"sliding_attention", "full_attention"}}}); }),
                 HasSubstr("for 1 of 2 layers"));
-    EXPECT_THAT(refusal([&] { qwen2_window({{"layer_types", {"full_attention"}}}); }), HasSubstr("layer_types"));
+    EXPECT_THAT(refusal_of([&] { qwen2_window({{"layer_types", {"full_attention"}}}); }), HasSubstr("layer_types"));
 }
 
 TEST(HuggingFaceConfig, EveryKindOfRotaryScalingIsRead) {

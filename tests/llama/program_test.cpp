@@ -527,6 +527,42 @@ TEST_F(ProgramTest, PerplexityReadsSixteenBitIds) {
     expect_refusal(run(read("empty.u16", "")), 1, {"empty.u16", "empty"});
 }
 
+// --- real checkpoints
+
+TEST_F(ProgramTest, GeneratesWithTheTokenizerInsideAFile) {
+    for (const char* const name : {"gguf-vocabulary-llama", "gguf-vocabulary-gpt2"}) {
+        const std::string model = std::string(FREQKV_FIXTURES_DIR "/models/") + name + ".gguf";
+        const std::string prompt = own_.write("prompt.txt", "Once upon a time");
+        const Arguments command{"generate", "--model", model, "--tokens", "200", "--ignore-eos", "--threads", "1"};
+        const Outcome from_file = run(command + Arguments{"--prompt-file", prompt});
+        EXPECT_EQ(from_file.status, 0) << from_file.err;
+        EXPECT_THAT(from_file.out, StartsWith("Once upon a time"));
+        EXPECT_EQ(from_file.out, output_of(command + Arguments{"--prompt", "Once upon a time"}));
+        EXPECT_THAT(from_file.err, HasSubstr("compressions")) << "it went on past the window";
+    }
+}
+
+TEST_F(ProgramTest, MergedModelsAreTheModelWithItsAdapter) {
+    const std::string models = FREQKV_FIXTURES_DIR "/models/";
+    const std::string ids = own_.write("ids.txt", "1 7 3 22 14 9 30 2 11 5 6 40 8 17 33 21");
+    const auto nll = [&](const Arguments& model) {
+        return nll_of(Arguments{"perplexity", "--token-file", ids, "--threads", "1", "--model"} + model);
+    };
+    const Arguments adapter{"--adapter", models + "adapter-lora"};
+    const std::vector<double> adapted = nll(Arguments{models + "llama-mha"} + adapter);
+    EXPECT_GT(largest_difference(adapted, nll({models + "llama-mha"})), 1e-2) << "the adapter does nothing";
+    const Arguments merge = Arguments{"merge", "--model", models + "llama-mha"} + adapter + Arguments{"--out"};
+    EXPECT_EQ(run(merge + Arguments{own_ / "exact"}).status, 0);
+    EXPECT_EQ(nll({own_ / "exact"}), adapted);
+    EXPECT_EQ(run(merge + Arguments{own_ / "rounded", "--type", "bf16"}).status, 0);
+    EXPECT_LT(largest_difference(nll({own_ / "rounded"}), adapted), 0.3);
+    EXPECT_NE(nll({own_ / "rounded"}), adapted);
+    expect_refusal(run(merge + Arguments{own_ / "exact"}), 1, {own_ / "exact", "empty directory"});
+    expect_refusal(run({"perplexity", "--token-file", ids, "--model", models + "gguf-f32.gguf", "--adapter",
+                        models + "adapter-lora"}),
+                   1, {"gguf-f32.gguf", "Hugging Face"});
+}
+
 // --- flops
 
 TEST_F(ProgramTest, FlopsNeedNoWeights) {

@@ -12,6 +12,7 @@
 
 #include "llama/hugging_face_files.hpp"
 #include "llama/plain_weights.hpp"
+#include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {
@@ -24,17 +25,10 @@ using test::with_header;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
 
 std::string refusal(const std::string& content) {
     const TemporaryDirectory directory;
-    try {
-        read_safetensors(directory.write("x.safetensors", content));
-    } catch (const FileError& error) {
-        EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
-        return error.what();
-    }
-    return "accepted";
+    return test::refusal_of([&] { read_safetensors(directory.write("x.safetensors", content)); });
 }
 
 std::string refusal(const std::string& entry, const std::string& data) {

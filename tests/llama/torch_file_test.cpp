@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/torch_files.hpp"
 
@@ -21,17 +22,10 @@ using test::TemporaryDirectory;
 using test::TestTensors;
 using test::ZipEntry;
 using testing::HasSubstr;
-using testing::Not;
 
 std::string refusal(const std::string& content) {
     static const TemporaryDirectory directory;
-    try {
-        read_torch_file(directory.write("x.bin", content));
-    } catch (const FileError& error) {
-        EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
-        return error.what();
-    }
-    return "accepted";
+    return test::refusal_of([&] { read_torch_file(directory.write("x.bin", content)); });
 }
 
 // An archive with a program and one storage of six floats.
