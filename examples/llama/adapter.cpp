@@ -24,9 +24,6 @@ namespace {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-constexpr const char* embedding_name = "model.embed_tokens.weight";
-constexpr const char* classifier_name = "lm_head.weight";
-
 std::optional<TensorFile> open_either(const std::string& stem) {
     if (file_exists(stem + ".safetensors")) return read_safetensors(stem + ".safetensors");
     if (file_exists(stem + ".bin")) return read_torch_file(stem + ".bin");

@@ -21,8 +21,6 @@ namespace {
 
 constexpr const char* single_file = "model.safetensors";
 constexpr const char* index_file = "model.safetensors.index.json";
-constexpr const char* embedding_name = "model.embed_tokens.weight";
-constexpr const char* classifier_name = "lm_head.weight";
 
 HuggingFaceConfig read_config_of_family(const std::string& path) {
     std::error_code error;

@@ -10,6 +10,9 @@
 
 namespace llama {
 
+inline constexpr const char* embedding_name = "model.embed_tokens.weight";
+inline constexpr const char* classifier_name = "lm_head.weight";
+
 /// A directory with config.json and model.safetensors, or with the shards that model.safetensors.index.json lists:
 /// LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM in F32, F16 and BF16. Throws FileError.
 Checkpoint read_hugging_face(const std::string& directory);

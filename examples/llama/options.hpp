@@ -29,13 +29,17 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-/// As given on the command line.
-struct ModelOptions {
-    std::string model;
-    std::string adapter;
+/// What becomes of a full cache, as given on the command line.
+struct PolicyOptions {
     std::string policy = "low-pass";
     std::optional<Index> capacity, sinks, recent;
     std::optional<double> ratio;
+};
+
+/// As given on the command line.
+struct ModelOptions : PolicyOptions {
+    std::string model;
+    std::string adapter;
     std::string cache_type = "f32";
     int threads = 0;
     Index prefill_chunk = 512;
@@ -61,15 +65,19 @@ CLI::Validator number(Value least, Value most) {
 /// Counts of entries and tokens: beyond this no memory reaches.
 inline constexpr Index most_tokens = Index{1} << 40;
 
-inline void add_model_options(CLI::App& command, ModelOptions& options) {
-    const std::string group = "Model and cache";
+inline void add_threads_option(CLI::App& command, int& threads) {
+    command.add_option("--threads", threads, "Threads; the result does not depend on them [all cores]")
+        ->check(number<int>(1, 1024))
+        ->type_name("N");
+}
+
+inline void add_policy_options(CLI::App& command, PolicyOptions& options, const std::vector<std::string>& policies,
+                               const std::string& group) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
-    add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
-    add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
     add("--policy", options.policy, "What becomes of a full cache", "")
-        ->check(CLI::IsMember(std::vector<std::string>{"low-pass", "local-window", "full"}))
+        ->check(CLI::IsMember(policies))
         ->capture_default_str();
     add("--capacity", options.capacity, "Entries of the cache [the model's trained context, or its sliding window]",
         "N")
@@ -79,11 +87,21 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
     add("--recent", options.recent, "Latest entries that a compression leaves as they are [0]", "N")
         ->check(number<Index>(0, most_tokens));
     add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
+}
+
+inline void add_model_options(CLI::App& command, ModelOptions& options) {
+    const std::string group = "Model and cache";
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command.add_option(name, value, description)->type_name(type)->group(group);
+    };
+    add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
+    add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
+    add_policy_options(command, options, {"low-pass", "local-window", "full"}, group);
     add("--cache-type", options.cache_type, "How keys and values are stored", "")
         ->check(CLI::IsMember(std::vector<std::string>{"f32", "f16", "bf16"}))
         ->capture_default_str();
-    add("--threads", options.threads, "Threads; the result does not depend on them [all cores]", "N")
-        ->check(number<int>(1, 1024));
+    add_threads_option(command, options.threads);
+    command.get_option("--threads")->group(group);
     add("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once", "N")
         ->check(number<Index>(1, most_tokens))
         ->capture_default_str();
@@ -110,7 +128,7 @@ inline Index cache_bytes(const Config& config, Index entries, Index bytes_per_el
 }
 
 /// Throws UsageError for what can be refused without looking at the model.
-inline void check_options(const ModelOptions& options) {
+inline void check_options(const PolicyOptions& options) {
     if (options.policy == "full" && (options.capacity || options.sinks || options.recent || options.ratio)) {
         throw UsageError(
             "--policy full: the cache grows, so --capacity, --sinks, --recent and --ratio have no meaning");
@@ -159,9 +177,9 @@ inline void check_sliding_window(const Config& config, const CacheSettings& sett
 
 /// Fills in the defaults and checks the sizes against each other and the model. A growing cache gets
 /// `expected_tokens` as its first size. Throws UsageError.
-inline CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
+inline CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens) {
     check_options(options);
-    CacheSettings settings{options.policy, options.cache_type, {}, options.ratio.value_or(0.5)};
+    CacheSettings settings{options.policy, "f32", {}, options.ratio.value_or(0.5)};
     if (settings.grows()) {
         check_sliding_window(config, settings, expected_tokens);
         settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0};
@@ -178,6 +196,12 @@ inline CacheSettings resolve(const ModelOptions& options, const Config& config, 
         throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
                          std::to_string(settings.span()) + " entries between sinks and recent part");
     }
+    return settings;
+}
+
+inline CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
+    CacheSettings settings = resolve(static_cast<const PolicyOptions&>(options), config, expected_tokens);
+    settings.type = options.cache_type;
     return settings;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "llama/options.hpp"
 #include "llama/sampler.hpp"
@@ -53,6 +54,59 @@ struct InspectOptions : ModelOptions {
 
 /// Prints a model's shape and what caches for it would hold.
 int inspect(const InspectOptions& options);
+
+/// What `train` and `finetune` share.
+struct TrainingOptions : PolicyOptions {
+    std::vector<std::string> texts;
+    std::string token_file;
+    std::string token_format = "u16";
+    std::string instructions;
+    std::string tokenizer;
+    std::string validation;       ///< in the form of the training data
+    Index validate_every = 100;   ///< steps
+    Index validation_texts = 64;  ///< at most
+    std::string out;
+    std::string type = "bf16";  ///< of the saved weights
+    Index length = 0;           ///< targets of a text; 0: the model's window
+    Index batch = 32;           ///< texts of a step
+    Index steps = 1000;
+    double learning_rate = 0;
+    std::string schedule = "constant";
+    Index warmup = 20;
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double weight_decay = 0;
+    double clip = 1;  ///< 0: never
+    std::uint64_t seed = 0;
+    int threads = 0;
+    Index save_every = 100;  ///< steps
+    bool resume = false;
+    std::string json;
+};
+
+struct TrainOptions : TrainingOptions {
+    Index window = 256;
+    Index dim = 192;
+    Index layers = 6;
+    Index heads = 6;
+    Index kv_heads = 2;
+    Index hidden = 512;
+    double rope_base = 10000;
+    bool shared_classifier = false;
+};
+
+/// Trains a new model, and writes it in Hugging Face layout.
+int train(const TrainOptions& options);
+
+struct FinetuneOptions : TrainingOptions {
+    std::string model;
+    bool full = false;  ///< all weights instead of an adapter
+    Index rank = 8;
+    double alpha = 16;
+};
+
+/// Trains a model further, and writes a PEFT adapter, or the whole model.
+int finetune(const FinetuneOptions& options);
 
 struct MergeOptions {
     std::string model;

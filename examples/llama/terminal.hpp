@@ -87,6 +87,9 @@ public:
         return true;
     }
 
+    /// Whether show() shows anything.
+    bool on_terminal() const { return shown_on_terminal_; }
+
     /// One line of ASCII; what does not fit the terminal's width is cut off.
     void show(const std::string& text) {
         struct winsize size{};

@@ -12,6 +12,7 @@
 #include "llama/llama.hpp"
 #include "llama/options.hpp"
 #include "llama/thread_executor.hpp"
+#include "llama/with_policy.hpp"
 
 namespace llama {
 
@@ -35,14 +36,11 @@ auto with_model(const Checkpoint& checkpoint, const CacheSettings& settings, int
         Llama<T, P, ThreadExecutor> model(checkpoint, settings.sizes, policy, make_executor(threads));
         return f(model);
     };
-    const auto with_policy = [&](const auto& policy) {
+    return with_policy(settings, [&](const auto& policy) {
         if (settings.type == "f16") return with_type(std::type_identity<Eigen::half>{}, policy);
         if (settings.type == "bf16") return with_type(std::type_identity<Eigen::bfloat16>{}, policy);
         return with_type(std::type_identity<float>{}, policy);
-    };
-    if (settings.policy == "full") return with_policy(freqkv::Full{});
-    if (settings.policy == "local-window") return with_policy(freqkv::LocalWindow(settings.ratio));
-    return with_policy(freqkv::LowPass<>(settings.ratio));
+    });
 }
 
 }  // namespace llama

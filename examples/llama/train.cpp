@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "llama/adam_w.hpp"
+#include "llama/adapter_writer.hpp"
+#include "llama/batch_gradient.hpp"
+#include "llama/checkpoint.hpp"
+#include "llama/hugging_face_writer.hpp"
+#include "llama/json_output.hpp"
+#include "llama/learning_rate.hpp"
+#include "llama/loss_curve.hpp"
+#include "llama/token_file.hpp"
+#include "llama/program.hpp"
+#include "llama/terminal.hpp"
+#include "llama/text.hpp"
+#include "llama/thread_executor.hpp"
+#include "llama/tokenizer.hpp"
+#include "llama/trainable_llama.hpp"
+#include "llama/training_pass.hpp"
+#include "llama/training_state.hpp"
+#include "llama/unscaled_low_pass.hpp"
+#include "llama/with_policy.hpp"
+
+namespace llama {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// The data of a training, and what its loss is validated on.
+struct TrainingSets {
+    std::unique_ptr<TrainingData> training;
+    std::unique_ptr<TrainingData> validation;  // null: none
+};
+
+// What a training writes, and where.
+class Output {
+public:
+    Output(const TrainingOptions& options, ModelSource source) : options_(options), source_(std::move(source)) {}
+
+    std::string state_path() const { return options_.out + "/training_state.safetensors"; }
+
+    // Refuses to write over anything that this training did not make.
+    void check() const {
+        namespace fs = std::filesystem;
+        std::error_code error;
+        if (options_.resume) {
+            if (!fs::exists(state_path(), error)) {
+                throw UsageError("--resume: " + state_path() + " does not exist; there is nothing to go on from");
+            }
+        } else if (fs::exists(options_.out, error) && !fs::is_empty(options_.out, error)) {
+            throw FileError(options_.out, fs::exists(state_path(), error)
+                                              ? "has a training that was not finished; --resume goes on"
+                                              : "exists; must be new or an empty directory");
+        }
+        fs::create_directories(options_.out, error);
+        if (error) throw FileError(options_.out, error.message());
+    }
+
+    void save_model(const TrainableLlama& model) const {
+        const WeightType type = options_.type == "f32" ? WeightType::f32 : WeightType::bf16;
+        if (model.lora()) {
+            write_adapter(options_.out, adapter_of(model), type);
+        } else {
+            write_hugging_face(options_.out, model.checkpoint(), type, source_);
+        }
+    }
+
+    void save_curve(std::span<const LossPoint> points, bool draw) const {
+        write_loss_csv(options_.out + "/loss.csv", points);
+        if (draw) draw_loss_curve(options_.out + "/loss.svg", points);
+    }
+
+private:
+    TrainedAdapter adapter_of(const TrainableLlama& model) const {
+        const auto matrix = [&](const TrainableTensor& tensor) {
+            const float* const data = model.trained().data() + tensor.first;
+            return weights(data, tensor.is_matrix() ? tensor.shape[0] : 1, tensor.shape.back());
+        };
+        TrainedAdapter adapter{source_.directory,
+                               model.lora()->rank,
+                               model.lora()->alpha,
+                               model.config().shared_classifier,
+                               {},
+                               {}};
+        const std::vector<TrainableTensor>& tensors = model.tensors();
+        for (std::size_t i = 0; i < tensors.size(); ++i) {
+            const std::string_view suffix = ".lora_A.weight";
+            if (tensors[i].name.ends_with(suffix)) {
+                const std::string module = tensors[i].name.substr(0, tensors[i].name.size() - suffix.size());
+                adapter.factors.push_back({module, matrix(tensors[i]), matrix(tensors[i + 1])});
+                ++i;
+            } else {
+                adapter.tensors.push_back({tensors[i].name, tensors[i].shape, matrix(tensors[i])});
+            }
+        }
+        return adapter;
+    }
+
+    const TrainingOptions& options_;
+    ModelSource source_;
+};
+
+// One training, from its first or its saved step to its last.
+template <class P>
+class Training {
+public:
+    Training(const TrainingOptions& options, const CacheSettings& settings, const P& policy, TrainableLlama& model,
+             const TrainingSets& data, const Output& output, nlohmann::json fingerprint)
+        : options_(options),
+          model_(model),
+          data_(data),
+          output_(output),
+          fingerprint_(std::move(fingerprint)),
+          executor_(make_executor(options.threads)),
+          optimizer_(static_cast<Index>(model.trained().size()),
+                     {options.beta1, options.beta2, 1e-8, options.weight_decay}),
+          gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length,
+                    executor_.concurrency(), [&] {
+                        return std::make_unique<TrainingPass<P>>(model, settings.sizes, policy, options.length);
+                    }) {}
+
+    int run() {
+        if (options_.resume) restore();
+        const double earlier = points().empty() ? 0 : points().back().seconds;
+        const LearningRate rate{options_.learning_rate, options_.warmup, options_.steps, options_.schedule == "cosine"};
+        const Clock::time_point start = Clock::now();
+        const Index first = progress_.step;
+        for (Index step = first + 1; step <= options_.steps && !Interrupt::received(); ++step) {
+            LossPoint point{step, points().empty() ? 0 : points().back().tokens, rate.at(step), 0, 0, 0, {}};
+            point.loss = gradient_.run(*data_.training, (step - 1) * options_.batch, executor_);
+            point.gradient_norm = gradient_.norm();
+            if (!std::isfinite(point.loss) || !std::isfinite(point.gradient_norm)) return diverged(point);
+            const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / point.gradient_norm) : 1;
+            optimizer_.update(model_, gradient_.gradient(), clip, point.learning_rate, step, executor_);
+            model_.refresh();
+            point.tokens += gradient_.tokens();
+            if (data_.validation && is_due(step, options_.validate_every)) point.validation_loss = validate();
+            point.seconds = earlier + seconds_since(start);
+            progress_.step = step;
+            progress_.points.push_back(point);
+            show(point, seconds_since(start) / static_cast<double>(step - first));
+            if (step < options_.steps && is_due(step, options_.save_every)) save();
+        }
+        status_.clear();
+        const bool finished = progress_.step == options_.steps;
+        save();
+        output_.save_curve(points(), true);
+        if (!finished) {
+            std::fprintf(stderr, "freqkv-llama: interrupted after step %lld; the same command with --resume goes on\n",
+                         static_cast<long long>(progress_.step));
+            return Interrupt::exit_status();
+        }
+        std::filesystem::remove(output_.state_path());
+        report();
+        return 0;
+    }
+
+private:
+    std::vector<LossPoint>& points() { return progress_.points; }
+
+    static bool is_due(Index step, Index every) { return every > 0 && step % every == 0; }
+
+    std::vector<TrainingTensor> tensors() {
+        return {{"trained", model_.trained()}, {"first_moment", optimizer_.first()}, {"second_moment", optimizer_.second()}};
+    }
+
+    void restore() {
+        progress_ = read_training_state(output_.state_path(), fingerprint_, tensors());
+        model_.refresh();
+    }
+
+    // The state last: it says how far the others are.
+    void save() {
+        output_.save_model(model_);
+        output_.save_curve(points(), false);
+        write_training_state(output_.state_path(), fingerprint_, progress_, tensors());
+    }
+
+    double validate() {
+        const Index count = std::min(data_.validation->examples_per_epoch(), options_.validation_texts);
+        return gradient_.evaluate(*data_.validation, count, executor_);
+    }
+
+    int diverged(const LossPoint& point) {
+        status_.clear();
+        output_.save_curve(points(), true);
+        const std::string kept = progress_.step >= std::max<Index>(1, options_.save_every)
+                                     ? "the last saved step in " + options_.out + " stands"
+                                     : "nothing was saved";
+        throw std::runtime_error(format("step %lld: the loss is %g and its gradient's norm %g; ",
+                                        static_cast<long long>(point.step), point.loss, point.gradient_norm) +
+                                 kept + "; a lower --learning-rate or --clip may help");
+    }
+
+    void show(const LossPoint& point, double seconds_per_step) {
+        const auto left = static_cast<double>(options_.steps - point.step) * seconds_per_step;
+        const double rate = static_cast<double>(gradient_.tokens()) / seconds_per_step;
+        std::string text = format("step %lld of %lld, loss %.4f, %.0f tokens/s, ", static_cast<long long>(point.step),
+                                  static_cast<long long>(options_.steps), point.loss, rate) +
+                           format_duration(left) + " left";
+        if (point.validation_loss) text += format(", validation loss %.4f", *point.validation_loss);
+        if (status_.due()) status_.show(text);
+        // Where no line can be rewritten, one now and then tells how it goes.
+        const bool log = is_due(point.step, std::max<Index>(1, options_.steps / 20)) || point.validation_loss;
+        if (log && !status_.on_terminal()) std::fprintf(stderr, "%s\n", text.c_str());
+    }
+
+    void report() {
+        struct rusage usage {};
+        ::getrusage(RUSAGE_SELF, &usage);
+        const LossPoint& last = points().back();
+        const auto tail = std::min<std::size_t>(points().size(), 50);
+        double loss = 0;
+        for (std::size_t i = points().size() - tail; i < points().size(); ++i) loss += points()[i].loss;
+        loss /= static_cast<double>(tail);
+        nlohmann::ordered_json object{{"out", options_.out},
+                                      {"trained_numbers", model_.trained().size()},
+                                      {"steps", last.step},
+                                      {"tokens", last.tokens},
+                                      {"loss", loss},
+                                      {"seconds", last.seconds},
+                                      {"tokens_per_second", static_cast<double>(last.tokens) / last.seconds},
+                                      {"peak_memory_bytes", Index{usage.ru_maxrss} * 1024}};
+        if (last.validation_loss) object["validation_loss"] = *last.validation_loss;
+        const JsonOutput json(options_.json);
+        json.write(object);
+        if (json.takes_stdout()) return;
+        TextOutput().write(options_.out + format(": %lld steps, %lld tokens in ", static_cast<long long>(last.step),
+                                                 static_cast<long long>(last.tokens)) +
+                           format_duration(last.seconds) +
+                           format(", loss %.4f (mean of the last %zu steps)\n", loss, tail));
+    }
+
+    const TrainingOptions& options_;
+    TrainableLlama& model_;
+    const TrainingSets& data_;
+    const Output& output_;
+    nlohmann::json fingerprint_;
+    ThreadExecutor executor_;
+    AdamW optimizer_;
+    BatchGradient<P> gradient_;
+    TrainingProgress progress_;
+    StatusLine status_{false};
+};
+
+TrainingSets open_training_sets(const TrainingOptions& options, const Config& config, const Tokenizer&) {
+    const auto read = [&](const std::string& path) {
+        return std::make_unique<TrainingText>(read_u16_token_file(path, config.vocabulary, 0), options.length,
+                                              options.seed, path);
+    };
+    TrainingSets sets;
+    sets.training = read(options.token_file);
+    if (!options.validation.empty()) sets.validation = read(options.validation);
+    return sets;
+}
+
+// Everything that the result depends on but the model.
+nlohmann::json describe(const TrainingOptions& options, const CacheSettings& settings, const TrainingSets& data) {
+    return {{"policy", settings.policy},
+            {"capacity", settings.sizes.capacity},
+            {"sinks", settings.sizes.sinks},
+            {"recent", settings.sizes.recent},
+            {"ratio", settings.ratio},
+            {"length", options.length},
+            {"batch", options.batch},
+            {"steps", options.steps},
+            {"learning-rate", options.learning_rate},
+            {"schedule", options.schedule},
+            {"warmup", options.warmup},
+            {"beta1", options.beta1},
+            {"beta2", options.beta2},
+            {"weight-decay", options.weight_decay},
+            {"clip", options.clip},
+            {"seed", options.seed},
+            {"type", options.type},
+            {"data", format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()))}};
+}
+
+int run(const TrainingOptions& options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
+        nlohmann::json fingerprint) {
+    const Output output(options, source);
+    output.check();
+    const TrainingSets data = open_training_sets(options, model.config(), tokenizer);
+    const CacheSettings settings = resolve(options, model.config(), options.length);
+    check_capacity(model.config(), settings);
+    fingerprint.update(describe(options, settings, data));
+    Interrupt::install();
+    const auto train = [&]<class P>(const P& policy) {
+        return Training<P>(options, settings, policy, model, data, output, fingerprint).run();
+    };
+    if (settings.policy == "low-pass-unscaled") return train(UnscaledLowPass(settings.ratio));
+    return with_policy(settings, train);
+}
+
+void check(const TrainingOptions& options) {
+    check_options(options);
+    if (options.texts.empty() && options.token_file.empty() && options.instructions.empty()) {
+        throw UsageError("give --text, --token-file or --instructions to train on");
+    }
+    if (options.learning_rate <= 0) throw UsageError("--learning-rate must be above 0");
+}
+
+}  // namespace
+
+int train(const TrainOptions& given) {
+    check(given);
+    TrainOptions options = given;
+    if (options.length == 0) options.length = options.window;
+    Checkpoint none;
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, none);
+    Config config;
+    config.dim = options.dim;
+    config.hidden = options.hidden;
+    config.layers = options.layers;
+    config.heads = options.heads;
+    config.kv_heads = options.kv_heads;
+    if (config.dim % (2 * config.heads) != 0) {
+        throw UsageError("--dim " + std::to_string(config.dim) + " must be a multiple of 2 --heads, which is " +
+                         std::to_string(2 * config.heads));
+    }
+    config.head_dim = config.dim / config.heads;
+    config.vocabulary = tokenizer->vocabulary();
+    config.context = options.window;
+    config.shared_classifier = options.shared_classifier;
+    config.rope_base = options.rope_base;
+    config.rope_pairing = freqkv::RopePairing::half_split;
+    config.begin_of_text = tokenizer->begin_of_text();
+    config.end_of_text = tokenizer->end_of_text();
+    check_config(config, "the new model");
+    TrainableLlama model(config, options.seed);
+    return run(options, model, *tokenizer, {"", options.tokenizer},
+               {{"window", config.context},
+                {"dim", config.dim},
+                {"layers", config.layers},
+                {"heads", config.heads},
+                {"kv-heads", config.kv_heads},
+                {"hidden", config.hidden},
+                {"rope-base", config.rope_base},
+                {"tie", config.shared_classifier}});
+}
+
+int finetune(const FinetuneOptions& given) {
+    check(given);
+    FinetuneOptions options = given;
+    const Checkpoint checkpoint = open_checkpoint(options.model);
+    if (options.length == 0) options.length = checkpoint.config.context;
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
+    const std::optional<LoraOptions> lora =
+        options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
+    TrainableLlama model(checkpoint, lora, options.seed);
+    nlohmann::json fingerprint{{"model", options.model}, {"full", options.full}};
+    if (lora) fingerprint.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
+    return run(options, model, *tokenizer, {options.model, options.tokenizer}, fingerprint);
+}
+
+}  // namespace llama
