@@ -101,18 +101,28 @@ public:
         const Index end = causal.visible(rows - 1);
         for (Index begin = 0; begin < end; begin += block_keys) {
             const Index n = std::min(block_keys, end - begin);
-            const LaneRows<const C> keys{keys_ + begin * key_width_, key_width_};
-            const LaneRows<const C> key_columns{key_columns_ + begin * key_dim_, block_keys};
-            const LaneRows<const C> value_columns{value_columns_ + begin * value_dim_, block_keys};
-            lane_product<false, C>({q_, key_width_, 1}, rows, key_dim_, key_columns, {p_, block_keys}, block_keys);
-            lane_product<false, C>({g_, value_width_, 1}, rows, value_dim_, value_columns, {ds_, block_keys},
-                                   block_keys);
-            soften(rows, begin, causal);
-            lane_product<true, C>({p_, 1, block_keys}, n, rows, {g_, value_width_},
+            // Rows before `r` see nothing of this block, and no row anything behind `width`.
+            const Index r = std::max<Index>(0, (begin - causal.base) * causal.group - causal.first);
+            const Index seeing = rows - r;
+            const Index width = whole_lanes<C>(n);
+            C* const q = q_ + r * key_width_;
+            C* const g = g_ + r * value_width_;
+            C* const p = p_ + r * block_keys;
+            C* const ds = ds_ + r * block_keys;
+            const C* const keys = keys_ + begin * key_width_;
+            const C* const key_columns = key_columns_ + begin * key_dim_;
+            const C* const value_columns = value_columns_ + begin * value_dim_;
+            lane_product<false, C>({q, key_width_, 1}, seeing, key_dim_, {key_columns, block_keys}, {p, block_keys},
+                                   width);
+            lane_product<false, C>({g, value_width_, 1}, seeing, value_dim_, {value_columns, block_keys},
+                                   {ds, block_keys}, width);
+            soften(r, rows, begin, width, causal);
+            lane_product<true, C>({p, 1, block_keys}, n, seeing, {g, value_width_},
                                   {dv + begin * value_width_, value_width_}, value_width_);
-            lane_product<true, C>({ds_, 1, block_keys}, n, rows, {q_, key_width_},
+            lane_product<true, C>({ds, 1, block_keys}, n, seeing, {q, key_width_},
                                   {dk + begin * key_width_, key_width_}, key_width_);
-            lane_product<true, C>({ds_, block_keys, 1}, rows, n, keys, {dq_, key_width_}, key_width_);
+            lane_product<true, C>({ds, block_keys, 1}, seeing, n, {keys, key_width_},
+                                  {dq_ + r * key_width_, key_width_}, key_width_);
         }
     }
 
@@ -126,19 +136,18 @@ private:
     }
 
     // Scores become weights and gradients of weights gradients of scores; 0 for keys that a row does not see.
-    [[gnu::flatten]] void soften(Index rows, Index begin, const CausalRows& causal) {
-        for (Index r = 0; r < rows; ++r) {
+    [[gnu::flatten]] void soften(Index r, Index rows, Index begin, Index width, const CausalRows& causal) {
+        for (; r < rows; ++r) {
             C* const p = p_ + r * block_keys;
             C* const ds = ds_ + r * block_keys;
-            const Index seen = causal.visible(r) - begin;
-            for (Index t = 0; t < block_keys; t += lane_count<C>) {
+            for (Index t = 0; t < width; t += lane_count<C>) {
                 // Above 0 only by rounding, or where the key is not seen.
                 const Lanes<C> log_weight = load_lanes<C>(p + t) - log_sum_[r];
                 const Lanes<C> weight = exp_lanes<C>(log_weight > C{0} ? Lanes<C>{} : log_weight);
                 store_lanes<C>(p + t, weight);
                 store_lanes<C>(ds + t, weight * (load_lanes<C>(ds + t) - delta_[r]));
             }
-            for (Index t = std::max<Index>(seen, 0); t < block_keys; ++t) p[t] = ds[t] = C{0};
+            for (Index t = causal.visible(r) - begin; t < width; ++t) p[t] = ds[t] = C{0};
         }
     }
 
