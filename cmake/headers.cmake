@@ -2,7 +2,7 @@
 # what is compiled alone, and what tests/dependency_direction.cmake allows a header to include (its own
 # layer and the layers above it in this file) all come from here.
 
-set(FREQKV_LAYERS base lanes transform compressor policy cache attention umbrella)
+set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint umbrella)
 
 set(FREQKV_HEADERS_base
     freqkv/version.hpp
@@ -17,6 +17,7 @@ set(FREQKV_HEADERS_base
 set(FREQKV_HEADERS_lanes
     freqkv/detail/unrolled.hpp
     freqkv/detail/lanes.hpp
+    freqkv/detail/lane_product.hpp
     freqkv/detail/convert.hpp
     freqkv/detail/pairs.hpp)
 
@@ -64,6 +65,12 @@ set(FREQKV_HEADERS_attention
     freqkv/detail/partial_attention.hpp
     freqkv/detail/tile_attention.hpp
     freqkv/in_place.hpp)
+
+set(FREQKV_HEADERS_adjoint
+    freqkv/adjoint/chunked_attention.hpp
+    freqkv/adjoint/compression.hpp
+    freqkv/detail/angle_rows.hpp
+    freqkv/detail/attention_adjoint.hpp)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

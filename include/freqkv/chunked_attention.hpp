@@ -43,11 +43,13 @@ public:
     ///   q   [query_heads, tokens, key_dim]       k [kv_heads, tokens, key_dim]
     ///   out [query_heads, tokens, value_dim]     v [kv_heads, tokens, value_dim]
     /// Query head h reads KV head h / (query_heads / kv_heads). `out` must not overlap q, k or v.
+    /// `log_sums`, unless it is empty, is [query_heads, tokens] and becomes the logarithm of the sum of each
+    /// query's exponentiated scores, which is what a gradient needs to know of the softmax.
     /// Throws Error for other shapes, without change. If the cache's policy throws, the tokens before
     /// that compression are in the cache and their results in `out`; cache.tokens_seen() says how many.
     template <class U, class P, Executor E = SerialExecutor>
     void forward(KVView<const T> q, KVView<const T> k, KVView<const T> v, SinkedKVCache<U, P>& cache, KVView<T> out,
-                 const E& executor = {}) {
+                 const E& executor = {}, MatrixView<T> log_sums = {}) {
         require(q.heads == cache.query_heads(), "heads of q", q.heads, "must be query_heads of the cache");
         require(q.head_dim == cache.key_dim(), "head_dim of q", q.head_dim, "must be key_dim of the cache");
         require(q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
@@ -55,15 +57,20 @@ public:
         require(out.tokens == q.tokens, "tokens of out", out.tokens, "must be the tokens of q");
         require(out.head_dim == cache.value_dim(), "head_dim of out", out.head_dim, "must be value_dim of the cache");
         require(v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
+        if (log_sums.data != nullptr) {
+            require(log_sums.rows == q.heads, "rows of log_sums", log_sums.rows, "must be the heads of q");
+            require(log_sums.columns == q.tokens, "columns of log_sums", log_sums.columns, "must be the tokens of q");
+        }
         for (Index done = 0; done < q.tokens;) {
             if (cache.room() == 0) cache.prepare(executor);
             const Index count = std::min(cache.room(), q.tokens - done);
             const KVView<const T> queries = q.middle_tokens(done, count);
             cache.append(queries, k.middle_tokens(done, count), v.middle_tokens(done, count), executor);
+            const MatrixView<T> sums = log_sums.data == nullptr ? log_sums : log_sums.middle_columns(done, count);
             if (count == 1) {
-                attend_one(queries, cache, out.middle_tokens(done, 1), executor);
+                attend_one(queries, cache, out.middle_tokens(done, 1), sums, executor);
             } else {
-                attend_many(queries, cache, out.middle_tokens(done, count), executor);
+                attend_many(queries, cache, out.middle_tokens(done, count), sums, executor);
             }
             done += count;
         }
@@ -91,7 +98,8 @@ private:
 
     // The latest token: keys and values are read once for all query heads of a group, in stretches.
     template <class U, class P, Executor E>
-    void attend_one(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, const E& executor) {
+    void attend_one(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, MatrixView<T> log_sums,
+                    const E& executor) {
         using C = Arithmetic<U>;
         using Partial = detail::PartialAttention<C>;
         const Index group = cache.query_heads() / cache.kv_heads();
@@ -147,13 +155,14 @@ private:
             const Index own = (cache.size(h / group) + stretch - 1) / stretch;
             const MatrixView<T> result = out.head(h);
             Partial::combine(partials + h / group * stretches * partial_size, own, group, value_dim, h % group,
-                             result.data, result.column_stride);
+                             result.data, result.column_stride, log_sums.data == nullptr ? nullptr : log_sums.row(h));
         }
     }
 
     // Tokens that were just appended: tiles of rows, row r being group member r % group of token r / group.
     template <class U, class P, Executor E>
-    void attend_many(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, const E& executor) {
+    void attend_many(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, MatrixView<T> log_sums,
+                     const E& executor) {
         using C = Arithmetic<U>;
         using Tile = detail::TileAttention<C>;
         const Index group = cache.query_heads() / cache.kv_heads();
@@ -178,8 +187,11 @@ private:
             }
             tile.attend(cache.keys(h), cache.values(h), {base, first, group});
             for (Index r = 0; r < count; ++r) {
-                const MatrixView<T> result = out.head(h * group + (first + r) % group);
-                tile.store(r, result.row((first + r) / group), result.column_stride);
+                const Index query_head = h * group + (first + r) % group;
+                const Index token = (first + r) / group;
+                const MatrixView<T> result = out.head(query_head);
+                tile.store(r, result.row(token), result.column_stride);
+                if (log_sums.data != nullptr) log_sums(query_head, token) = static_cast<T>(tile.log_sum(r));
             }
         });
     }

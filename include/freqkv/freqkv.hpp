@@ -2,6 +2,8 @@
 #pragma once
 
 // Everything but the FFTW backend, which is under another licence: include "freqkv/dct/fftw.hpp" for it.
+#include "freqkv/adjoint/chunked_attention.hpp"
+#include "freqkv/adjoint/compression.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/dct/direct.hpp"

@@ -94,6 +94,10 @@ public:
     Index capacity(Index h = 0) const { return list(h).capacity(); }
     Index compressions(Index h = 0) const { return list(h).compressions; }
 
+    /// The spans that head `h`'s latest compression squeezed, as the list was before it; `keep` is what was kept.
+    /// None before the first.
+    const SpanList& squeezed_spans(Index h = 0) const { return list(h).squeezed; }
+
     /// Tokens that can be appended before a head has to be compressed; 0 if one is full. A growing cache
     /// has room for any number.
     Index room() const {
@@ -170,7 +174,10 @@ public:
 
     /// As after construction; keeps the memory.
     void clear() {
-        for (List& list : lists_) list.size = list.compressions = list.compressed_at = 0;
+        for (List& list : lists_) {
+            list.size = list.compressions = list.compressed_at = 0;
+            list.squeezed = {};
+        }
         tokens_seen_ = 0;
     }
 
@@ -266,6 +273,7 @@ private:
             for (const detail::DueList<T>& due : due_) {
                 List& squeezed = lists_[static_cast<std::size_t>(due.head)];
                 squeezed.size = due.size_after;
+                squeezed.squeezed = due.spans;
                 squeezed.compressed_at = tokens_seen_;
                 ++squeezed.compressions;
             }

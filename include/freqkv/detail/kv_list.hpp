@@ -7,6 +7,7 @@
 #include "freqkv/detail/convert.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/policy/report.hpp"
+#include "freqkv/policy/schedule.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
@@ -22,6 +23,7 @@ public:
     Index size = 0;
     Index compressions = 0;
     Index compressed_at = 0;  // tokens seen at the latest compression
+    SpanList squeezed;        // what the latest compression squeezed, as the list was before it
 
     KVList(Index capacity, Index key_dim, Index value_dim)
         : capacity_(capacity),

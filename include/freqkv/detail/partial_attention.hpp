@@ -53,9 +53,11 @@ public:
         weigh_rows<4>(scores, values, next_keys, 0);
     }
 
-    // Row r of the attention to all stretches, in order, to out [value_dim].
+    // Row r of the attention to all stretches, in order, to out [value_dim]; and the logarithm of the sum of its
+    // exponentiated scores to `log_sum`, unless that is null.
     template <class Out>
-    static void combine(C* partials, Index count, Index rows, Index value_dim, Index r, Out* out, Index out_stride) {
+    static void combine(C* partials, Index count, Index rows, Index value_dim, Index r, Out* out, Index out_stride,
+                        Out* log_sum) {
         const Index stride = size(rows, value_dim);
         C largest = -std::numeric_limits<C>::infinity();
         for (Index p = 0; p < count; ++p) {
@@ -67,6 +69,7 @@ public:
             partial.largest_[r] = std::exp(partial.largest_[r] - largest);  // from here on its weight
             sum += partial.sum_[r] * partial.largest_[r];
         }
+        if (log_sum != nullptr) *log_sum = static_cast<Out>(largest + std::log(sum));
         for (Index d = 0; d < value_dim; d += lane_count<C>) {
             Lanes<C> weighted{};
             for (Index p = 0; p < count; ++p) {

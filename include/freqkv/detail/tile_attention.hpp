@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "freqkv/config.hpp"
@@ -84,6 +85,9 @@ public:
             out[d * out_stride] = static_cast<Out>(weighted_[d * max_rows + row] * share);
         }
     }
+
+    // The logarithm of the sum of the row's exponentiated scores.
+    C log_sum(Index row) const { return largest_[row] + std::log(sum_[row]); }
 
 private:
     // Element (j, i) is data[j * outer + i * inner].
