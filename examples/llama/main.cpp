@@ -79,6 +79,9 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
     command->add_option("--limit", options->limit, "Use the first N tokens only")
         ->check(llama::number<Index>(1, llama::most_tokens))
         ->type_name("N");
+    command->add_option("--skip", options->skip, "Leave out the first N tokens of the text")
+        ->check(llama::number<Index>(0, llama::most_tokens))
+        ->type_name("N");
     CLI::Option* const window =
         command->add_option("--window", options->window, "Windows of W tokens, each from an empty cache")
             ->check(llama::number<Index>(2, llama::most_tokens))
@@ -88,7 +91,9 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
                                     ->type_name("S");
     window->needs(stride);
     stride->needs(window);
-    command->add_flag("--score-last", options->score_last, "Count the last S targets of each window only")
+    command->add_option("--score-last", options->score_last, "Count the last N targets of each window only [all]")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->type_name("N")
         ->needs(window);
     command->add_option("--json", options->json, "Write the result and all losses, - for standard output")
         ->type_name("FILE");
@@ -97,6 +102,24 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
                       "<JSON file>.partial, or freqkv-perplexity.partial here");
     llama::add_model_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::perplexity(*options); }; });
+}
+
+void add_tokenize(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::TokenizeOptions>();
+    CLI::App* const command = app.add_subcommand("tokenize", "Write the tokens of texts, 16 bits each, little-endian");
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    command->add_option("--model", options->model, "Model that the tokens are for")->type_name("PATH");
+    command
+        ->add_option("--text", options->texts,
+                     "UTF-8 texts; a begin-of-text token is put before each if the tokenizer has one")
+        ->type_name("FILE")
+        ->required();
+    command->add_option("--out", options->out, "File for the tokens")->type_name("FILE")->required();
+    command->add_option("--threads", options->threads, "Threads; the tokens do not depend on them [all cores]")
+        ->check(llama::number<int>(1, 1024))
+        ->type_name("N");
+    command->add_option("--json", options->json, "Write the counts as JSON, - for standard output")->type_name("FILE");
+    command->callback([options, &run] { run = [options] { return llama::tokenize(*options); }; });
 }
 
 void add_inspect(CLI::App& app, std::function<int()>& run) {
@@ -275,6 +298,7 @@ int main(int argc, char** argv) {
         std::function<int()> run;
         add_generate(app, run);
         add_perplexity(app, run);
+        add_tokenize(app, run);
         add_inspect(app, run);
         add_flops(app, run);
         add_train(app, run);
@@ -287,7 +311,9 @@ int main(int argc, char** argv) {
         } catch (const CLI::ParseError& error) {
             return fail(error.what(), 2);
         }
-        if (!run) return fail("give a command: generate, perplexity, inspect, flops or merge (--help lists them)", 2);
+        if (!run)
+            return fail("give a command: generate, perplexity, tokenize, inspect, flops or merge (--help lists them)",
+                        2);
         return run();
     } catch (const llama::UsageError& error) {
         return fail(error.what(), 2);

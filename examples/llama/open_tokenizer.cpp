@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "llama/checkpoint.hpp"
 #include "llama/gguf_checkpoint.hpp"
@@ -57,24 +58,40 @@ std::unique_ptr<Tokenizer> open_llama2c(const std::string& path, const Checkpoin
     return std::make_unique<Llama2cTokenizer>(path, checkpoint.config.vocabulary);
 }
 
-std::unique_ptr<Tokenizer> open_file(const std::string& path, const Checkpoint& checkpoint) {
+// Null if the name is not one of a tokenizer that is complete by itself.
+std::unique_ptr<Tokenizer> open_complete(const std::string& path) {
     const std::string extension = fs::path(path).extension().string();
     if (extension == ".model") return std::make_unique<SentencePieceTokenizer>(path);
     if (extension == ".json") return read_tokenizer_json(path);
     if (extension == ".gguf") return open_gguf(path);
-    return open_llama2c(path, checkpoint);
+    return nullptr;
+}
+
+std::unique_ptr<Tokenizer> open_file(const std::string& path, const Checkpoint& checkpoint) {
+    std::unique_ptr<Tokenizer> tokenizer = open_complete(path);
+    return tokenizer != nullptr ? std::move(tokenizer) : open_llama2c(path, checkpoint);
+}
+
+std::string find_in_model(const std::string& path) {
+    return find_file(path, {"tokenizer.model", "tokenizer.json"}, path);
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& given, const Checkpoint& checkpoint) {
     const std::string& path = given.empty() ? checkpoint.path : given;
-    if (is_directory(path)) {
-        return open_file(find_file(path, {"tokenizer.model", "tokenizer.json"}, path), checkpoint);
-    }
+    if (is_directory(path)) return open_file(find_in_model(path), checkpoint);
     if (!given.empty()) return open_file(given, checkpoint);
     if (is_gguf(path)) return open_gguf(path);
     return open_llama2c(find_llama2c_tokenizer(checkpoint), checkpoint);
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& path) {
+    std::unique_ptr<Tokenizer> tokenizer = open_complete(is_directory(path) ? find_in_model(path) : path);
+    if (tokenizer == nullptr) {
+        throw FileError(path, "no .model, .json or .gguf file; a llama2.c tokenizer needs --model");
+    }
+    return tokenizer;
 }
 
 }  // namespace llama

@@ -14,7 +14,9 @@
 #include <vector>
 
 #include "llama/checkpoint.hpp"
+#include "llama/fingerprint.hpp"
 #include "llama/json_output.hpp"
+#include "llama/long_text.hpp"
 #include "llama/loss.hpp"
 #include "llama/open_model.hpp"
 #include "llama/partial_result.hpp"
@@ -36,6 +38,15 @@ double mean(std::span<const double> values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+// Of the mean of at least 2 values that are independent.
+double standard_error(std::span<const double> values) {
+    const double center = mean(values);
+    double squares = 0;
+    for (const double value : values) squares += (value - center) * (value - center);
+    const auto count = static_cast<double>(values.size());
+    return std::sqrt(squares / (count - 1) / count);
+}
+
 std::vector<Token> read_tokens(const PerplexityOptions& options, const Checkpoint& checkpoint) {
     const bool from_ids = !options.token_file.empty();
     const std::string& path = from_ids ? options.token_file : options.text;
@@ -45,14 +56,16 @@ std::vector<Token> read_tokens(const PerplexityOptions& options, const Checkpoin
                                                : read_token_file(path, checkpoint.config.vocabulary, options.limit);
     } else {
         const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
-        const std::vector<char> content = read_file(path);
-        tokens = encode_text(*tokenizer, {content.data(), content.size()}, path, checkpoint.config.vocabulary);
+        tokens = read_text_files({path}, *tokenizer, checkpoint.config.vocabulary, options.threads).tokens;
         if (options.limit > 0 && options.limit < static_cast<Index>(tokens.size())) {
             tokens.resize(static_cast<std::size_t>(options.limit));
         }
     }
+    const std::size_t skipped = std::min(tokens.size(), static_cast<std::size_t>(options.skip));
+    tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(skipped));
     if (tokens.size() < 2) {
-        throw FileError(path, "a perplexity needs at least 2 tokens, there are " + std::to_string(tokens.size()));
+        throw FileError(path, "a perplexity needs at least 2 tokens, there are " + std::to_string(tokens.size()) +
+                                  (options.skip > 0 ? " behind those of --skip" : ""));
     }
     return tokens;
 }
@@ -67,6 +80,11 @@ Index count_windows(const PerplexityOptions& options, Index tokens) {
                                  std::to_string(options.window + options.stride) + " are needed");
     }
     return starts - 1;
+}
+
+// Targets that count in each window.
+Index scored_targets(const PerplexityOptions& options) {
+    return options.score_last > 0 ? options.score_last : options.window - 1;
 }
 
 // The line that is shown meanwhile.
@@ -154,7 +172,7 @@ public:
     void windows(Result& result, Index count) {
         start(result);
         const auto done = static_cast<Index>(result.nll.size());
-        const Index scored = options_.score_last ? std::min(options_.stride, options_.window - 1) : options_.window - 1;
+        const Index scored = scored_targets(options_);
         ProgressBar bar(count * options_.window, done * options_.window);
         std::vector<double> losses;
         for (Index w = done; w < count; ++w) {
@@ -197,24 +215,18 @@ private:
     Index earlier_compressions_ = 0;
 };
 
-// FNV-1a: a text that was changed is noticed.
-std::string fingerprint(std::span<const Token> tokens) {
-    std::uint64_t hash = 0xcbf29ce484222325;
-    for (const Token token : tokens) hash = (hash ^ static_cast<std::uint32_t>(token)) * 0x100000001b3;
-    return format("%016llx", static_cast<unsigned long long>(hash));
-}
-
 nlohmann::ordered_json describe_run(const PerplexityOptions& options, const CacheSettings& settings,
                                     std::span<const Token> tokens) {
     nlohmann::ordered_json object{{"model", options.model}};
     if (!options.adapter.empty()) object["adapter"] = options.adapter;
     object["tokens"] = tokens.size();
+    object["skip"] = options.skip;
     object.update(to_json(settings));
     object["prefill_chunk"] = options.prefill_chunk;
     if (options.window > 0) {
         object["window"] = options.window;
         object["stride"] = options.stride;
-        object["score_last"] = options.score_last;
+        object["score_last"] = scored_targets(options);
     }
     return object;
 }
@@ -227,7 +239,7 @@ std::optional<PartialResult> partial_result(const PerplexityOptions& options, co
         (!std::filesystem::exists(options.json, error) || std::filesystem::is_regular_file(options.json, error));
     if (!to_file && !options.resume) return std::nullopt;
     nlohmann::ordered_json made_with = run;
-    made_with["text"] = fingerprint(tokens);
+    made_with["text"] = format("%016llx", static_cast<unsigned long long>(fingerprint(tokens)));
     return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", std::move(made_with));
 }
 
@@ -241,12 +253,15 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
             const Result& result, Index cache_bytes, const JsonOutput& json) {
     const double perplexity = std::exp(mean(result.nll));
     const auto windows = static_cast<long long>(result.nll.size());
+    std::optional<double> error;  // of the perplexity, as far as windows can be taken for independent
+    if (options.window > 0 && windows > 1) error = perplexity * standard_error(result.nll);
     const PositionBuckets buckets = options.window > 0 ? result.buckets : buckets_of(result.nll);
     nlohmann::ordered_json object{{"perplexity", perplexity},
                                   {"tokens", run["tokens"]},
                                   {"compressions", result.compressions},
                                   {"cache_bytes", cache_bytes},
                                   {"seconds", result.seconds}};
+    if (error) object["standard_error"] = *error;
     object.update(run);
     std::string table;
     for (std::size_t i = 0; i < buckets.buckets().size(); ++i) {
@@ -262,12 +277,15 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
     json.write(object);
     if (json.takes_stdout()) return;
 
-    std::string text = format("perplexity    %.6f\n", perplexity) + table;
+    std::string text = format("perplexity    %.6f", perplexity);
+    text += (error ? format(", standard error %.6f\n", *error) : "\n") + table;
     text += format("tokens        %lld", run["tokens"].get<long long>());
     if (options.window > 0) {
-        text += format(", in %lld windows of %lld, %lld apart%s", windows, static_cast<long long>(options.window),
-                       static_cast<long long>(options.stride),
-                       options.score_last ? ", the last stride of each scored" : "");
+        text += format(", in %lld windows of %lld, %lld apart", windows, static_cast<long long>(options.window),
+                       static_cast<long long>(options.stride));
+        if (options.score_last > 0) {
+            text += format(", the last %lld targets of each", static_cast<long long>(options.score_last));
+        }
     }
     text += format("\ncompressions  %lld in each layer%s\n", static_cast<long long>(result.compressions),
                    options.window > 0 ? " and window" : "");
@@ -281,6 +299,11 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
 int perplexity(const PerplexityOptions& options) {
     check_options(options);
     if (options.token_file.empty() == options.text.empty()) throw UsageError("give --token-file or --text");
+    if (options.score_last >= options.window && options.window > 0) {
+        throw UsageError("--score-last " + std::to_string(options.score_last) + ": a window of " +
+                         std::to_string(options.window) + " tokens has " + std::to_string(options.window - 1) +
+                         " targets");
+    }
     const Checkpoint checkpoint = open_model(options);
     const std::vector<Token> tokens = read_tokens(options, checkpoint);
     const auto count = static_cast<Index>(tokens.size());

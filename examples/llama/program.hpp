@@ -29,10 +29,11 @@ struct PerplexityOptions : ModelOptions {
     std::string token_format = "decimal";
     std::string text;
     std::string tokenizer;
-    Index limit = 0;   ///< 0: all tokens
+    Index limit = 0;  ///< 0: all tokens
+    Index skip = 0;
     Index window = 0;  ///< 0: all tokens are one sequence
     Index stride = 0;
-    bool score_last = false;
+    Index score_last = 0;  ///< targets of a window; 0: all
     bool resume = false;
     std::string json;
 };
@@ -47,6 +48,18 @@ struct FlopsOptions : ModelOptions {
 
 /// Prints what a forward pass costs in floating-point operations. Needs no weights.
 int flops(const FlopsOptions& options);
+
+struct TokenizeOptions {
+    std::string model;
+    std::string tokenizer;
+    std::vector<std::string> texts;
+    std::string out;
+    std::string json;
+    int threads = 0;
+};
+
+/// Writes the tokens of texts to a file that perplexity and training read.
+int tokenize(const TokenizeOptions& options);
 
 struct InspectOptions : ModelOptions {
     std::string json;

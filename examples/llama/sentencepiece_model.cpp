@@ -17,7 +17,7 @@ namespace {
 namespace field {
 constexpr std::uint64_t pieces = 1, trainer = 2, normalizer = 3, denormalizer = 5;  // of the model
 constexpr std::uint64_t text = 1, score = 2, type = 3;                              // of a piece
-constexpr std::uint64_t model_type = 3, byte_fallback = 35;                         // of the trainer
+constexpr std::uint64_t model_type = 3, space_as_suffix = 24, byte_fallback = 35;   // of the trainer
 constexpr std::uint64_t name = 1, character_map = 2, dummy_prefix = 3, remove_spaces = 4, escape_spaces = 5;
 }  // namespace field
 
@@ -28,11 +28,12 @@ public:
     SentencePieceModel check(std::string_view model) {
         for (ProtobufReader reader(model); const auto part = reader.next();) {
             if (part->number == field::pieces) check_piece(part->bytes);
+            if (part->number == field::trainer) read_trainer(part->bytes);
             if (part->number == field::normalizer) check_normalizer(part->bytes, true);
             if (part->number == field::denormalizer) check_normalizer(part->bytes, false);
         }
         check_nesting();
-        return {dummy_prefix_ || remove_spaces_};
+        return {dummy_prefix_ || remove_spaces_, lines_are_independent()};
     }
 
 private:
@@ -52,7 +53,25 @@ private:
             throw std::invalid_argument("piece " + std::to_string(pieces_) + " has a null character");
         }
         if (type == static_cast<std::uint64_t>(PieceType::user_defined)) user_defined_.push_back(text);
+        if (type == static_cast<std::uint64_t>(PieceType::unused)) has_unused_ = true;
+        if (text == "\n") has_line_end_ = true;
+        if (text.size() > 1 && text.find('\n') != std::string_view::npos) spans_lines_ = true;
         ++pieces_;
+    }
+
+    void read_trainer(std::string_view trainer) {
+        for (ProtobufReader reader(trainer); const auto part = reader.next();) {
+            if (part->number == field::model_type) model_type_ = part->value;
+            if (part->number == field::space_as_suffix) space_as_suffix_ = part->value != 0;
+            if (part->number == field::byte_fallback) byte_fallback_ = part->value != 0;
+        }
+    }
+
+    // Merges by rank touch nothing but neighbours. The sums of a unigram model depend on all that comes before, the
+    // ways back from unused pieces on all of the text, and unknown characters beside each other are one token.
+    bool lines_are_independent() const {
+        return model_type_ == bpe && !spans_lines_ && !has_unused_ && !remove_spaces_ && !space_as_suffix_ &&
+               (has_line_end_ || byte_fallback_);
     }
 
     // The character map is an automaton in the file which the library follows without checks.
@@ -88,6 +107,12 @@ private:
 
     std::size_t pieces_ = 0;
     std::vector<std::string_view> user_defined_;
+    bool has_unused_ = false;
+    bool has_line_end_ = false;  // as a piece
+    bool spans_lines_ = false;   // a piece does
+    std::uint64_t model_type_ = 0;
+    bool space_as_suffix_ = false;
+    bool byte_fallback_ = false;
     bool dummy_prefix_ = true;
     bool remove_spaces_ = true;
 };

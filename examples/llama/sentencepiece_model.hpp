@@ -13,7 +13,8 @@ enum class PieceType : std::uint8_t { normal = 1, unknown = 2, control = 3, user
 
 /// What the project itself needs of a serialised SentencePiece model.
 struct SentencePieceModel {
-    bool drops_leading_space = true;  ///< the space at the beginning of a decoded text is not the text's own
+    bool drops_leading_space = true;     ///< the space at the beginning of a decoded text is not the text's own
+    bool lines_are_independent = false;  ///< as Tokenizer says; false where it is not sure
 };
 
 /// Reads it, and throws FileError for a model on which libsentencepiece would leave its memory or end the

@@ -62,7 +62,9 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string_view model, const std
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 
 void SentencePieceTokenizer::load(std::string_view model, const std::string& path) {
-    drops_leading_space_ = check_sentencepiece_model(model, path).drops_leading_space;
+    const SentencePieceModel checked = check_sentencepiece_model(model, path);
+    drops_leading_space_ = checked.drops_leading_space;
+    lines_are_independent_ = checked.lines_are_independent;
     processor_ = std::make_unique<sentencepiece::SentencePieceProcessor>();
     std::string refusal;
     try {

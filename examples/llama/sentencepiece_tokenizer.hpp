@@ -30,6 +30,8 @@ public:
 
     std::vector<Token> encode(std::string_view text) const override;
 
+    bool lines_are_independent() const override { return lines_are_independent_; }
+
     /// `previous` is -1 or BOS at the beginning of a text, where the space that encode() put there is left out.
     std::string_view decode(Token previous, Token token) const override;
 
@@ -39,6 +41,7 @@ private:
     std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
     std::vector<std::string> texts_;  // by id: what a token adds within a text
     bool drops_leading_space_ = true;
+    bool lines_are_independent_ = false;
 };
 
 }  // namespace llama

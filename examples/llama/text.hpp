@@ -9,27 +9,34 @@
 
 #include "llama/config.hpp"
 #include "llama/file.hpp"
+#include "llama/long_text.hpp"
 #include "llama/tokenizer.hpp"
 #include "llama/utf8.hpp"
 
 // From the command line's names and texts to tokens, and numbers to text.
 namespace llama {
 
-/// The tokens of `text`, after BOS if the tokenizer has it. `name` says in the error where the text came from.
-/// Throws std::runtime_error if the text is not UTF-8 or has a token that a model of `vocabulary` does not have.
-inline std::vector<Token> encode_text(const Tokenizer& tokenizer, std::string_view text, const std::string& name,
-                                      Index vocabulary) {
-    if (const auto offset = first_invalid_utf8(text)) {
-        throw std::runtime_error(name + ": not UTF-8 at byte " + std::to_string(*offset));
-    }
-    std::vector<Token> tokens = tokenizer.encode(text);
-    if (tokenizer.begin_of_text() >= 0) tokens.insert(tokens.begin(), tokenizer.begin_of_text());
+/// Throws FileError if a token that a tokenizer gave is none of a model of `vocabulary`.
+inline void check_tokens(const std::vector<Token>& tokens, Index vocabulary, const std::string& name) {
     for (const Token token : tokens) {
         if (token >= vocabulary) {
-            throw std::runtime_error(name + ": the tokenizer gives token " + std::to_string(token) +
-                                     ", the model's vocabulary has " + std::to_string(vocabulary));
+            throw FileError(name, "the tokenizer gives token " + std::to_string(token) +
+                                      ", the model's vocabulary has " + std::to_string(vocabulary));
         }
     }
+}
+
+/// The tokens of `text`, after BOS if the tokenizer has it. `name` says in the error where the text came from.
+/// Throws FileError if the text is not UTF-8 or has a token that a model of `vocabulary` does not have. `threads`
+/// and `progress` as in encode_long_text().
+inline std::vector<Token> encode_text(const Tokenizer& tokenizer, std::string_view text, const std::string& name,
+                                      Index vocabulary, int threads = 1, const TextProgress& progress = {}) {
+    if (const auto offset = first_invalid_utf8(text)) {
+        throw FileError(name, "not UTF-8 at byte " + std::to_string(*offset));
+    }
+    std::vector<Token> tokens = encode_long_text(tokenizer, text, threads, progress);
+    if (tokenizer.begin_of_text() >= 0) tokens.insert(tokens.begin(), tokenizer.begin_of_text());
+    check_tokens(tokens, vocabulary, name);
     return tokens;
 }
 

@@ -70,4 +70,20 @@ inline std::vector<Token> read_u16_token_file(const std::string& path, Index voc
     return tokens;
 }
 
+/// Writes such a file. The ids are 0 to 65535.
+inline void write_u16_token_file(const AtomicFile& file, std::span<const Token> tokens) {
+    file.write_pieces([&](const AtomicFile::Append& append) {
+        constexpr std::size_t ids_at_once = 4096;
+        std::string bytes;
+        for (std::size_t first = 0; first < tokens.size(); first += ids_at_once) {
+            bytes.clear();
+            for (const Token id : tokens.subspan(first, std::min(ids_at_once, tokens.size() - first))) {
+                bytes += static_cast<char>(id & 0xFF);
+                bytes += static_cast<char>(id >> 8 & 0xFF);
+            }
+            append(bytes);
+        }
+    });
+}
+
 }  // namespace llama

@@ -24,6 +24,9 @@ public:
     /// tokenizer does the same.
     virtual std::vector<Token> encode(std::string_view text) const = 0;
 
+    /// What stands before the end of a line never changes the tokens behind it, and the other way round.
+    virtual bool lines_are_independent() const { return false; }
+
     /// The bytes that `token` adds to a text whose last token is `previous`; nothing for a control token.
     /// A character may be spread over several tokens. Valid as long as the tokenizer.
     virtual std::string_view decode(Token previous, Token token) const = 0;
@@ -48,5 +51,9 @@ protected:
 /// file, in a model's directory (tokenizer.model, else tokenizer.json), beside a llama2.c file. Throws FileError
 /// with the names that were looked for.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& given, const Checkpoint& checkpoint);
+
+/// The tokenizer of a file or a model's directory, without a checkpoint. Throws FileError, also for a llama2.c
+/// tokenizer, which is no use without its model's vocabulary.
+std::unique_ptr<Tokenizer> open_tokenizer(const std::string& path);
 
 }  // namespace llama

@@ -381,9 +381,14 @@ TEST_F(ProgramTest, PerplexityOfWindows) {
     const Arguments windows = cache + Arguments{"--window", "300", "--stride", "150"};
     const json result = json_of(perplexity() + windows);
     const std::vector<double> all_targets = result["nll"];
-    const std::vector<double> last_targets = nll_of(perplexity() + windows + Arguments{"--score-last"});
+    const json last = json_of(perplexity() + windows + Arguments{"--score-last", "150"});
+    const std::vector<double> last_targets = last["nll"];
+    const std::vector<double> last_target = nll_of(perplexity() + windows + Arguments{"--score-last", "1"});
     ASSERT_EQ(all_targets.size(), 4u);
     ASSERT_EQ(last_targets.size(), 4u);
+    ASSERT_EQ(last_target.size(), 4u);
+    EXPECT_EQ(result["score_last"], 299);
+    EXPECT_EQ(last["score_last"], 150);
     EXPECT_EQ(result["tokens"], 1000);
     EXPECT_EQ(result["window"], 300);
     EXPECT_EQ(result["stride"], 150);
@@ -399,16 +404,59 @@ TEST_F(ProgramTest, PerplexityOfWindows) {
         ASSERT_EQ(nll.size(), 299u);
         EXPECT_NEAR(all_targets[w], mean(nll), 1e-9);
         EXPECT_NEAR(last_targets[w], mean(nll, 150), 1e-9);
+        EXPECT_NEAR(last_target[w], nll.back(), 1e-9);
     }
-    // A stride beyond the targets of a window counts all of them. 1000 - 100 = 900: starts 0, 450, without 450.
+    double squares = 0;
+    for (const double loss : all_targets) squares += std::pow(loss - mean(all_targets), 2);
+    EXPECT_NEAR(result["standard_error"], std::exp(mean(all_targets)) * std::sqrt(squares / 3 / 4), 1e-9);
+    EXPECT_THAT(output_of(perplexity() + windows + Arguments{"--score-last", "150"}),
+                MatchesRegex("perplexity +[0-9.]+, standard error [0-9.]+\n(.|\n)*in 4 windows of 300, 150 apart, "
+                             "the last 150 targets of each\n(.|\n)*"));
+    // 1000 - 100 = 900: starts 0, 450, without 450. A single window has no standard error.
     const Arguments far{"--window", "100", "--stride", "450"};
-    EXPECT_EQ(nll_of(perplexity() + far), nll_of(perplexity() + far + Arguments{"--score-last"}));
+    EXPECT_EQ(nll_of(perplexity() + far), nll_of(perplexity() + far + Arguments{"--score-last", "99"}));
+    EXPECT_FALSE(json_of(perplexity() + far).contains("standard_error"));
     EXPECT_EQ(nll_of(perplexity() + far).size(), 1u);
     EXPECT_THAT(output_of(perplexity() + far), HasSubstr("in 1 windows of 100, 450 apart"));
     // The start at 900 is not below 1000 - 100, so 0 and 899 are the starts, and 0 remains.
     EXPECT_EQ(nll_of(perplexity() + Arguments{"--window", "100", "--stride", "899"}).size(), 1u);
     expect_refusal(run(perplexity() + Arguments{"--window", "100", "--stride", "900"}), 1, {"--window 100", "1000"});
     expect_refusal(run(perplexity() + Arguments{"--window", "1000", "--stride", "10"}), 1, {"--window 1000", "1000"});
+}
+
+TEST_F(ProgramTest, PerplexityOfWindowsOfAnySizeHasTheSameTargets) {
+    // With a full cache and a window that sees the whole beginning, the targets' losses are those of one sequence.
+    const Arguments full{"--policy", "full"};
+    const std::vector<double> text = nll_of(perplexity() + full);
+    constexpr int largest = 400;
+    std::map<int, std::vector<double>> losses;
+    for (const int window : {20, 100, largest}) {
+        const json result =
+            json_of(perplexity() + full +
+                    Arguments{"--window", std::to_string(window), "--skip", std::to_string(largest - window),
+                              "--stride", "90", "--score-last", "10"});
+        losses[window] = result["nll"].get<std::vector<double>>();
+        EXPECT_EQ(result["skip"], largest - window);
+        EXPECT_EQ(result["tokens"], 1000 - (largest - window));
+        EXPECT_EQ(losses[window].size(), 6u);  // ends at 400, 490, ..., 940, without the last
+    }
+    EXPECT_NEAR(losses[largest][0], mean({text.begin(), text.begin() + 399}, 10), 1e-4);
+    // The other windows are those of a text that begins where they do.
+    std::ifstream ids(file("ids.txt"));
+    std::vector<std::string> words{std::istream_iterator<std::string>(ids), {}};
+    for (const int window : {20, 100}) {
+        std::string part;
+        for (int i = largest + 90 - window; i < largest + 90; ++i) part += words[static_cast<std::size_t>(i)] + " ";
+        const std::vector<double> nll = nll_of(Arguments{"perplexity", "--model", file("m.bin"), "--threads", "1",
+                                                         "--token-file", own_.write("part.txt", part)} +
+                                               full);
+        EXPECT_NEAR(losses[window][1], mean(nll, 10), 1e-9);
+    }
+    // --limit counts from the beginning of the text.
+    EXPECT_EQ(nll_of(perplexity() + Arguments{"--limit", "50", "--skip", "30"}).size(), 19u);
+    expect_refusal(run(perplexity() + Arguments{"--skip", "999"}), 1,
+                   {"ids.txt", "at least 2", "there are 1", "--skip"});
+    expect_refusal(run(perplexity() + Arguments{"--skip", "5000"}), 1, {"there are 0"});
 }
 
 TEST_F(ProgramTest, PerplexityShowsItsProgressOnATerminal) {
@@ -527,6 +575,69 @@ TEST_F(ProgramTest, PerplexityReadsSixteenBitIds) {
     expect_refusal(run(read("empty.u16", "")), 1, {"empty.u16", "empty"});
 }
 
+// --- tokenize
+
+TEST_F(ProgramTest, TokenizeWritesWhatPerplexityReads) {
+    std::string content;
+    for (int i = 0; i < 300; ++i) content += "Once upon a t\xc3\xadme.\n";
+    const std::string text = own_.write("text.txt", content);
+    const std::string ids = own_ / "ids.u16";
+    const Arguments tokenize{"tokenize", "--model", file("m.bin"), "--text", text, "--out", ids};
+    const json counts = json_of(tokenize);
+    EXPECT_EQ(counts["bytes"], content.size());
+    EXPECT_EQ(counts["tokens"], std::filesystem::file_size(ids) / 2);
+    EXPECT_EQ(counts["bytes_per_token"], static_cast<double>(content.size()) / counts["tokens"].get<double>());
+    EXPECT_EQ(counts["vocabulary"], 512);
+    EXPECT_THAT(output_of(tokenize), MatchesRegex(std::to_string(content.size()) +
+                                                  " bytes, [0-9]+ tokens, [0-9]+\\.[0-9]+ bytes per token\n"));
+    const Arguments model{"perplexity", "--model", file("m.bin"), "--threads", "1", "--limit", "300"};
+    EXPECT_EQ(nll_of(model + Arguments{"--token-file", ids, "--token-format", "u16"}),
+              nll_of(model + Arguments{"--text", text}));
+}
+
+TEST_F(ProgramTest, TokenizeNeedsNoModel) {
+    const std::string tokenizer = FREQKV_FIXTURES_DIR "/tokenizers/llama2";
+    const std::string text = own_.write("text.txt", "The\n");
+    const std::string out = own_ / "ids.u16";
+    const Arguments tokenize{"tokenize", "--text", text, text, "--out", out, "--tokenizer"};
+    for (const std::string& name : {tokenizer, tokenizer + "/tokenizer.model"}) {
+        EXPECT_EQ(run(tokenize + Arguments{name}).status, 0);
+        const std::string ids = read_text(out);
+        EXPECT_EQ(ids.substr(0, 2), std::string("\1\0", 2)) << "no BOS";
+        EXPECT_EQ(ids.substr(0, ids.size() / 2), ids.substr(ids.size() / 2)) << "the second text";
+    }
+}
+
+TEST_F(ProgramTest, TokenizeRefusesAndLeavesNothingBehind) {
+    const std::string good = own_.write("good.txt", "a text");
+    const std::string bad = own_.write("bad.txt", "abc\xff");
+    const std::string empty = own_.write("empty.txt", "");
+    const std::string tokenizer = FREQKV_FIXTURES_DIR "/tokenizers/llama2";
+    const std::vector<std::string> before = own_.names();
+    const auto tokenize = [&](const Arguments& arguments) {
+        return run(Arguments{"tokenize", "--out", own_ / "ids.u16"} + arguments);
+    };
+    expect_refusal(tokenize({"--text", good}), 2, {"--tokenizer", "--model"});
+    expect_refusal(tokenize({"--tokenizer", tokenizer}), 2, {"--text"});
+    expect_refusal(tokenize({"--tokenizer", tokenizer, "--text", good, bad}), 1, {"bad.txt", "UTF-8", "byte 3"});
+    expect_refusal(tokenize({"--tokenizer", tokenizer, "--text", empty}), 1, {"empty.txt", "empty"});
+    expect_refusal(tokenize({"--tokenizer", file("m.tokenizer.bin"), "--text", good}), 1,
+                   {"m.tokenizer.bin", "--model"});
+    // A vocabulary that 16 bits do not hold.
+    const std::string large = own_ / "large.bin";
+    const std::string large_tokenizer = own_ / "large.tokenizer.bin";
+    ASSERT_EQ(run_program({FREQKV_MAKE_RANDOM_CHECKPOINT, large, large_tokenizer, "--vocabulary", "65537", "--dim",
+                           "16", "--heads", "2", "--kv-heads", "2", "--layers", "1"})
+                  .status,
+              0);
+    expect_refusal(tokenize({"--model", large, "--text", good}), 1, {"large.bin", "65537", "at most 65536"});
+    expect_refusal(run({"tokenize", "--tokenizer", tokenizer, "--text", good, "--out", own_ / "missing/ids.u16"}), 1,
+                   {"missing/ids.u16", "No such file"});
+    std::filesystem::remove(large);
+    std::filesystem::remove(large_tokenizer);
+    EXPECT_EQ(own_.names(), before);
+}
+
 // --- real checkpoints
 
 TEST_F(ProgramTest, GeneratesWithTheTokenizerInsideAFile) {
@@ -616,6 +727,7 @@ TEST_F(ProgramTest, VersionAndHelp) {
     EXPECT_THAT(output_of({"--version"}), MatchesRegex("freqkv-llama [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     EXPECT_THAT(output_of({"--help"}), HasSubstr("perplexity"));
     EXPECT_THAT(output_of({"merge", "--help"}), HasSubstr("--adapter"));
+    EXPECT_THAT(output_of({"tokenize", "--help"}), HasSubstr("--out"));
     for (const char* const command : {"generate", "perplexity", "inspect", "flops"}) {
         EXPECT_THAT(output_of({command, "--help"}), HasSubstr("--prefill-chunk"));
     }
@@ -628,7 +740,7 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         Arguments arguments;
         std::vector<std::string> words;
     } cases[] = {
-        {{}, {"generate, perplexity, inspect, flops or merge"}},
+        {{}, {"generate, perplexity, tokenize, inspect, flops or merge"}},
         {{"translate"}, {"translate"}},
         {{"generate"}, {"--model"}},
         {generate() + Arguments{"--verbose"}, {"--verbose"}},
@@ -669,7 +781,12 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         {perplexity() + Arguments{"--text", file("ids.txt")}, {"--token-file", "--text"}},
         {perplexity() + Arguments{"--window", "10"}, {"--window", "--stride"}},
         {perplexity() + Arguments{"--stride", "10"}, {"--window", "--stride"}},
-        {perplexity() + Arguments{"--score-last"}, {"--score-last", "--window"}},
+        {perplexity() + Arguments{"--score-last", "5"}, {"--score-last", "--window"}},
+        {perplexity() + Arguments{"--window", "10", "--stride", "5", "--score-last"}, {"--score-last"}},
+        {perplexity() + Arguments{"--window", "10", "--stride", "5", "--score-last", "0"}, {"--score-last"}},
+        {perplexity() + Arguments{"--window", "10", "--stride", "5", "--score-last", "10"},
+         {"--score-last 10", "9 targets"}},
+        {perplexity() + Arguments{"--skip", "-1"}, {"--skip"}},
         {perplexity() + Arguments{"--window", "1", "--stride", "1"}, {"--window"}},
         {perplexity() + Arguments{"--window", "10", "--stride", "0"}, {"--stride"}},
         {perplexity() + Arguments{"--limit", "0"}, {"--limit"}},
