@@ -14,33 +14,34 @@
 
 namespace llama {
 
-/// What a model's directory gets besides the weights.
+/// Where what stands beside a model's weights comes from: one of both, or neither.
 struct ModelSource {
-    std::string directory;  ///< Hugging Face model whose config.json and companions are kept; empty: none
-    std::string tokenizer;  ///< tokenizer.model or tokenizer.json to put beside the weights; empty: the directory's
+    std::string directory{};  ///< Hugging Face model whose config.json and companions are kept
+    std::string tokenizer{};  ///< or a tokenizer, .model or .json, for a config.json that is made
 };
 
-/// Writes config.json, tokenizer and model.safetensors, with all numbers in `type`, into a directory that is made if
-/// it is not there. Written again, the weights are replaced at once; until they are complete the earlier ones stand.
-/// The checkpoint has to be in Hugging Face's layout (half-split rotation, plain types). Throws FileError, also if
-/// the directory holds a model with another config.json.
+/// Writes config.json, tokenizer and model.safetensors, with all numbers in `type`, into a directory, which is made if
+/// it is not there. Written again, the weights are replaced at once: a directory holds no weights or complete ones.
+/// Throws FileError, also if the weights are not in Hugging Face's layout, if what the source gives cannot be written
+/// so, or if another config.json or tokenizer is there.
 void write_hugging_face(const std::string& directory, const Checkpoint& checkpoint, WeightType type,
                         const ModelSource& source = {}, const WriteProgress& progress = {});
 
-/// A config.json for a model that came from none: LlamaForCausalLM, without scaling of the rotary frequencies.
-/// Throws FileError about `path` for what such a model cannot have.
-nlohmann::ordered_json make_hugging_face_config(const Config& config, const std::string& path);
+// What that is made of.
 
-/// One tensor for each weight of a checkpoint, a shared classifier only once, in the type that type_of() says.
+/// The config.json of a LlamaForCausalLM, without what finish_hugging_face_config() adds. Throws FileError about `path`
+/// for what would need more: biases, a sliding window, or a scaling of the rotary frequencies.
+nlohmann::json make_hugging_face_config(const Config& config, const std::string& path);
+
+/// The text of a config.json for these tensors: with their type, and whether the classifier is shared.
+std::string finish_hugging_face_config(nlohmann::json config, const Checkpoint& checkpoint,
+                                       std::span<const TensorToWrite> tensors);
+
+/// A tensor for each weight, a shared classifier only once, of the type that type_of() says.
 std::vector<TensorToWrite> list_tensors(const Checkpoint& checkpoint,
                                         const std::function<WeightType(const NamedWeights&)>& type_of);
 
-/// The content of config.json for these tensors: with their type, and whether the classifier is shared.
-std::string finish_hugging_face_config(nlohmann::ordered_json config, const Checkpoint& checkpoint,
-                                       std::span<const TensorToWrite> tensors);
-
-/// Copies the files beside a model's weights that belong to it as well: tokenizer, special tokens, settings of the
-/// generation.
+/// Copies the files beside a model's weights that belong to it: tokenizer, special tokens, settings of the generation.
 void copy_companions(const std::string& from, const std::string& to);
 
 }  // namespace llama
