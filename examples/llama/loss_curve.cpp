@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "llama/file.hpp"
+#include "llama/text.hpp"
 
 namespace llama {
 
@@ -29,15 +30,17 @@ std::string to_text(double number) {
     return {text.data(), result.ptr};
 }
 
-// The mean of each loss and its neighbours, a hundredth of all to each side.
+// The mean of each loss and its neighbours, a hundredth of all to each side. At the beginning, where losses fall fast,
+// there are as few on the right as on the left.
 std::vector<double> smoothed(std::span<const LossPoint> points) {
     std::vector<double> sums(points.size() + 1, 0.0);
     for (std::size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].loss;
     std::vector<double> means;
-    const std::size_t reach = points.size() / 100;
+    const std::size_t reach = points.size() / 100 + 1;
     for (std::size_t i = 0; i < points.size(); ++i) {
-        const std::size_t side = std::min({reach, i, points.size() - 1 - i});
-        means.push_back((sums[i + side + 1] - sums[i - side]) / static_cast<double>(2 * side + 1));
+        const std::size_t first = i - std::min(reach, i);
+        const std::size_t end = std::min(i + std::min(reach, i) + 1, points.size());
+        means.push_back((sums[end] - sums[first]) / static_cast<double>(end - first));
     }
     return means;
 }
@@ -51,10 +54,15 @@ std::string make_script(std::span<const LossPoint> points) {
     const auto row = [&](const LossPoint& point, double value) {
         return to_text(static_cast<double>(point.tokens) / unit) + " " + to_text(value) + "\n";
     };
+    double least = points.front().loss;
+    double largest = least;
     std::string raw;
     std::string mean;
     std::string validation;
     for (std::size_t i = 0; i < points.size(); ++i) {
+        const double other = points[i].validation_loss.value_or(points[i].loss);
+        least = std::min({least, points[i].loss, other});
+        largest = std::max({largest, points[i].loss, other});
         if (i % step == 0 || i + 1 == points.size()) {
             raw += row(points[i], points[i].loss);
             mean += row(points[i], means[i]);
@@ -65,14 +73,23 @@ std::string make_script(std::span<const LossPoint> points) {
     script += std::string("set xlabel '") + (unit > 1e3 ? "million" : "thousand") + " tokens'\n";
     script +=
         "set ylabel 'loss, nats per token'\n"
-        "set logscale y\n"
-        "set ytics 1,1.25\n"
-        "set format y '%.2f'\n"
         "set xrange [0:*]\n"
         "set grid lc rgb '#dddddd' lw 1\n"
         "set border 3 lc rgb '#555555'\n"
         "set tics nomirror\n"
         "set key top right\n";
+    // Where losses fall by much, equal distances are equal ratios.
+    const bool ratios = least > 0 && largest > 2 * least;
+    if (ratios) {
+        script += "set logscale y\nset yrange [" + to_text(0.95 * least) + ":" + to_text(1.05 * largest) + "]\n";
+        script += "set ytics (";
+        for (double tic = 0.1; tic < 20; tic *= 10) {
+            for (const double factor : {1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0}) {
+                script += format("%g, ", tic * factor);
+            }
+        }
+        script += "100)\n";
+    }
     script += "$raw << end\n" + raw + "end\n$mean << end\n" + mean + "end\n";
     if (!validation.empty()) script += "$validation << end\n" + validation + "end\n";
     script +=
