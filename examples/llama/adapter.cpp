@@ -210,22 +210,14 @@ private:
     ChangedWeights changed_;
 };
 
-// The rows of q and k in other formats are in another order, and GGUF's may be quantised.
-void check_layout(Checkpoint& checkpoint) {
-    bool fits = checkpoint.config.rope_pairing == freqkv::RopePairing::half_split;
-    for (const NamedWeights& weights : named_weights(checkpoint)) {
-        fits = fits && (weights.matrix == nullptr || is_plain(weights.matrix->type));
-    }
-    if (!fits) {
-        throw FileError(checkpoint.path,
-                        "adapters fit models in Hugging Face's layout only; this is " + checkpoint.format);
-    }
-}
-
 }  // namespace
 
 ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& directory, const MergeProgress& progress) {
-    check_layout(checkpoint);
+    // The rows of q and k in other formats are in another order, and GGUF's may be quantised.
+    if (!has_hugging_face_layout(checkpoint)) {
+        throw FileError(checkpoint.path,
+                        "adapters fit models in Hugging Face's layout only; this is " + checkpoint.format);
+    }
     std::optional<TensorFile> trained = open_either(directory + "/trainable_params");
     std::optional<TensorFile> adapter = open_either(directory + "/adapter_model");
     if (!trained && !adapter) {

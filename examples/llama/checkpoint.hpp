@@ -51,6 +51,9 @@ struct Checkpoint {
         return reinterpret_cast<float*>(allocate(freqkv::checked_product("weights", count, Index{sizeof(float)})));
     }
 
+    /// The same weights, which stay this checkpoint's.
+    Checkpoint view() const { return {path, format, config, embedding, classifier, final_norm, layers, {}, {}}; }
+
     /// The matrix itself, or a copy that is kept here if it is of F32, F16 or BF16 and not aligned to its elements.
     Weights aligned(Weights matrix);
 };

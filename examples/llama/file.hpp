@@ -32,6 +32,15 @@ inline bool file_exists(const std::string& path) {
     return ::stat(path.c_str(), &status) == 0;
 }
 
+/// Makes a directory unless it is there. Throws FileError.
+inline void make_directory(const std::string& path) {
+    struct stat status{};
+    if (::mkdir(path.c_str(), 0777) == 0) return;
+    const int error = errno;
+    if (error == EEXIST && ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return;
+    throw FileError(path, std::strerror(error == EEXIST ? ENOTDIR : error));
+}
+
 /// An open POSIX file descriptor.
 class Descriptor {
 public:
@@ -194,5 +203,15 @@ private:
     std::string path_;
     bool direct_ = false;
 };
+
+/// Writes a file that is not to change any more: with the same content it may be there already, with another it is
+/// refused.
+inline void write_once(const std::string& path, std::string_view content) {
+    if (!file_exists(path)) return AtomicFile(path).write(content);
+    const std::vector<char> there = read_file(path);
+    if (std::string_view(there.data(), there.size()) != content) {
+        throw FileError(path, "exists with another content; give a new or an empty directory");
+    }
+}
 
 }  // namespace llama

@@ -13,6 +13,7 @@
 #include "llama/in_quotes.hpp"
 #include "llama/json_file.hpp"
 #include "llama/json_object.hpp"
+#include "llama/plain_weights.hpp"
 #include "llama/safetensors.hpp"
 
 namespace llama {
@@ -225,6 +226,15 @@ std::vector<NamedWeights> named_weights(Checkpoint& checkpoint) {
     all.push_back({"model.norm.weight", {c.dim}, nullptr, &checkpoint.final_norm});
     all.push_back({classifier_name, {c.vocabulary, c.dim}, &checkpoint.classifier, nullptr});
     return all;
+}
+
+bool has_hugging_face_layout(const Checkpoint& checkpoint) {
+    Checkpoint view = checkpoint.view();
+    bool plain = true;
+    for (const NamedWeights& weights : named_weights(view)) {
+        plain = plain && (weights.matrix == nullptr || is_plain(weights.matrix->type));
+    }
+    return plain && checkpoint.config.rope_pairing == freqkv::RopePairing::half_split;
 }
 
 bool is_redundant_tensor(std::string_view name) { return name.ends_with("rotary_emb.inv_freq"); }

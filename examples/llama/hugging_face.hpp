@@ -36,6 +36,9 @@ struct NamedWeights {
 /// into the checkpoint.
 std::vector<NamedWeights> named_weights(Checkpoint& checkpoint);
 
+/// Queries and keys are rotated by halves, and no matrix is quantised: such weights may stand in a Hugging Face file.
+bool has_hugging_face_layout(const Checkpoint& checkpoint);
+
 /// A tensor that older versions of transformers saved although it follows from config.json.
 bool is_redundant_tensor(std::string_view name);
 

@@ -8,13 +8,13 @@
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <system_error>
 #include <vector>
 
 #include "llama/adapter.hpp"
 #include "llama/hugging_face.hpp"
+#include "llama/hugging_face_writer.hpp"
 #include "llama/json_file.hpp"
 #include "llama/program.hpp"
 #include "llama/safetensors.hpp"
@@ -26,11 +26,6 @@ namespace llama {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Files beside the weights that belong to a model as well.
-constexpr const char* companions[] = {
-    "generation_config.json",  "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json",
-    "special_tokens_map.json", "vocab.json",     "merges.txt",      "chat_template.jinja"};
 
 // Thrown to leave the work when the user ends the program.
 struct Interrupted {};
@@ -55,6 +50,8 @@ public:
         fs::remove_all(temporary_, ignored);
     }
 
+    // Where it is until it is complete.
+    const std::string& path() const { return temporary_; }
     std::string operator/(const std::string& name) const { return temporary_ + "/" + name; }
 
     void finish() const {
@@ -108,49 +105,17 @@ std::map<std::string, WeightType> types_in_files(const std::string& model) {
     return types;
 }
 
-std::vector<TensorToWrite> list_tensors(Checkpoint& checkpoint, const ChangedWeights& changed,
-                                        const MergeOptions& options) {
+// A changed weight has the type that is asked for, or holds it exactly; others stay as they are.
+std::vector<TensorToWrite> list_merged_tensors(const Checkpoint& checkpoint, const ChangedWeights& changed,
+                                               const MergeOptions& options) {
     const std::map<std::string, WeightType> original = types_in_files(options.model);
     const std::optional<WeightType> asked = find_type(options.type);
-    std::vector<TensorToWrite> tensors;
-    for (const NamedWeights& target : named_weights(checkpoint)) {
-        if (target.matrix == &checkpoint.classifier && checkpoint.config.shared_classifier) continue;
-        const auto change = changed.find(target.name);
-        const bool is_changed = change != changed.end();
-        const Weights source = target.matrix != nullptr ? *target.matrix : weights(*target.vector, 1, target.shape[0]);
-        WeightType type = source.type;
-        if (target.vector != nullptr) type = is_changed ? change->second : original.at(target.name);
-        if (is_changed && asked) type = *asked;
-        tensors.push_back({target.name, target.shape, source, type});
-    }
-    return tensors;
-}
-
-// The model's config.json, as it has to be for other weights.
-std::string make_config(const std::string& model, const Checkpoint& checkpoint,
-                        const std::vector<TensorToWrite>& tensors) {
-    nlohmann::json config = read_json(model + "/config.json");
-    std::set<WeightType> types;
-    for (const TensorToWrite& tensor : tensors) types.insert(tensor.type);
-    const char* name = "float32";  // holds all of a mixture
-    if (types.size() == 1 && types.contains(WeightType::f16)) name = "float16";
-    if (types.size() == 1 && types.contains(WeightType::bf16)) name = "bfloat16";
-    // transformers renamed the key.
-    const bool renamed = config.contains("dtype");
-    if (renamed) config["dtype"] = name;
-    if (!renamed || config.contains("torch_dtype")) config["torch_dtype"] = name;
-    config["tie_word_embeddings"] = checkpoint.config.shared_classifier;
-    return config.dump(2) + "\n";
-}
-
-void copy_companions(const std::string& model, const AtomicDirectory& out) {
-    for (const char* const name : companions) {
-        const std::string from = model + "/" + name;
-        std::error_code error;
-        if (!fs::exists(from, error)) continue;
-        const std::vector<char> content = read_file(from);
-        AtomicFile(out / name).write({content.data(), content.size()});
-    }
+    return list_tensors(checkpoint, [&](const NamedWeights& weights) {
+        const auto change = changed.find(weights.name);
+        if (change != changed.end() && asked) return *asked;
+        if (weights.matrix != nullptr) return weights.matrix->type;
+        return change != changed.end() ? change->second : original.at(weights.name);
+    });
 }
 
 }  // namespace
@@ -166,10 +131,11 @@ int merge(const MergeOptions& options) {
     try {
         Checkpoint checkpoint = read_hugging_face(options.model);
         const ChangedWeights changed = merge_adapter(checkpoint, options.adapter, ProgressLine("merging", line));
-        const std::vector<TensorToWrite> tensors = list_tensors(checkpoint, changed, options);
+        const std::vector<TensorToWrite> tensors = list_merged_tensors(checkpoint, changed, options);
         write_safetensors(out / "model.safetensors", tensors, ProgressLine("writing", line));
-        AtomicFile(out / "config.json").write(make_config(options.model, checkpoint, tensors));
-        copy_companions(options.model, out);
+        AtomicFile(out / "config.json")
+            .write(finish_hugging_face_config(read_json(options.model + "/config.json"), checkpoint, tensors));
+        copy_companions(options.model, out.path());
     } catch (const Interrupted&) {
         return Interrupt::exit_status();
     }

@@ -13,6 +13,7 @@
 
 #include "llama/file.hpp"
 #include "llama/json_file.hpp"
+#include "llama/made_with.hpp"
 #include "llama/options.hpp"
 
 namespace llama {
@@ -32,12 +33,9 @@ public:
         if (!std::filesystem::exists(path_, error)) return nullptr;
         nlohmann::json saved = read_json(path_);
         if (!saved.is_object() || !saved["made_with"].is_object()) throw FileError(path_, "no partial result");
-        for (const auto& [key, value] : made_with_.items()) {
-            const nlohmann::json& theirs = saved["made_with"][key];
-            if (theirs != nlohmann::json(value)) {
-                throw UsageError("--resume: " + path_ + " was made with " + key + " " + theirs.dump() + ", not " +
-                                 value.dump());
-            }
+        if (const auto changed = find_changed_option(saved["made_with"], made_with_)) {
+            throw UsageError("--resume: " + path_ + " was made with " + changed->name + " " + changed->before.dump() +
+                             ", not " + changed->now.dump());
         }
         return std::move(saved["state"]);
     }

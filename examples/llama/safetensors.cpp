@@ -96,8 +96,20 @@ void check_coverage(const TensorFile& file, std::span<const std::byte> data) {
     }
 }
 
-std::string make_header(std::span<const TensorToWrite* const> tensors) {
+std::map<std::string, std::string> read_metadata(const std::string& path, const nlohmann::json& entries) {
+    if (!entries.is_object()) throw FileError(path, "__metadata__ is no object");
+    std::map<std::string, std::string> metadata;
+    for (const auto& [key, value] : entries.items()) {
+        if (!value.is_string()) throw FileError(path, "__metadata__ has no string for " + in_quotes(key));
+        metadata.emplace(key, value.get<std::string>());
+    }
+    return metadata;
+}
+
+std::string make_header(const std::string& path, std::span<const TensorToWrite* const> tensors,
+                        const std::map<std::string, std::string>& metadata) {
     nlohmann::ordered_json header;
+    header["__metadata__"] = metadata;
     header["__metadata__"]["format"] = "pt";
     Index end = 0;
     for (const TensorToWrite* const tensor : tensors) {
@@ -108,6 +120,10 @@ std::string make_header(std::span<const TensorToWrite* const> tensors) {
     }
     std::string text = header.dump();
     text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begin aligned
+    if (text.size() > longest_header) {
+        throw FileError(path, "the header would have " + std::to_string(text.size()) + " bytes, at most " +
+                                  std::to_string(longest_header) + " are read");
+    }
     const std::uint64_t length = text.size();
     std::string bytes(sizeof length, '\0');
     std::memcpy(bytes.data(), &length, sizeof length);
@@ -127,7 +143,7 @@ void check_range(const std::string& path, const TensorToWrite& tensor, std::span
 }  // namespace
 
 TensorFile read_safetensors(const std::string& path) {
-    TensorFile file{path, MappedFile(path), {}};
+    TensorFile file{path, MappedFile(path), {}, {}};
     const std::span<const std::byte> bytes = file.map.bytes();
     std::uint64_t length = 0;
     if (bytes.size() < sizeof length) {
@@ -145,13 +161,18 @@ TensorFile read_safetensors(const std::string& path) {
     if (!header.is_object()) throw FileError(path, "the header is no JSON object");
     const std::span<const std::byte> data = bytes.subspan(sizeof length + header_bytes);
     for (const auto& [name, entry] : header.items()) {
-        if (name != "__metadata__") file.tensors.emplace(name, read_entry(path, name, entry, data));
+        if (name == "__metadata__") {
+            file.metadata = read_metadata(path, entry);
+        } else {
+            file.tensors.emplace(name, read_entry(path, name, entry, data));
+        }
     }
     check_coverage(file, data);
     return file;
 }
 
-void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors, const WriteProgress& progress) {
+void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors, const WriteProgress& progress,
+                       const std::map<std::string, std::string>& metadata) {
     // Wide numbers first: all are aligned then.
     std::vector<const TensorToWrite*> order;
     Index total = 0;
@@ -169,7 +190,7 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
         const auto append_bytes = [&](const std::byte* data, Index bytes) {
             append({reinterpret_cast<const char*>(data), static_cast<std::size_t>(bytes)});
         };
-        append(make_header(order));
+        append(make_header(path, order, metadata));
         Index written = 0;
         for (const TensorToWrite* const tensor : order) {
             const Weights& source = tensor->source;

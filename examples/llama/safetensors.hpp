@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,9 +26,9 @@ struct TensorToWrite {
 /// Called every few megabytes with the bytes that are written and that will be; may throw to give up.
 using WriteProgress = std::function<void(Index written, Index total)>;
 
-/// Writes a .safetensors file, all or nothing, with the metadata that transformers asks for. Throws FileError, also
-/// if a number is too large for F16.
+/// Writes a .safetensors file, all or nothing, with the metadata that transformers asks for besides the given ones.
+/// Throws FileError, also if a number is too large for F16.
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
-                       const WriteProgress& progress = {});
+                       const WriteProgress& progress = {}, const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace llama

@@ -24,6 +24,7 @@ struct TensorFile {
     std::string path;
     MappedFile map;  ///< what the tensors point into
     std::map<std::string, StoredTensor> tensors;
+    std::map<std::string, std::string> metadata{};  ///< what a safetensors file says besides
 };
 
 /// A tensor and what messages call it.
