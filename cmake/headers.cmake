@@ -36,7 +36,8 @@ set(FREQKV_HEADERS_transform_fftw
 
 set(FREQKV_HEADERS_compressor
     freqkv/frequency_compressor.hpp
-    freqkv/rope.hpp)
+    freqkv/rope.hpp
+    freqkv/rope_angles.hpp)
 
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
@@ -69,7 +70,6 @@ set(FREQKV_HEADERS_attention
 set(FREQKV_HEADERS_adjoint
     freqkv/adjoint/chunked_attention.hpp
     freqkv/adjoint/compression.hpp
-    freqkv/detail/angle_rows.hpp
     freqkv/detail/attention_adjoint.hpp)
 
 set(FREQKV_HEADERS_umbrella

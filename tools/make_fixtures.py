@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes tests/fixtures: tokenizers, models with random weights, and what the original libraries make of them."""
+"""Writes tests/fixtures: tokenizers, models with random weights, what the original libraries make of them, gradients."""
 
 import argparse
 import importlib.metadata
@@ -15,6 +15,7 @@ import transformers
 import adapter_fixtures
 import dequantised_blocks
 import gguf_fixtures
+import gradient_fixtures
 import huggingface_fixtures
 import tokenizer_fixtures
 
@@ -30,8 +31,8 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
-    tokenizers, models = out / "tokenizers", out / "models"
-    for directory in (tokenizers, models):
+    tokenizers, models, gradients = out / "tokenizers", out / "models", out / "gradients"
+    for directory in (tokenizers, models, gradients):
         if directory.exists():
             shutil.rmtree(directory)
         directory.mkdir(parents=True)
@@ -39,6 +40,7 @@ def main() -> None:
     huggingface_fixtures.write(models)
     adapter_fixtures.write(models)
     gguf_fixtures.write(models, tokenizers)
+    gradient_fixtures.write(gradients)
     dequantised_blocks.write(out / "gguf_blocks.gguf")
 
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}

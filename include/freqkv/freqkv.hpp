@@ -19,6 +19,7 @@
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/rope.hpp"
+#include "freqkv/rope_angles.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/version.hpp"
 #include "freqkv/view.hpp"

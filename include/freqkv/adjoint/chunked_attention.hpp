@@ -12,12 +12,12 @@
 #include "freqkv/cache_options.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
-#include "freqkv/detail/angle_rows.hpp"
 #include "freqkv/detail/attention_adjoint.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/rope.hpp"
+#include "freqkv/rope_angles.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
@@ -387,7 +387,7 @@ private:
     Workspace own_;
     Workspace* shared_;
     Adjoint adjoint_;
-    detail::AngleRows<C> angles_;
+    RopeAngles<C> angles_;
     SinkedKVCache<C, P> cache_;
     ChunkedAttention<C> attention_;
     C scale_;

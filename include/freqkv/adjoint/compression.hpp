@@ -9,12 +9,12 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/dct_plan.hpp"
-#include "freqkv/detail/angle_rows.hpp"
 #include "freqkv/detail/columns.hpp"
 #include "freqkv/detail/plan_cache.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/rope.hpp"
+#include "freqkv/rope_angles.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv {
@@ -86,8 +86,8 @@ public:
 
     /// Keys that are stored rotated at their index: after [entries after, key_dim] to before [entries before,
     /// key_dim], which must not overlap. `angles` has to cover the positions of both.
-    void keys(const CompressionMap& map, const detail::AngleRows<C>& angles, MatrixView<const C> after,
-              MatrixView<C> before, std::byte* scratch) const noexcept {
+    void keys(const CompressionMap& map, const RopeAngles<C>& angles, MatrixView<const C> after, MatrixView<C> before,
+              std::byte* scratch) const noexcept {
         const Rope<C>& rope = angles.rope();
         // The compression turned what it moved by the difference of its positions; this turns it back.
         const auto move = [&](Index to, Index source) {
@@ -96,14 +96,15 @@ public:
         };
         const auto transform = [&](const auto& plan, const Span& span, Index to) {
             constexpr Index width = std::remove_cvref_t<decltype(plan)>::block_columns;
-            const MatrixView<const C> in = after.middle_rows(to, span.keep);
+            using Columns = detail::RotatedColumns<C, width>;
+            const MatrixView<C> in = as_source(after.middle_rows(to, span.keep));
             const MatrixView<C> out = before.middle_rows(span.begin, span.length);
             const C* const* const in_angles = angles.data() + to;
             const C* const* const out_angles = angles.data() + span.begin;
             for (Index pair = 0; pair < rope.pairs(); pair += width / 2) {
                 const Index count = std::min(width / 2, rope.pairs() - pair);
-                plan.adjoint(detail::RotatedColumns<const C, width>(in, rope, pair, count, in_angles, in_angles),
-                             detail::RotatedColumns<C, width>(out, rope, pair, count, out_angles, out_angles), scratch);
+                plan.adjoint(Columns(in, rope, pair, count, in_angles, in_angles),
+                             Columns(out, rope, pair, count, out_angles, out_angles), scratch);
             }
             const Index rotated = 2 * rope.pairs();
             transform_columns(plan, in.middle_columns(rotated, in.columns - rotated),
@@ -120,8 +121,8 @@ public:
             for (Index d = 0; d < after.columns; ++d) before(source, d) = after(to, d);
         };
         const auto transform = [&](const auto& plan, const Span& span, Index to) {
-            transform_columns(plan, after.middle_rows(to, span.keep), before.middle_rows(span.begin, span.length),
-                              scratch);
+            transform_columns(plan, as_source(after.middle_rows(to, span.keep)),
+                              before.middle_rows(span.begin, span.length), scratch);
         };
         apply(map, after.rows, before, move, transform);
     }
@@ -156,13 +157,18 @@ private:
         }
     }
 
+    // What is only read, as what a compression reads: with the same types of rows as in forward(), the transforms
+    // are compiled once for both directions.
+    static MatrixView<C> as_source(const MatrixView<const C>& rows) {
+        return {const_cast<C*>(rows.data), rows.rows, rows.columns, rows.row_stride, rows.column_stride};
+    }
+
     template <class Plan>
-    static void transform_columns(const Plan& plan, MatrixView<const C> in, MatrixView<C> out,
-                                  std::byte* scratch) noexcept {
+    static void transform_columns(const Plan& plan, MatrixView<C> in, MatrixView<C> out, std::byte* scratch) noexcept {
         constexpr Index width = Plan::block_columns;
         for (Index first = 0; first < in.columns; first += width) {
             const Index count = std::min(width, in.columns - first);
-            plan.adjoint(MatrixRows<const C, width>(in.middle_columns(first, count)),
+            plan.adjoint(MatrixRows<C, width>(in.middle_columns(first, count)),
                          MatrixRows<C, width>(out.middle_columns(first, count)), scratch);
         }
     }
