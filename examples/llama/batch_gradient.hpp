@@ -79,7 +79,8 @@ public:
         const auto at_once = static_cast<Index>(workers_.size());
         freqkv::detail::for_each_catching(executor, at_once, [&](Index task, Index) {
             TrainingPass<P>& pass = *workers_[static_cast<std::size_t>(task)].pass;
-            for (Index i = task; i < count; i += at_once) losses[static_cast<std::size_t>(i)] = pass.loss(data.example(i));
+            for (Index i = task; i < count; i += at_once)
+                losses[static_cast<std::size_t>(i)] = pass.loss(data.example(i));
         });
         double loss = 0;
         Index targets = 0;

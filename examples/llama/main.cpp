@@ -156,73 +156,6 @@ void add_merge(CLI::App& app, std::function<int()>& run) {
     command->callback([options, &run] { run = [options] { return llama::merge(*options); }; });
 }
 
-void add_training_options(CLI::App& command, llama::TrainingOptions& options) {
-    std::string group = "Data";
-    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
-        return command.add_option(name, value, description)->type_name(type)->group(group);
-    };
-    const auto count = llama::number<Index>(1, llama::most_tokens);
-    CLI::Option* const text = add("--text", options.texts, "UTF-8 texts, one after the other", "FILE...");
-    CLI::Option* const ids = add("--token-file", options.token_file, "Token ids instead of texts", "FILE")->excludes(text);
-    add("--instructions", options.instructions,
-        "JSON array of objects with \"instruction\", \"input\" and \"output\"; the loss is that of the output", "FILE")
-        ->excludes(text)
-        ->excludes(ids);
-    add("--token-format", options.token_format, "As for perplexity", "")
-        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
-        ->capture_default_str();
-    add("--valid", options.validation, "Text, tokens or records (as above) to measure the loss on", "FILE");
-    add("--valid-every", options.validate_every, "Steps from one such measurement to the next", "N")
-        ->check(count)
-        ->capture_default_str();
-    add("--valid-texts", options.validation_texts, "How many texts of --length tokens it is measured on", "N")
-        ->check(count)
-        ->capture_default_str();
-    add("--length", options.length, "Tokens of a text [the model's window]", "N")->check(count);
-
-    group = "Training";
-    add("--steps", options.steps, "Updates of the weights", "N")->check(count)->capture_default_str();
-    add("--batch", options.batch, "Texts of each step; a thread takes some at a time, the gradients are added up", "N")
-        ->check(count)
-        ->capture_default_str();
-    add("--learning-rate", options.learning_rate, "Its peak", "X")
-        ->check(llama::number(0.0, 1e3))
-        ->capture_default_str();
-    add("--schedule", options.schedule, "What it does after the warm-up; cosine falls to a tenth", "")
-        ->check(CLI::IsMember(std::vector<std::string>{"constant", "cosine"}))
-        ->capture_default_str();
-    add("--warmup", options.warmup, "Steps over which it rises", "N")
-        ->check(llama::number<Index>(0, llama::most_tokens))
-        ->capture_default_str();
-    add("--weight-decay", options.weight_decay, "Of matrices", "X")
-        ->check(llama::number(0.0, 1e3))
-        ->capture_default_str();
-    add("--beta1", options.beta1, "Of AdamW", "X")->check(llama::number(0.0, 0.9999))->capture_default_str();
-    add("--beta2", options.beta2, "Of AdamW", "X")->check(llama::number(0.0, 0.99999))->capture_default_str();
-    add("--clip", options.clip, "Greatest norm of the gradient; 0: any", "X")
-        ->check(llama::number(0.0, 1e9))
-        ->capture_default_str();
-    add("--seed", options.seed, "Of the order of the data and of new weights", "N")
-        ->check(llama::number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
-        ->capture_default_str();
-    llama::add_threads_option(command, options.threads);
-    command.get_option("--threads")->group(group);
-
-    llama::add_policy_options(command, options, {"low-pass", "local-window", "full", "low-pass-unscaled"}, "Cache");
-
-    group = "Output";
-    add("--out", options.out, "Directory for the result, the loss curve and what --resume needs", "DIR")->required();
-    add("--type", options.type, "How the weights are stored", "")
-        ->check(CLI::IsMember(std::vector<std::string>{"bf16", "f32"}))
-        ->capture_default_str();
-    add("--save-every", options.save_every, "Steps from one saved state to the next", "N")
-        ->check(count)
-        ->capture_default_str();
-    command.add_flag("--resume", options.resume, "Go on where an interrupted run with the same options saved its state")
-        ->group(group);
-    add("--json", options.json, "Write a summary as JSON, - for standard output", "FILE");
-}
-
 void add_train(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::TrainOptions>();
     options->policy = "full";
@@ -248,7 +181,7 @@ void add_train(CLI::App& app, std::function<int()>& run) {
     add("--rope-base", options->rope_base, "Of the rotary frequencies", "X")->check(llama::number(1.0, 1e12));
     command->add_flag("--tie", options->shared_classifier, "The embedding is the output projection, too")
         ->group("Model");
-    add_training_options(*command, *options);
+    llama::add_training_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::train(*options); }; });
 }
 
@@ -260,10 +193,10 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command->add_option(name, value, description)->type_name(type)->group("Model");
     };
-    add("--model", options->model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
-    add("--tokenizer", options->tokenizer, "[the model's own, or found beside it]", "FILE");
-    CLI::Option* const full = command->add_flag("--full", options->full, "Train all weights and write a whole model")
-                                  ->group("Model");
+    add("--model", options->model, "Hugging Face model", "DIR")->required();
+    add("--tokenizer", options->tokenizer, "[the model's own]", "FILE");
+    CLI::Option* const full =
+        command->add_flag("--full", options->full, "Train all weights and write a whole model")->group("Model");
     add("--rank", options->rank, "Of the adaptation of q, k, v and o; embedding and norms are trained as well", "N")
         ->check(llama::number<Index>(1, 1 << 16))
         ->capture_default_str()
@@ -272,7 +205,7 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
         ->check(llama::number(0.0, 1e6))
         ->capture_default_str()
         ->excludes(full);
-    add_training_options(*command, *options);
+    llama::add_training_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::finetune(*options); }; });
 }
 
@@ -311,9 +244,12 @@ int main(int argc, char** argv) {
         } catch (const CLI::ParseError& error) {
             return fail(error.what(), 2);
         }
-        if (!run)
-            return fail("give a command: generate, perplexity, tokenize, inspect, flops or merge (--help lists them)",
-                        2);
+        if (!run) {
+            return fail(
+                "give a command: generate, perplexity, train, finetune, tokenize, inspect, flops or merge "
+                "(--help lists them)",
+                2);
+        }
         return run();
     } catch (const llama::UsageError& error) {
         return fail(error.what(), 2);

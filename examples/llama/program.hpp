@@ -7,6 +7,7 @@
 
 #include "llama/options.hpp"
 #include "llama/sampler.hpp"
+#include "llama/training_options.hpp"
 
 // The commands of freqkv-llama. Each returns the exit status, or throws: UsageError for status 2,
 // anything else for status 1.
@@ -67,35 +68,6 @@ struct InspectOptions : ModelOptions {
 
 /// Prints a model's shape and what caches for it would hold.
 int inspect(const InspectOptions& options);
-
-/// What `train` and `finetune` share.
-struct TrainingOptions : PolicyOptions {
-    std::vector<std::string> texts;
-    std::string token_file;
-    std::string token_format = "u16";
-    std::string instructions;
-    std::string tokenizer;
-    std::string validation;       ///< in the form of the training data
-    Index validate_every = 100;   ///< steps
-    Index validation_texts = 64;  ///< at most
-    std::string out;
-    std::string type = "bf16";  ///< of the saved weights
-    Index length = 0;           ///< targets of a text; 0: the model's window
-    Index batch = 32;           ///< texts of a step
-    Index steps = 1000;
-    double learning_rate = 0;
-    std::string schedule = "constant";
-    Index warmup = 20;
-    double beta1 = 0.9;
-    double beta2 = 0.95;
-    double weight_decay = 0;
-    double clip = 1;  ///< 0: never
-    std::uint64_t seed = 0;
-    int threads = 0;
-    Index save_every = 100;  ///< steps
-    bool resume = false;
-    std::string json;
-};
 
 struct TrainOptions : TrainingOptions {
     Index window = 256;

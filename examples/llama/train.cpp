@@ -20,7 +20,7 @@
 #include "llama/json_output.hpp"
 #include "llama/learning_rate.hpp"
 #include "llama/loss_curve.hpp"
-#include "llama/token_file.hpp"
+#include "llama/open_training_data.hpp"
 #include "llama/program.hpp"
 #include "llama/terminal.hpp"
 #include "llama/text.hpp"
@@ -39,12 +39,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// The data of a training, and what its loss is validated on.
-struct TrainingSets {
-    std::unique_ptr<TrainingData> training;
-    std::unique_ptr<TrainingData> validation;  // null: none
-};
 
 // What a training writes, and where.
 class Output {
@@ -90,12 +84,8 @@ private:
             const float* const data = model.trained().data() + tensor.first;
             return weights(data, tensor.is_matrix() ? tensor.shape[0] : 1, tensor.shape.back());
         };
-        TrainedAdapter adapter{source_.directory,
-                               model.lora()->rank,
-                               model.lora()->alpha,
-                               model.config().shared_classifier,
-                               {},
-                               {}};
+        TrainedAdapter adapter{
+            source_.directory, model.lora()->rank, model.lora()->alpha, model.config().shared_classifier, {}, {}};
         const std::vector<TrainableTensor>& tensors = model.tensors();
         for (std::size_t i = 0; i < tensors.size(); ++i) {
             const std::string_view suffix = ".lora_A.weight";
@@ -128,10 +118,8 @@ public:
           executor_(make_executor(options.threads)),
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
-          gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length,
-                    executor_.concurrency(), [&] {
-                        return std::make_unique<TrainingPass<P>>(model, settings.sizes, policy, options.length);
-                    }) {}
+          gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length, executor_.concurrency(),
+                    [&] { return std::make_unique<TrainingPass<P>>(model, settings.sizes, policy, options.length); }) {}
 
     int run() {
         if (options_.resume) restore();
@@ -175,7 +163,9 @@ private:
     static bool is_due(Index step, Index every) { return every > 0 && step % every == 0; }
 
     std::vector<TrainingTensor> tensors() {
-        return {{"trained", model_.trained()}, {"first_moment", optimizer_.first()}, {"second_moment", optimizer_.second()}};
+        return {{"trained", model_.trained()},
+                {"first_moment", optimizer_.first()},
+                {"second_moment", optimizer_.second()}};
     }
 
     void restore() {
@@ -220,7 +210,7 @@ private:
     }
 
     void report() {
-        struct rusage usage {};
+        struct rusage usage{};
         ::getrusage(RUSAGE_SELF, &usage);
         const LossPoint& last = points().back();
         const auto tail = std::min<std::size_t>(points().size(), 50);
@@ -239,8 +229,9 @@ private:
         const JsonOutput json(options_.json);
         json.write(object);
         if (json.takes_stdout()) return;
-        TextOutput().write(options_.out + format(": %lld steps, %lld tokens in ", static_cast<long long>(last.step),
-                                                 static_cast<long long>(last.tokens)) +
+        TextOutput().write(options_.out +
+                           format(": %lld steps, %lld tokens in ", static_cast<long long>(last.step),
+                                  static_cast<long long>(last.tokens)) +
                            format_duration(last.seconds) +
                            format(", loss %.4f (mean of the last %zu steps)\n", loss, tail));
     }
@@ -256,17 +247,6 @@ private:
     TrainingProgress progress_;
     StatusLine status_{false};
 };
-
-TrainingSets open_training_sets(const TrainingOptions& options, const Config& config, const Tokenizer&) {
-    const auto read = [&](const std::string& path) {
-        return std::make_unique<TrainingText>(read_u16_token_file(path, config.vocabulary, 0), options.length,
-                                              options.seed, path);
-    };
-    TrainingSets sets;
-    sets.training = read(options.token_file);
-    if (!options.validation.empty()) sets.validation = read(options.validation);
-    return sets;
-}
 
 // Everything that the result depends on but the model.
 nlohmann::json describe(const TrainingOptions& options, const CacheSettings& settings, const TrainingSets& data) {
@@ -320,8 +300,7 @@ int train(const TrainOptions& given) {
     check(given);
     TrainOptions options = given;
     if (options.length == 0) options.length = options.window;
-    Checkpoint none;
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, none);
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer);
     Config config;
     config.dim = options.dim;
     config.hidden = options.hidden;
@@ -342,7 +321,7 @@ int train(const TrainOptions& given) {
     config.end_of_text = tokenizer->end_of_text();
     check_config(config, "the new model");
     TrainableLlama model(config, options.seed);
-    return run(options, model, *tokenizer, {"", options.tokenizer},
+    return run(options, model, *tokenizer, {.tokenizer = options.tokenizer},
                {{"window", config.context},
                 {"dim", config.dim},
                 {"layers", config.layers},
@@ -356,6 +335,10 @@ int train(const TrainOptions& given) {
 int finetune(const FinetuneOptions& given) {
     check(given);
     FinetuneOptions options = given;
+    if (!is_directory(options.model)) {
+        throw UsageError("--model " + options.model +
+                         ": only a directory in Hugging Face layout can be trained further");
+    }
     const Checkpoint checkpoint = open_checkpoint(options.model);
     if (options.length == 0) options.length = checkpoint.config.context;
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
@@ -364,7 +347,7 @@ int finetune(const FinetuneOptions& given) {
     TrainableLlama model(checkpoint, lora, options.seed);
     nlohmann::json fingerprint{{"model", options.model}, {"full", options.full}};
     if (lora) fingerprint.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
-    return run(options, model, *tokenizer, {options.model, options.tokenizer}, fingerprint);
+    return run(options, model, *tokenizer, {.directory = options.model}, fingerprint);
 }
 
 }  // namespace llama

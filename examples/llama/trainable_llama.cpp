@@ -53,8 +53,8 @@ TrainableLlama::TrainableLlama(const Config& config, std::uint64_t seed) {
         const bool narrow = tensor.name.ends_with("o_proj.weight") || tensor.name.ends_with("down_proj.weight");
         const double deviation = narrow ? into_stream : 0.02;
         const bool norm = tensor.name.ends_with("norm.weight");
-        for (float& x : trained().subspan(static_cast<std::size_t>(tensor.first),
-                                          static_cast<std::size_t>(tensor.size))) {
+        for (float& x :
+             trained().subspan(static_cast<std::size_t>(tensor.first), static_cast<std::size_t>(tensor.size))) {
             if (tensor.is_matrix()) {
                 x = static_cast<float>(deviation * normal(random));
             } else {
@@ -101,9 +101,8 @@ void TrainableLlama::lay_out(const Config& config) {
     }
     trained_ = freqkv::AlignedBuffer<float>(tensors_.back().first + tensors_.back().size);
     for (auto& [weights, number] : places) {
-        const float* const data = number == frozen
-                                      ? checkpoint_.allocate_floats(count_elements(weights.shape))
-                                      : trained_.data() + tensors_[static_cast<std::size_t>(number)].first;
+        const float* const data = number == frozen ? checkpoint_.allocate_floats(count_elements(weights.shape))
+                                                   : trained_.data() + tensors_[static_cast<std::size_t>(number)].first;
         if (weights.vector != nullptr) {
             *weights.vector = data;
         } else {

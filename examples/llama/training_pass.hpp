@@ -44,7 +44,8 @@ public:
         options.sinks = sizes.sinks;
         options.recent = sizes.recent;
         for (options.layer = 0; options.layer < config_.layers; ++options.layer) {
-            kept_.emplace_back(config_, length, Attention(options, rope, policy, {.scale = score_scale(config_)}, &workspace_));
+            kept_.emplace_back(config_, length,
+                               Attention(options, rope, policy, {.scale = score_scale(config_)}, &workspace_));
         }
         x_ = buffer(config_.dim);
         h_ = buffer(config_.dim);
@@ -107,12 +108,12 @@ private:
 
     // What the backward pass of a layer needs of the forward pass.
     struct Kept {
-        Buffer x;       // [tokens, dim]: the residual stream before attention
-        Buffer middle;  // [tokens, dim]: and before the feed-forward block
-        Buffer q, k, v; // [tokens, heads or kv_heads, head_dim]
-        Buffer a;       // [tokens, heads, head_dim]: what attention finds
-        Buffer gate;    // [tokens, hidden]
-        Buffer up;      // [tokens, hidden]
+        Buffer x;        // [tokens, dim]: the residual stream before attention
+        Buffer middle;   // [tokens, dim]: and before the feed-forward block
+        Buffer q, k, v;  // [tokens, heads or kv_heads, head_dim]
+        Buffer a;        // [tokens, heads, head_dim]: what attention finds
+        Buffer gate;     // [tokens, hidden]
+        Buffer up;       // [tokens, hidden]
         Attention attention;
 
         Kept(const Config& c, Index n, Attention attention_)
@@ -329,12 +330,12 @@ private:
     Index length_;
     Index tokens_ = 0;
     float* gradient_ = nullptr;
-    freqkv::Workspace workspace_;  // of all layers' attention
-    std::vector<Kept> kept_;       // [layers]
-    Buffer x_;                     // [tokens, dim]: the residual stream
-    Buffer h_;                     // [tokens, dim]: normalised
-    Buffer y_;                     // [tokens, dim]: what a block adds
-    Buffer wide_;                  // [tokens, hidden]: activated
+    freqkv::Workspace workspace_;                               // of all layers' attention
+    std::vector<Kept> kept_;                                    // [layers]
+    Buffer x_;                                                  // [tokens, dim]: the residual stream
+    Buffer h_;                                                  // [tokens, dim]: normalised
+    Buffer y_;                                                  // [tokens, dim]: what a block adds
+    Buffer wide_;                                               // [tokens, hidden]: activated
     Buffer d_x_, d_h_, d_gate_, d_up_, d_a_, d_q_, d_k_, d_v_;  // gradients of the above
     Index logit_rows_ = 0;
     Buffer logits_;    // [logit_rows, vocabulary]
