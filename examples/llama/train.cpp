@@ -13,13 +13,10 @@
 #include <vector>
 
 #include "llama/adam_w.hpp"
-#include "llama/adapter_writer.hpp"
 #include "llama/batch_gradient.hpp"
 #include "llama/checkpoint.hpp"
-#include "llama/hugging_face_writer.hpp"
 #include "llama/json_output.hpp"
 #include "llama/learning_rate.hpp"
-#include "llama/loss_curve.hpp"
 #include "llama/open_training_data.hpp"
 #include "llama/program.hpp"
 #include "llama/terminal.hpp"
@@ -27,6 +24,7 @@
 #include "llama/thread_executor.hpp"
 #include "llama/tokenizer.hpp"
 #include "llama/trainable_llama.hpp"
+#include "llama/training_output.hpp"
 #include "llama/training_pass.hpp"
 #include "llama/training_state.hpp"
 #include "llama/unscaled_low_pass.hpp"
@@ -40,81 +38,17 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// What a training writes, and where.
-class Output {
-public:
-    Output(const TrainingOptions& options, ModelSource source) : options_(options), source_(std::move(source)) {}
-
-    std::string state_path() const { return options_.out + "/training_state.safetensors"; }
-
-    // Refuses to write over anything that this training did not make.
-    void check() const {
-        namespace fs = std::filesystem;
-        std::error_code error;
-        if (options_.resume) {
-            if (!fs::exists(state_path(), error)) {
-                throw UsageError("--resume: " + state_path() + " does not exist; there is nothing to go on from");
-            }
-        } else if (fs::exists(options_.out, error) && !fs::is_empty(options_.out, error)) {
-            throw FileError(options_.out, fs::exists(state_path(), error)
-                                              ? "has a training that was not finished; --resume goes on"
-                                              : "exists; must be new or an empty directory");
-        }
-        fs::create_directories(options_.out, error);
-        if (error) throw FileError(options_.out, error.message());
-    }
-
-    void save_model(const TrainableLlama& model) const {
-        const WeightType type = options_.type == "f32" ? WeightType::f32 : WeightType::bf16;
-        if (model.lora()) {
-            write_adapter(options_.out, adapter_of(model), type);
-        } else {
-            write_hugging_face(options_.out, model.checkpoint(), type, source_);
-        }
-    }
-
-    void save_curve(std::span<const LossPoint> points, bool draw) const {
-        write_loss_csv(options_.out + "/loss.csv", points);
-        if (draw) draw_loss_curve(options_.out + "/loss.svg", points);
-    }
-
-private:
-    TrainedAdapter adapter_of(const TrainableLlama& model) const {
-        const auto matrix = [&](const TrainableTensor& tensor) {
-            const float* const data = model.trained().data() + tensor.first;
-            return weights(data, tensor.is_matrix() ? tensor.shape[0] : 1, tensor.shape.back());
-        };
-        TrainedAdapter adapter{
-            source_.directory, model.lora()->rank, model.lora()->alpha, model.config().shared_classifier, {}, {}};
-        const std::vector<TrainableTensor>& tensors = model.tensors();
-        for (std::size_t i = 0; i < tensors.size(); ++i) {
-            const std::string_view suffix = ".lora_A.weight";
-            if (tensors[i].name.ends_with(suffix)) {
-                const std::string module = tensors[i].name.substr(0, tensors[i].name.size() - suffix.size());
-                adapter.factors.push_back({module, matrix(tensors[i]), matrix(tensors[i + 1])});
-                ++i;
-            } else {
-                adapter.tensors.push_back({tensors[i].name, tensors[i].shape, matrix(tensors[i])});
-            }
-        }
-        return adapter;
-    }
-
-    const TrainingOptions& options_;
-    ModelSource source_;
-};
-
 // One training, from its first or its saved step to its last.
 template <class P>
 class Training {
 public:
     Training(const TrainingOptions& options, const CacheSettings& settings, const P& policy, TrainableLlama& model,
-             const TrainingSets& data, const Output& output, nlohmann::json fingerprint)
+             const TrainingSets& data, const TrainingOutput& output, nlohmann::json made_with)
         : options_(options),
           model_(model),
           data_(data),
           output_(output),
-          fingerprint_(std::move(fingerprint)),
+          made_with_(std::move(made_with)),
           executor_(make_executor(options.threads)),
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
@@ -131,7 +65,7 @@ public:
             LossPoint point{step, points().empty() ? 0 : points().back().tokens, rate.at(step), 0, 0, 0, {}};
             point.loss = gradient_.run(*data_.training, (step - 1) * options_.batch, executor_);
             point.gradient_norm = gradient_.norm();
-            if (!std::isfinite(point.loss) || !std::isfinite(point.gradient_norm)) return diverged(point);
+            if (!std::isfinite(point.loss) || !std::isfinite(point.gradient_norm)) refuse(point);
             const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / point.gradient_norm) : 1;
             optimizer_.update(model_, gradient_.gradient(), clip, point.learning_rate, step, executor_);
             model_.refresh();
@@ -144,15 +78,14 @@ public:
             if (step < options_.steps && is_due(step, options_.save_every)) save();
         }
         status_.clear();
-        const bool finished = progress_.step == options_.steps;
         save();
-        output_.save_curve(points(), true);
-        if (!finished) {
+        output_.draw(points());
+        if (progress_.step < options_.steps) {
             std::fprintf(stderr, "freqkv-llama: interrupted after step %lld; the same command with --resume goes on\n",
                          static_cast<long long>(progress_.step));
             return Interrupt::exit_status();
         }
-        std::filesystem::remove(output_.state_path());
+        output_.finish();
         report();
         return 0;
     }
@@ -169,15 +102,14 @@ private:
     }
 
     void restore() {
-        progress_ = read_training_state(output_.state_path(), fingerprint_, tensors());
+        progress_ = output_.load(made_with_, tensors());
+        saved_ = progress_.step;
         model_.refresh();
     }
 
-    // The state last: it says how far the others are.
     void save() {
-        output_.save_model(model_);
-        output_.save_curve(points(), false);
-        write_training_state(output_.state_path(), fingerprint_, progress_, tensors());
+        output_.save(model_, made_with_, progress_, tensors());
+        saved_ = progress_.step;
     }
 
     double validate() {
@@ -185,12 +117,13 @@ private:
         return gradient_.evaluate(*data_.validation, count, executor_);
     }
 
-    int diverged(const LossPoint& point) {
+    [[noreturn]] void refuse(const LossPoint& point) {
         status_.clear();
-        output_.save_curve(points(), true);
-        const std::string kept = progress_.step >= std::max<Index>(1, options_.save_every)
-                                     ? "the last saved step in " + options_.out + " stands"
-                                     : "nothing was saved";
+        output_.draw(points());
+        const std::string kept =
+            saved_ > 0
+                ? format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory()
+                : "nothing was saved";
         throw std::runtime_error(format("step %lld: the loss is %g and its gradient's norm %g; ",
                                         static_cast<long long>(point.step), point.loss, point.gradient_norm) +
                                  kept + "; a lower --learning-rate or --clip may help");
@@ -217,7 +150,7 @@ private:
         double loss = 0;
         for (std::size_t i = points().size() - tail; i < points().size(); ++i) loss += points()[i].loss;
         loss /= static_cast<double>(tail);
-        nlohmann::ordered_json object{{"out", options_.out},
+        nlohmann::ordered_json object{{"out", output_.directory()},
                                       {"trained_numbers", model_.trained().size()},
                                       {"steps", last.step},
                                       {"tokens", last.tokens},
@@ -229,7 +162,7 @@ private:
         const JsonOutput json(options_.json);
         json.write(object);
         if (json.takes_stdout()) return;
-        TextOutput().write(options_.out +
+        TextOutput().write(output_.directory() +
                            format(": %lld steps, %lld tokens in ", static_cast<long long>(last.step),
                                   static_cast<long long>(last.tokens)) +
                            format_duration(last.seconds) +
@@ -239,12 +172,13 @@ private:
     const TrainingOptions& options_;
     TrainableLlama& model_;
     const TrainingSets& data_;
-    const Output& output_;
-    nlohmann::json fingerprint_;
+    const TrainingOutput& output_;
+    nlohmann::json made_with_;
     ThreadExecutor executor_;
     AdamW optimizer_;
     BatchGradient<P> gradient_;
     TrainingProgress progress_;
+    Index saved_ = 0;  // step of the latest saved state; 0: none
     StatusLine status_{false};
 };
 
@@ -271,16 +205,16 @@ nlohmann::json describe(const TrainingOptions& options, const CacheSettings& set
 }
 
 int run(const TrainingOptions& options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
-        nlohmann::json fingerprint) {
-    const Output output(options, source);
-    output.check();
+        nlohmann::json made_with) {
+    const TrainingOutput output(options.out, options.type == "f32" ? WeightType::f32 : WeightType::bf16, source,
+                                options.resume);
     const TrainingSets data = open_training_sets(options, model.config(), tokenizer);
     const CacheSettings settings = resolve(options, model.config(), options.length);
     check_capacity(model.config(), settings);
-    fingerprint.update(describe(options, settings, data));
+    made_with.update(describe(options, settings, data));
     Interrupt::install();
     const auto train = [&]<class P>(const P& policy) {
-        return Training<P>(options, settings, policy, model, data, output, fingerprint).run();
+        return Training<P>(options, settings, policy, model, data, output, made_with).run();
     };
     if (settings.policy == "low-pass-unscaled") return train(UnscaledLowPass(settings.ratio));
     return with_policy(settings, train);
@@ -335,7 +269,7 @@ int train(const TrainOptions& given) {
 int finetune(const FinetuneOptions& given) {
     check(given);
     FinetuneOptions options = given;
-    if (!is_directory(options.model)) {
+    if (!std::filesystem::is_directory(options.model)) {
         throw UsageError("--model " + options.model +
                          ": only a directory in Hugging Face layout can be trained further");
     }
@@ -345,9 +279,9 @@ int finetune(const FinetuneOptions& given) {
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
     TrainableLlama model(checkpoint, lora, options.seed);
-    nlohmann::json fingerprint{{"model", options.model}, {"full", options.full}};
-    if (lora) fingerprint.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
-    return run(options, model, *tokenizer, {.directory = options.model}, fingerprint);
+    nlohmann::json made_with{{"model", options.model}, {"full", options.full}};
+    if (lora) made_with.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
+    return run(options, model, *tokenizer, {.directory = options.model}, made_with);
 }
 
 }  // namespace llama
