@@ -23,14 +23,18 @@ void copy_once(const std::string& from, const std::string& to) {
 }
 
 void copy_tokenizer(const std::string& tokenizer, const std::string& directory) {
+    check_companion_tokenizer(tokenizer);
+    copy_once(tokenizer, directory + "/tokenizer" + fs::path(tokenizer).extension().string());
+}
+
+}  // namespace
+
+void check_companion_tokenizer(const std::string& tokenizer) {
     const std::string extension = fs::path(tokenizer).extension().string();
     if (extension != ".model" && extension != ".json") {
         throw FileError(tokenizer, "cannot stand beside a model of Hugging Face; must be tokenizer.model or .json");
     }
-    copy_once(tokenizer, directory + "/tokenizer" + extension);
 }
-
-}  // namespace
 
 nlohmann::json make_hugging_face_config(const Config& config, const std::string& path) {
     const auto refuse = [&](const char* what) {
