@@ -114,13 +114,7 @@ void TrainableLlama::lay_out(const Config& config) {
 
 void TrainableLlama::copy_weights(const Checkpoint& source) {
     checkpoint_.path = source.path;
-    // named_weights() points into a checkpoint that can be changed; neither this copy nor the source is.
-    Checkpoint from;
-    from.config = source.config;
-    from.embedding = source.embedding;
-    from.classifier = source.classifier;
-    from.final_norm = source.final_norm;
-    from.layers = source.layers;
+    Checkpoint from = source.view();
     const std::vector<NamedWeights> originals = named_weights(from);
     const std::vector<NamedWeights> copies = named_weights(checkpoint_);
     for (std::size_t i = 0; i < copies.size(); ++i) {
