@@ -17,6 +17,7 @@ import dequantised_blocks
 import gguf_fixtures
 import gradient_fixtures
 import huggingface_fixtures
+import model_gradient_fixtures
 import tokenizer_fixtures
 
 PACKAGES = ["torch", "transformers", "peft", "safetensors", "gguf", "numpy", "tokenizers", "sentencepiece"]
@@ -32,7 +33,8 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
 
     tokenizers, models, gradients = out / "tokenizers", out / "models", out / "gradients"
-    for directory in (tokenizers, models, gradients):
+    model_gradients = out / "model_gradients"
+    for directory in (tokenizers, models, gradients, model_gradients):
         if directory.exists():
             shutil.rmtree(directory)
         directory.mkdir(parents=True)
@@ -41,6 +43,7 @@ def main() -> None:
     adapter_fixtures.write(models)
     gguf_fixtures.write(models, tokenizers)
     gradient_fixtures.write(gradients)
+    model_gradient_fixtures.write(model_gradients, models)
     dequantised_blocks.write(out / "gguf_blocks.gguf")
 
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -23,10 +23,8 @@ void copy_once(const std::string& from, const std::string& to) {
 }
 
 void copy_tokenizer(const std::string& tokenizer, const std::string& directory, bool begins_texts) {
+    check_companion_tokenizer(tokenizer);
     const std::string extension = fs::path(tokenizer).extension().string();
-    if (extension != ".model" && extension != ".json") {
-        throw FileError(tokenizer, "cannot stand beside a model of Hugging Face; must be tokenizer.model or .json");
-    }
     copy_once(tokenizer, directory + "/tokenizer" + extension);
     if (extension != ".model") return;
     // Without it transformers leaves out the first space and BOS.
@@ -38,6 +36,13 @@ void copy_tokenizer(const std::string& tokenizer, const std::string& directory, 
 }
 
 }  // namespace
+
+void check_companion_tokenizer(const std::string& tokenizer) {
+    const std::string extension = fs::path(tokenizer).extension().string();
+    if (extension != ".model" && extension != ".json") {
+        throw FileError(tokenizer, "cannot stand beside a model of Hugging Face; must be tokenizer.model or .json");
+    }
+}
 
 nlohmann::json make_hugging_face_config(const Config& config, const std::string& path) {
     const auto refuse = [&](const char* what) {

@@ -41,6 +41,9 @@ std::string finish_hugging_face_config(nlohmann::json config, const Checkpoint& 
 std::vector<TensorToWrite> list_tensors(const Checkpoint& checkpoint,
                                         const std::function<WeightType(const NamedWeights&)>& type_of);
 
+/// Throws FileError for a tokenizer that is neither a .model nor a .json file.
+void check_companion_tokenizer(const std::string& tokenizer);
+
 /// Copies the files beside a model's weights that belong to it: tokenizer, special tokens, settings of the generation.
 void copy_companions(const std::string& from, const std::string& to);
 

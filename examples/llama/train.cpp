@@ -43,11 +43,12 @@ template <class P>
 class Training {
 public:
     Training(const TrainingOptions& options, const CacheSettings& settings, const P& policy, TrainableLlama& model,
-             const TrainingSets& data, const TrainingOutput& output, nlohmann::json made_with)
+             const TrainingSets& data, const TrainingOutput& output, const JsonOutput& json, nlohmann::json made_with)
         : options_(options),
           model_(model),
           data_(data),
           output_(output),
+          json_(json),
           made_with_(std::move(made_with)),
           executor_(make_executor(options.threads)),
           optimizer_(static_cast<Index>(model.trained().size()),
@@ -119,7 +120,7 @@ private:
 
     [[noreturn]] void refuse(const LossPoint& point) {
         status_.clear();
-        output_.draw(points());
+        if (!points().empty()) output_.draw(points());
         const std::string kept =
             saved_ > 0
                 ? format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory()
@@ -159,9 +160,8 @@ private:
                                       {"tokens_per_second", static_cast<double>(last.tokens) / last.seconds},
                                       {"peak_memory_bytes", Index{usage.ru_maxrss} * 1024}};
         if (last.validation_loss) object["validation_loss"] = *last.validation_loss;
-        const JsonOutput json(options_.json);
-        json.write(object);
-        if (json.takes_stdout()) return;
+        json_.write(object);
+        if (json_.takes_stdout()) return;
         TextOutput().write(output_.directory() +
                            format(": %lld steps, %lld tokens in ", static_cast<long long>(last.step),
                                   static_cast<long long>(last.tokens)) +
@@ -173,6 +173,7 @@ private:
     TrainableLlama& model_;
     const TrainingSets& data_;
     const TrainingOutput& output_;
+    const JsonOutput& json_;
     nlohmann::json made_with_;
     ThreadExecutor executor_;
     AdamW optimizer_;
@@ -181,6 +182,11 @@ private:
     Index saved_ = 0;  // step of the latest saved state; 0: none
     StatusLine status_{false};
 };
+
+const char* data_option(const TrainingOptions& options) {
+    if (!options.instructions.empty()) return "instructions";
+    return options.token_file.empty() ? "text" : "token-file";
+}
 
 // Everything that the result depends on but the model.
 nlohmann::json describe(const TrainingOptions& options, const CacheSettings& settings, const TrainingSets& data) {
@@ -201,7 +207,7 @@ nlohmann::json describe(const TrainingOptions& options, const CacheSettings& set
             {"clip", options.clip},
             {"seed", options.seed},
             {"type", options.type},
-            {"data", format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()))}};
+            {data_option(options), format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()))}};
 }
 
 int run(TrainingOptions options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
@@ -209,13 +215,14 @@ int run(TrainingOptions options, TrainableLlama& model, const Tokenizer& tokeniz
     if (options.length == 0) options.length = model.config().context;
     const TrainingOutput output(options.out, options.type == "f32" ? WeightType::f32 : WeightType::bf16, source,
                                 options.resume);
+    const JsonOutput json(options.json);  // may be in the output's directory
     const TrainingSets data = open_training_sets(options, model.config(), tokenizer);
     const CacheSettings settings = resolve(options, model.config(), options.length);
     check_capacity(model.config(), settings);
     made_with.update(describe(options, settings, data));
     Interrupt::install();
     const auto train = [&]<class P>(const P& policy) {
-        return Training<P>(options, settings, policy, model, data, output, made_with).run();
+        return Training<P>(options, settings, policy, model, data, output, json, made_with).run();
     };
     if (settings.policy == "low-pass-unscaled") return train(UnscaledLowPass(settings.ratio));
     return with_policy(settings, train);

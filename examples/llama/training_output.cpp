@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 
 TrainingOutput::TrainingOutput(std::string directory, WeightType type, ModelSource source, bool resume)
     : directory_(std::move(directory)), type_(type), source_(std::move(source)) {
+    if (!source_.tokenizer.empty()) check_companion_tokenizer(source_.tokenizer);
     std::error_code error;
     const bool has_state = fs::exists(state_path(), error);
     if (resume && !has_state) {
@@ -33,6 +34,7 @@ TrainingOutput::TrainingOutput(std::string directory, WeightType type, ModelSour
 // The state is the last: what it says is done is there.
 void TrainingOutput::save(const TrainableLlama& model, const nlohmann::json& made_with,
                           const TrainingProgress& progress, std::span<const TrainingTensor> tensors) const {
+    check_training_state(state_path(), progress, tensors);
     if (const LoraOptions* const lora = model.lora()) {
         save_adapter(model, *lora);
     } else {

@@ -30,6 +30,7 @@ public:
     TrainingProgress load(const nlohmann::json& made_with, std::span<const TrainingTensor> tensors) const {
         return read_training_state(state_path(), made_with, tensors);
     }
+    /// Throws FileError; if any number is not finite, before anything is replaced.
     void save(const TrainableLlama& model, const nlohmann::json& made_with, const TrainingProgress& progress,
               std::span<const TrainingTensor> tensors) const;
 

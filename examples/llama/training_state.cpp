@@ -29,7 +29,7 @@ void check_finite(const std::string& path, const TrainingTensor& tensor) {
     }
 }
 
-nlohmann::json to_json(const std::string& path, const LossPoint& point) {
+void check_finite(const std::string& path, const LossPoint& point) {
     const double validation = point.validation_loss.value_or(0);
     for (const double number : {point.learning_rate, point.loss, point.gradient_norm, point.seconds, validation}) {
         if (!std::isfinite(number)) {
@@ -37,6 +37,9 @@ nlohmann::json to_json(const std::string& path, const LossPoint& point) {
                                       std::to_string(number) + " in its losses");
         }
     }
+}
+
+nlohmann::json to_json(const LossPoint& point) {
     nlohmann::json row = {point.step,    point.tokens, point.learning_rate, point.loss, point.gradient_norm,
                           point.seconds, nullptr};
     if (point.validation_loss) row.back() = *point.validation_loss;
@@ -102,14 +105,20 @@ std::vector<const StoredTensor*> find_tensors(const TensorFile& file, std::span<
 
 }  // namespace
 
+void check_training_state(const std::string& path, const TrainingProgress& progress,
+                          std::span<const TrainingTensor> tensors) {
+    for (const LossPoint& point : progress.points) check_finite(path, point);
+    for (const TrainingTensor& tensor : tensors) check_finite(path, tensor);
+}
+
 void write_training_state(const std::string& path, const nlohmann::json& options, const TrainingProgress& progress,
                           std::span<const TrainingTensor> tensors) {
+    check_training_state(path, progress, tensors);
     nlohmann::json losses = nlohmann::json::array();
-    for (const LossPoint& point : progress.points) losses.push_back(to_json(path, point));
+    for (const LossPoint& point : progress.points) losses.push_back(to_json(point));
     const nlohmann::json training = {{"options", options}, {"step", progress.step}, {"losses", std::move(losses)}};
     std::vector<TensorToWrite> to_write;
     for (const TrainingTensor& tensor : tensors) {
-        check_finite(path, tensor);
         const auto count = static_cast<Index>(tensor.numbers.size());
         to_write.push_back({tensor.name, {count}, weights(tensor.numbers.data(), 1, count)});
     }

@@ -24,9 +24,13 @@ struct TrainingProgress {
     std::vector<LossPoint> points;  ///< of the loss curve
 };
 
+/// Throws FileError about `path` if any number is not finite: such a state is not to be written.
+void check_training_state(const std::string& path, const TrainingProgress& progress,
+                          std::span<const TrainingTensor> tensors);
+
 /// Writes everything that a training needs to go on as if it had not ended, as one safetensors file, all or nothing.
 /// `options`: an object of all that the result depends on, by the names of the program's options without "--". Throws
-/// FileError, also if any number is not finite: the earlier file, if any, then still stands.
+/// FileError, also as check_training_state(): the earlier file, if any, then still stands.
 void write_training_state(const std::string& path, const nlohmann::json& options, const TrainingProgress& progress,
                           std::span<const TrainingTensor> tensors);
 

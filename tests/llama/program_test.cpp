@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "llama/llama2c_tokenizer.hpp"
+#include "llama/program_runs.hpp"
 #include "llama/random.hpp"
 #include "llama/random_checkpoint.hpp"
 #include "llama/run_program.hpp"
@@ -24,8 +25,12 @@ namespace llama {
 namespace {
 
 using nlohmann::json;
+using test::Arguments;
+using test::expect_refusal;
 using test::Outcome;
+using test::output_of;
 using test::read_text;
+using test::run;
 using test::run_program;
 using test::Surroundings;
 using test::TemporaryDirectory;
@@ -33,8 +38,6 @@ using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::MatchesRegex;
 using testing::StartsWith;
-
-using Arguments = std::vector<std::string>;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool sanitized = true;
@@ -55,22 +58,6 @@ const Arguments thread_counts{"2", "3"};
 const Arguments thread_counts{};  // the program has no others
 #endif
 
-Arguments operator+(Arguments a, const Arguments& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
-}
-
-Outcome run(const Arguments& arguments, const Surroundings& with = {}) {
-    return run_program(Arguments{FREQKV_LLAMA} + arguments, with);
-}
-
-// The text of a run that must succeed.
-std::string output_of(const Arguments& arguments, const Surroundings& with = {}) {
-    const Outcome outcome = run(arguments, with);
-    EXPECT_EQ(outcome.status, 0) << outcome.err;
-    return outcome.out;
-}
-
 json json_of(const Arguments& arguments) {
     const std::string text = output_of(arguments + Arguments{"--json", "-"});
     return json::accept(text) ? json::parse(text) : json{};
@@ -88,16 +75,6 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 double mean(const std::vector<double>& values, std::size_t last = SIZE_MAX) {
     const auto count = static_cast<std::ptrdiff_t>(std::min(last, values.size()));
     return std::accumulate(values.end() - count, values.end(), 0.0) / static_cast<double>(count);
-}
-
-// A failed run prints one line, and nothing else.
-void expect_refusal(const Outcome& outcome, int status, const std::vector<std::string>& words) {
-    EXPECT_EQ(outcome.status, status) << outcome.err;
-    EXPECT_EQ(outcome.out, "");
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-    EXPECT_THAT(outcome.err, StartsWith("freqkv-llama: "));
-    EXPECT_THAT(outcome.err, testing::EndsWith("\n"));
-    for (const std::string& word : words) EXPECT_THAT(outcome.err, HasSubstr(word));
 }
 
 // A model of random weights, its tokenizer, and token ids.
