@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "freqkv/freqkv.hpp"
@@ -97,6 +98,51 @@ TEST(Allocation, NonePerTokenAfterTheFirstCompressionFloat) { expect_no_allocati
 TEST(Allocation, NonePerTokenAfterTheFirstCompressionDouble) { expect_no_allocation<double>(); }
 TEST(Allocation, NonePerTokenAfterTheFirstCompressionHalf) { expect_no_allocation<Eigen::half>(); }
 TEST(Allocation, NonePerTokenAfterTheFirstCompressionBFloat16) { expect_no_allocation<Eigen::bfloat16>(); }
+
+namespace {
+
+// Forward and backward of one text, the third time.
+template <class P>
+long allocations_of_a_repeated_text(P policy) {
+    const Index heads = 2, query_heads = 4, dim = 16, capacity = 100, tokens = 700;
+    const naive::RandomTokens<float> q(query_heads, tokens, dim, 1);
+    const naive::RandomTokens<float> k(heads, tokens, dim, 2);
+    naive::RandomTokens<float> out(query_heads, tokens, dim, 3), d_q = out, d_k = k, d_v = k;
+    // The table ends before the cache does.
+    DifferentiableAttention<float, P> attention(
+        {.kv_heads = heads, .query_heads = query_heads, .key_dim = dim, .capacity = capacity},
+        Rope<float>({.head_dim = dim}, capacity / 2), policy);
+    long before = 0;
+    for (int i = 0; i < 3; ++i) {
+        before = allocations;
+        attention.forward(q.view(), k.view(), k.view(), out.view());
+        attention.backward(q.view(), k.view(), k.view(), out.view(), q.view(), d_q.view(), d_k.view(), d_v.view());
+    }
+    return allocations - before;
+}
+
+}  // namespace
+
+TEST(Allocation, NoneForGradientsOfALaterTextOfTheSameLength) {
+    EXPECT_EQ(0, allocations_of_a_repeated_text(LowPass<>()));
+    EXPECT_EQ(0, allocations_of_a_repeated_text(LocalWindow()));
+    EXPECT_EQ(0, allocations_of_a_repeated_text(Full()));
+}
+
+// What is kept for backward() grows by the entries of each compression, and bytes() knows of all.
+TEST(Allocation, MemoryOfGradientsIsReported) {
+    const Index heads = 4, dim = 64, capacity = 512, tokens = 4000;
+    naive::RandomTokens<float> k(heads, tokens, dim, 3);
+    naive::RandomTokens<float> out = k, d_q = k, d_k = k, d_v = k;
+    const auto text = std::as_const(k).view();
+    const long before = live_bytes;
+    DifferentiableAttention<float, LocalWindow> attention({.kv_heads = heads, .key_dim = dim, .capacity = capacity},
+                                                          Rope<float>({.head_dim = dim}, capacity));
+    attention.forward(text, text, text, out.view());
+    attention.backward(text, text, text, out.view(), text, d_q.view(), d_k.view(), d_v.view());
+    const double held = static_cast<double>(live_bytes - before);
+    EXPECT_NEAR(held, static_cast<double>(attention.bytes()), 0.01 * held) << "bytes that bytes() does not know of";
+}
 
 // memory() against the bytes that the cache really took.
 TEST(Allocation, MemoryReportsWhatIsHeld) {

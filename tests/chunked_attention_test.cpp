@@ -369,3 +369,48 @@ TEST(ChunkedAttentionErrors, BadShapesChangeNothing) {
     EXPECT_THAT([] { ChunkedAttention<float>({.scale = -1}); }, ThrowsMessage<Error>(HasSubstr("scale is -1")));
     EXPECT_THROW(ChunkedAttention<float>({.scale = NAN}), Error);
 }
+
+// In chunks and by single tokens: the logarithm of the sum of exp(score), from scores of the cache's own keys.
+TEST(ChunkedAttentionTest, ReportsTheLogSumOfScores) {
+    const Shape s{4, 2, 10, 6, 8, 60, 0, 80};
+    const Text text(s);
+    for (const Index chunk : {1, 7, 80}) {
+        auto cache = make_cache<float>(s, LowPass<>());
+        std::vector<float> out(static_cast<std::size_t>(s.tokens * s.query_heads * s.value_dim));
+        std::vector<float> sums(static_cast<std::size_t>(s.tokens * s.query_heads), NAN);
+        const auto results = KVView<float>::token_major(out.data(), s.query_heads, s.tokens, s.value_dim);
+        const MatrixView<float> log_sums(sums.data(), s.query_heads, s.tokens);
+        ChunkedAttention<float> attention;
+        for (Index t = 0; t < s.tokens; t += chunk) {
+            const Index count = std::min(chunk, s.tokens - t);
+            attention.forward(text.q.view().middle_tokens(t, count), text.k.view().middle_tokens(t, count),
+                              text.v.view().middle_tokens(t, count), cache, results.middle_tokens(t, count),
+                              SerialExecutor{}, log_sums.middle_columns(t, count));
+        }
+        const Index last = s.tokens - 1;
+        for (Index h = 0; h < s.query_heads; ++h) {
+            const auto query = naive::rotated(naive::row(text.q.view().head(h), last), cache.size() - 1, s.rotary());
+            double sum = 0;
+            for (Index e = 0; e < cache.size(); ++e) {
+                sum += std::exp(naive::dot(query, naive::row(cache.keys(h / 2), e)) / std::sqrt(10.0));
+            }
+            EXPECT_NEAR(log_sums(h, last), std::log(sum), 1e-5) << "query head " << h << ", chunks of " << chunk;
+        }
+        for (const float x : sums) ASSERT_FALSE(std::isnan(x)) << "a token has no log-sum, chunks of " << chunk;
+    }
+}
+
+TEST(ChunkedAttentionTest, RefusesLogSumsOfAnotherShape) {
+    const Shape s{4, 2, 10, 6, 8, 60, 0, 5};
+    const Text text(s);
+    auto cache = make_cache<float>(s, LowPass<>());
+    std::vector<float> out(120), sums(20);
+    const auto results = KVView<float>::token_major(out.data(), 4, 5, 6);
+    const auto forward = [&](MatrixView<float> log_sums) {
+        ChunkedAttention<float>().forward(text.q.view(), text.k.view(), text.v.view(), cache, results, SerialExecutor{},
+                                          log_sums);
+    };
+    EXPECT_THAT([&] { forward({sums.data(), 2, 5}); }, ThrowsMessage<Error>(HasSubstr("rows of log_sums is 2")));
+    EXPECT_THAT([&] { forward({sums.data(), 4, 4}); }, ThrowsMessage<Error>(HasSubstr("columns of log_sums is 4")));
+    EXPECT_EQ(cache.tokens_seen(), 0);
+}

@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).parent.parent / "build/release/examples/llama/print-log
 
 
 def our_logits(program: Path, model: Path, adapter: Path | None, tokens: list[int]) -> torch.Tensor:
-    command = [program, "--policy", "full", "--model", model]
+    command = [program.resolve(), "--policy", "full", "--model", model]
     if adapter is not None:
         command += ["--adapter", adapter]
     command += [str(token) for token in tokens]

@@ -22,9 +22,17 @@ void copy_once(const std::string& from, const std::string& to) {
     write_once(to, {content.data(), content.size()});
 }
 
-void copy_tokenizer(const std::string& tokenizer, const std::string& directory) {
+void copy_tokenizer(const std::string& tokenizer, const std::string& directory, bool begins_texts) {
     check_companion_tokenizer(tokenizer);
-    copy_once(tokenizer, directory + "/tokenizer" + fs::path(tokenizer).extension().string());
+    const std::string extension = fs::path(tokenizer).extension().string();
+    copy_once(tokenizer, directory + "/tokenizer" + extension);
+    if (extension != ".model") return;
+    // Without it transformers leaves out the first space and BOS.
+    const nlohmann::json config = {{"tokenizer_class", "LlamaTokenizer"},
+                                   {"add_bos_token", begins_texts},
+                                   {"add_eos_token", false},
+                                   {"legacy", false}};
+    write_once(directory + "/tokenizer_config.json", config.dump(2) + "\n");
 }
 
 }  // namespace
@@ -116,7 +124,9 @@ void write_hugging_face(const std::string& directory, const Checkpoint& checkpoi
     // The weights last: they make a model of it.
     write_once(directory + "/config.json", finish_hugging_face_config(config, checkpoint, tensors));
     if (!made) copy_companions(source.directory, directory);
-    if (!source.tokenizer.empty()) copy_tokenizer(source.tokenizer, directory);
+    if (!source.tokenizer.empty()) {
+        copy_tokenizer(source.tokenizer, directory, checkpoint.config.begin_of_text >= 0);
+    }
     write_safetensors(directory + "/model.safetensors", tensors, progress);
 }
 

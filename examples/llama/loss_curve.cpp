@@ -60,14 +60,15 @@ std::string make_script(std::span<const LossPoint> points) {
     std::string mean;
     std::string validation;
     for (std::size_t i = 0; i < points.size(); ++i) {
-        const double other = points[i].validation_loss.value_or(points[i].loss);
-        least = std::min({least, points[i].loss, other});
-        largest = std::max({largest, points[i].loss, other});
+        const LossPoint& point = points[i];
+        const double other = point.validation_loss.value_or(point.loss);
+        least = std::min({least, point.loss, other});
+        largest = std::max({largest, point.loss, other});
         if (i % step == 0 || i + 1 == points.size()) {
-            raw += row(points[i], points[i].loss);
-            mean += row(points[i], means[i]);
+            raw += row(point, point.loss);
+            mean += row(point, means[i]);
         }
-        if (points[i].validation_loss) validation += row(points[i], *points[i].validation_loss);
+        if (point.validation_loss) validation += row(point, *point.validation_loss);
     }
     std::string script = "set terminal svg size 800,500 dynamic background rgb 'white' font 'sans,14'\n";
     script += std::string("set xlabel '") + (unit > 1e3 ? "million" : "thousand") + " tokens'\n";
@@ -104,10 +105,9 @@ std::string run(const char* program, const std::string& input) {
     // Not a pipe, so that a program that ends early does no harm.
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> script(std::tmpfile(), std::fclose);
     if (!script || std::fwrite(input.data(), 1, input.size(), script.get()) != input.size() ||
-        std::fflush(script.get()) != 0) {
+        std::fseek(script.get(), 0, SEEK_SET) != 0) {
         throw FileError(program, std::strerror(errno));
     }
-    std::rewind(script.get());
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) throw FileError(program, std::strerror(errno));
     const Descriptor output(ends[0]);

@@ -210,8 +210,9 @@ nlohmann::json describe(const TrainingOptions& options, const CacheSettings& set
             {data_option(options), format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()))}};
 }
 
-int run(const TrainingOptions& options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
+int run(TrainingOptions options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
         nlohmann::json made_with) {
+    if (options.length == 0) options.length = model.config().context;
     const TrainingOutput output(options.out, options.type == "f32" ? WeightType::f32 : WeightType::bf16, source,
                                 options.resume);
     const JsonOutput json(options.json);  // may be in the output's directory
@@ -237,10 +238,8 @@ void check(const TrainingOptions& options) {
 
 }  // namespace
 
-int train(const TrainOptions& given) {
-    check(given);
-    TrainOptions options = given;
-    if (options.length == 0) options.length = options.window;
+int train(const TrainOptions& options) {
+    check(options);
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer);
     Config config;
     config.dim = options.dim;
@@ -273,15 +272,13 @@ int train(const TrainOptions& given) {
                 {"tie", config.shared_classifier}});
 }
 
-int finetune(const FinetuneOptions& given) {
-    check(given);
-    FinetuneOptions options = given;
+int finetune(const FinetuneOptions& options) {
+    check(options);
     if (!std::filesystem::is_directory(options.model)) {
         throw UsageError("--model " + options.model +
                          ": only a directory in Hugging Face layout can be trained further");
     }
     const Checkpoint checkpoint = open_checkpoint(options.model);
-    if (options.length == 0) options.length = checkpoint.config.context;
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});

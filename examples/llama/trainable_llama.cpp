@@ -72,7 +72,7 @@ TrainableLlama::TrainableLlama(const Checkpoint& source, const std::optional<Lor
     }
     lay_out(source.config);
     copy_weights(source);
-    if (lora_) add_adaptations(seed);
+    if (lora_) add_adaptations(*lora_, seed);
 }
 
 void TrainableLlama::add_trained(const std::string& name, const std::vector<Index>& shape) {
@@ -114,13 +114,7 @@ void TrainableLlama::lay_out(const Config& config) {
 
 void TrainableLlama::copy_weights(const Checkpoint& source) {
     checkpoint_.path = source.path;
-    // named_weights() points into a checkpoint that can be changed; neither this copy nor the source is.
-    Checkpoint from;
-    from.config = source.config;
-    from.embedding = source.embedding;
-    from.classifier = source.classifier;
-    from.final_norm = source.final_norm;
-    from.layers = source.layers;
+    Checkpoint from = source.view();
     const std::vector<NamedWeights> originals = named_weights(from);
     const std::vector<NamedWeights> copies = named_weights(checkpoint_);
     for (std::size_t i = 0; i < copies.size(); ++i) {
@@ -137,7 +131,7 @@ void TrainableLlama::copy_weights(const Checkpoint& source) {
     }
 }
 
-void TrainableLlama::add_adaptations(std::uint64_t seed) {
+void TrainableLlama::add_adaptations(const LoraOptions& lora, std::uint64_t seed) {
     Random random(seed);
     // The factors are the last tensors, in the order of the layers and of q, k, v, o.
     auto factor = std::find_if(tensors_.begin(), tensors_.end(),
@@ -156,7 +150,10 @@ void TrainableLlama::add_adaptations(std::uint64_t seed) {
                 trained_.data()[a.first + i] = static_cast<float>((random.uniform() - 0.5) * width);
             }
             std::fill_n(trained_.data() + b.first, b.size, 0.0f);
-            Adapted adapted{*factors, projection->rows, projection->columns,
+            Adapted adapted{*factors,
+                            lora,
+                            projection->rows,
+                            projection->columns,
                             reinterpret_cast<const float*>(projection->data),
                             checkpoint_.allocate_floats(projection->rows * projection->columns)};
             *projection = weights(adapted.merged, adapted.rows, adapted.columns);
@@ -176,11 +173,11 @@ Index TrainableLlama::position(const void* weight) const {
 
 void TrainableLlama::refresh() {
     for (const Adapted& adapted : adapted_) {
-        const Eigen::Map<const Matrix> a(trained_.data() + adapted.factors.a, lora_->rank, adapted.columns);
-        const Eigen::Map<const Matrix> b(trained_.data() + adapted.factors.b, adapted.rows, lora_->rank);
+        const Eigen::Map<const Matrix> a(trained_.data() + adapted.factors.a, adapted.lora.rank, adapted.columns);
+        const Eigen::Map<const Matrix> b(trained_.data() + adapted.factors.b, adapted.rows, adapted.lora.rank);
         Eigen::Map<Matrix> merged(adapted.merged, adapted.rows, adapted.columns);
         merged = Eigen::Map<const Matrix>(adapted.base, adapted.rows, adapted.columns);
-        merged.noalias() += static_cast<float>(lora_->scale()) * b * a;
+        merged.noalias() += static_cast<float>(adapted.lora.scale()) * b * a;
     }
 }
 

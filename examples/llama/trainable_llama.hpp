@@ -64,7 +64,8 @@ public:
     /// The model as it is now; of adapted projections as of the latest refresh().
     const Checkpoint& checkpoint() const { return checkpoint_; }
 
-    const std::optional<LoraOptions>& lora() const { return lora_; }
+    /// Null without low-rank adaptation.
+    const LoraOptions* lora() const { return lora_ ? &*lora_ : nullptr; }
     /// Of each layer; none without low-rank adaptation.
     const std::vector<LoraLayer>& lora_layers() const { return lora_layers_; }
 
@@ -83,6 +84,7 @@ private:
     // A projection with low-rank adaptation: merged = base + alpha / rank B A.
     struct Adapted {
         LoraPlaces factors;
+        LoraOptions lora;
         Index rows = 0;
         Index columns = 0;
         const float* base = nullptr;
@@ -92,7 +94,7 @@ private:
     void lay_out(const Config& config);
     void add_trained(const std::string& name, const std::vector<Index>& shape);
     void copy_weights(const Checkpoint& source);
-    void add_adaptations(std::uint64_t seed);
+    void add_adaptations(const LoraOptions& lora, std::uint64_t seed);
 
     Checkpoint checkpoint_;
     std::optional<LoraOptions> lora_;

@@ -35,8 +35,8 @@ TrainingOutput::TrainingOutput(std::string directory, WeightType type, ModelSour
 void TrainingOutput::save(const TrainableLlama& model, const nlohmann::json& made_with,
                           const TrainingProgress& progress, std::span<const TrainingTensor> tensors) const {
     check_training_state(state_path(), progress, tensors);
-    if (model.lora()) {
-        save_adapter(model);
+    if (const LoraOptions* const lora = model.lora()) {
+        save_adapter(model, *lora);
     } else {
         write_hugging_face(directory_, model.checkpoint(), type_, source_);
     }
@@ -54,15 +54,15 @@ void TrainingOutput::finish() const {
     fs::remove(state_path(), ignored);
 }
 
-void TrainingOutput::save_adapter(const TrainableLlama& model) const {
+void TrainingOutput::save_adapter(const TrainableLlama& model, const LoraOptions& lora) const {
     const auto numbers = [&](const TrainableTensor& tensor) {
         const float* const data = model.trained().data() + tensor.first;
         return weights(data, tensor.is_matrix() ? tensor.shape[0] : 1, tensor.shape.back());
     };
     TrainedAdapter adapter;
     adapter.base_model = source_.directory;
-    adapter.rank = model.lora()->rank;
-    adapter.alpha = model.lora()->alpha;
+    adapter.rank = lora.rank;
+    adapter.alpha = lora.alpha;
     adapter.shared_classifier = model.config().shared_classifier;
     const std::vector<TrainableTensor>& tensors = model.tensors();
     for (std::size_t i = 0; i < tensors.size(); ++i) {

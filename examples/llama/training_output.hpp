@@ -41,7 +41,7 @@ public:
     void finish() const;
 
 private:
-    void save_adapter(const TrainableLlama& model) const;
+    void save_adapter(const TrainableLlama& model, const LoraOptions& lora) const;
 
     std::string directory_;
     WeightType type_;

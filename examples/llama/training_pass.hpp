@@ -8,11 +8,11 @@
 
 #include <Eigen/Core>
 
-#include "freqkv/adjoint/chunked_attention.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/workspace.hpp"
 #include "llama/blocks.hpp"
 #include "llama/blocks_backward.hpp"
+#include "llama/layer_activations.hpp"
 #include "llama/loss.hpp"
 #include "llama/rope_scaling.hpp"
 #include "llama/trainable_llama.hpp"
@@ -105,36 +105,7 @@ public:
 private:
     using Attention = freqkv::DifferentiableAttention<float, P>;
     using Buffer = freqkv::AlignedBuffer<float>;
-
-    // What the backward pass of a layer needs of the forward pass.
-    struct Kept {
-        Buffer x;        // [tokens, dim]: the residual stream before attention
-        Buffer middle;   // [tokens, dim]: and before the feed-forward block
-        Buffer q, k, v;  // [tokens, heads or kv_heads, head_dim]
-        Buffer a;        // [tokens, heads, head_dim]: what attention finds
-        Buffer gate;     // [tokens, hidden]
-        Buffer up;       // [tokens, hidden]
-        Attention attention;
-
-        Kept(const Config& c, Index n, Attention attention_)
-            : x(size(n, c.dim)),
-              middle(size(n, c.dim)),
-              q(size(n, c.query_dim())),
-              k(size(n, c.kv_dim())),
-              v(size(n, c.kv_dim())),
-              a(size(n, c.query_dim())),
-              gate(size(n, c.hidden)),
-              up(size(n, c.hidden)),
-              attention(std::move(attention_)) {}
-
-        static Index size(Index n, Index width) { return freqkv::checked_product("activations", n, width); }
-
-        Index bytes() const {
-            Index bytes = attention.bytes();
-            for (const Buffer* b : {&x, &middle, &q, &k, &v, &a, &gate, &up}) bytes += b->bytes();
-            return bytes;
-        }
-    };
+    using Kept = LayerActivations<P>;
 
     Buffer buffer(Index width) const { return Buffer(freqkv::checked_product("activations", length_, width)); }
 

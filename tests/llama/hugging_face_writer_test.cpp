@@ -103,6 +103,7 @@ TEST_F(HuggingFaceWriter, AModelReadBackIsTheSame) {
         EXPECT_EQ(config["dtype"], type == WeightType::f32 ? "float32" : "bfloat16");
         EXPECT_EQ(config["model_type"], "llama");
         EXPECT_EQ(test::read_text(out + "/tokenizer.model"), "a tokenizer");
+        EXPECT_EQ(read_json(out + "/tokenizer_config.json")["add_bos_token"], true);
     }
 }
 

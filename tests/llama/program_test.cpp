@@ -717,7 +717,7 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         Arguments arguments;
         std::vector<std::string> words;
     } cases[] = {
-        {{}, {"generate, perplexity, tokenize, inspect, flops or merge"}},
+        {{}, {"generate, perplexity, train, finetune, tokenize, inspect, flops or merge"}},
         {{"translate"}, {"translate"}},
         {{"generate"}, {"--model"}},
         {generate() + Arguments{"--verbose"}, {"--verbose"}},

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <limits>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -57,6 +58,16 @@ TEST(Safetensors, ATensorIsWhereTheHeaderSays) {
 TEST(Safetensors, TypesThatNobodyUsesAreNoError) {
     EXPECT_EQ(refusal(R"({"dtype":"I64","shape":[1],"data_offsets":[0,8]})", std::string(8, 'x')), "accepted");
     EXPECT_EQ(refusal(R"({"dtype":"F8_E9M9","shape":[3],"data_offsets":[0,8]})", std::string(8, 'x')), "accepted");
+}
+
+TEST(Safetensors, MetadataAreTexts) {
+    const TemporaryDirectory directory;
+    write_safetensors(directory / "x", {}, {}, {{"name", "a \"value\""}, {"empty", ""}});
+    const std::map<std::string, std::string> expected = {{"name", "a \"value\""}, {"empty", ""}, {"format", "pt"}};
+    EXPECT_EQ(read_safetensors(directory / "x").metadata, expected);
+    EXPECT_EQ(refusal(with_header("{}", "")), "accepted");
+    EXPECT_THAT(refusal(with_header(R"({"__metadata__":[]})", "")), HasSubstr("__metadata__ is no object"));
+    EXPECT_THAT(refusal(with_header(R"({"__metadata__":{"a":1}})", "")), HasSubstr("no string for \"a\""));
 }
 
 TEST(Safetensors, AFileCutAnywhereIsRefused) {

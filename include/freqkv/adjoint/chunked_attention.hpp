@@ -142,7 +142,7 @@ public:
     /// Bytes held: the cache with its scratch and tables, what is kept of the latest text, and the workspace,
     /// which may be shared.
     Index bytes() const {
-        Index sum = cache_.memory().total() + attention_.scratch_bytes() + angles_.bytes() +
+        Index sum = own_.bytes() + cache_.memory().total() + attention_.scratch_bytes() + angles_.bytes() +
                     static_cast<Index>(log_sums_.capacity() * sizeof(C));
         for (const History& history : histories_) sum += history.bytes();
         return sum;

@@ -142,7 +142,7 @@ private:
     // The scores of keys that a row does not see become -inf.
     [[gnu::flatten]] void mask(Index n, Index begin, const CausalRows& causal) {
         for (Index r = 0; r < max_rows; r += lane_count<C>) {
-            Lanes<C> visible;
+            Lanes<C> visible{};  // GCC sees no loop that fills it
             for (Index i = 0; i < lane_count<C>; ++i) {
                 visible[i] = static_cast<C>(std::clamp<Index>(causal.visible(r + i) - begin, 0, n));
             }
