@@ -43,7 +43,8 @@ template <class P>
 class Training {
 public:
     Training(const TrainingOptions& options, const CacheSettings& settings, const P& policy, TrainableLlama& model,
-             const TrainingSets& data, const TrainingOutput& output, const JsonOutput& json, nlohmann::json made_with)
+             const TrainingSets& data, const TrainingOutput& output, const JsonOutput& json,
+             nlohmann::ordered_json made_with)
         : options_(options),
           model_(model),
           data_(data),
@@ -174,7 +175,7 @@ private:
     const TrainingSets& data_;
     const TrainingOutput& output_;
     const JsonOutput& json_;
-    nlohmann::json made_with_;
+    nlohmann::ordered_json made_with_;
     ThreadExecutor executor_;
     AdamW optimizer_;
     BatchGradient<P> gradient_;
@@ -189,29 +190,34 @@ const char* data_option(const TrainingOptions& options) {
 }
 
 // Everything that the result depends on but the model.
-nlohmann::json describe(const TrainingOptions& options, const CacheSettings& settings, const TrainingSets& data) {
-    return {{"policy", settings.policy},
-            {"capacity", settings.sizes.capacity},
-            {"sinks", settings.sizes.sinks},
-            {"recent", settings.sizes.recent},
-            {"ratio", settings.ratio},
-            {"length", options.length},
-            {"batch", options.batch},
-            {"steps", options.steps},
-            {"learning-rate", options.learning_rate},
-            {"schedule", options.schedule},
-            {"warmup", options.warmup},
-            {"beta1", options.beta1},
-            {"beta2", options.beta2},
-            {"weight-decay", options.weight_decay},
-            {"clip", options.clip},
-            {"seed", options.seed},
-            {"type", options.type},
-            {data_option(options), format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()))}};
+nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSettings& settings,
+                                const TrainingSets& data) {
+    nlohmann::ordered_json made_with;
+    made_with["policy"] = settings.policy;
+    if (!settings.grows()) {
+        made_with["capacity"] = settings.sizes.capacity;
+        made_with["sinks"] = settings.sizes.sinks;
+        made_with["recent"] = settings.sizes.recent;
+        made_with["ratio"] = settings.ratio;
+    }
+    made_with.update({{"length", options.length},
+                      {"batch", options.batch},
+                      {"steps", options.steps},
+                      {"learning-rate", options.learning_rate},
+                      {"schedule", options.schedule},
+                      {"warmup", options.warmup},
+                      {"beta1", options.beta1},
+                      {"beta2", options.beta2},
+                      {"weight-decay", options.weight_decay},
+                      {"clip", options.clip},
+                      {"seed", options.seed},
+                      {"type", options.type}});
+    made_with[data_option(options)] = format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()));
+    return made_with;
 }
 
 int run(TrainingOptions options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
-        nlohmann::json made_with) {
+        nlohmann::ordered_json made_with) {
     if (options.length == 0) options.length = model.config().context;
     const TrainingOutput output(options.out, options.type == "f32" ? WeightType::f32 : WeightType::bf16, source,
                                 options.resume);
@@ -283,7 +289,7 @@ int finetune(const FinetuneOptions& options) {
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
     TrainableLlama model(checkpoint, lora, options.seed);
-    nlohmann::json made_with{{"model", options.model}, {"full", options.full}};
+    nlohmann::ordered_json made_with{{"model", options.model}, {"full", options.full}};
     if (lora) made_with.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
     return run(options, model, *tokenizer, {.directory = options.model}, made_with);
 }

@@ -32,7 +32,7 @@ TrainingOutput::TrainingOutput(std::string directory, WeightType type, ModelSour
 }
 
 // The state is the last: what it says is done is there.
-void TrainingOutput::save(const TrainableLlama& model, const nlohmann::json& made_with,
+void TrainingOutput::save(const TrainableLlama& model, const nlohmann::ordered_json& made_with,
                           const TrainingProgress& progress, std::span<const TrainingTensor> tensors) const {
     check_training_state(state_path(), progress, tensors);
     if (const LoraOptions* const lora = model.lora()) {

@@ -27,11 +27,11 @@ public:
     std::string state_path() const { return directory_ + "/training_state.safetensors"; }
 
     /// What `tensors` are and how far the training is; `made_with` as in training_state.hpp.
-    TrainingProgress load(const nlohmann::json& made_with, std::span<const TrainingTensor> tensors) const {
+    TrainingProgress load(const nlohmann::ordered_json& made_with, std::span<const TrainingTensor> tensors) const {
         return read_training_state(state_path(), made_with, tensors);
     }
     /// Throws FileError; if any number is not finite, before anything is replaced.
-    void save(const TrainableLlama& model, const nlohmann::json& made_with, const TrainingProgress& progress,
+    void save(const TrainableLlama& model, const nlohmann::ordered_json& made_with, const TrainingProgress& progress,
               std::span<const TrainingTensor> tensors) const;
 
     /// The loss curve with its picture.

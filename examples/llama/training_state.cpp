@@ -74,7 +74,7 @@ nlohmann::json read_saved(const TensorFile& file) {
     return parse_json(std::as_bytes(std::span(saved->second)), file.path);
 }
 
-void check_options(const std::string& path, const nlohmann::json& saved, const nlohmann::json& options) {
+void check_options(const std::string& path, const nlohmann::json& saved, const nlohmann::ordered_json& options) {
     const auto before = saved.find("options");
     if (before == saved.end() || !before->is_object()) throw FileError(path, "has no options of a training");
     const auto changed = find_changed_option(*before, options);
@@ -111,8 +111,8 @@ void check_training_state(const std::string& path, const TrainingProgress& progr
     for (const TrainingTensor& tensor : tensors) check_finite(path, tensor);
 }
 
-void write_training_state(const std::string& path, const nlohmann::json& options, const TrainingProgress& progress,
-                          std::span<const TrainingTensor> tensors) {
+void write_training_state(const std::string& path, const nlohmann::ordered_json& options,
+                          const TrainingProgress& progress, std::span<const TrainingTensor> tensors) {
     check_training_state(path, progress, tensors);
     nlohmann::json losses = nlohmann::json::array();
     for (const LossPoint& point : progress.points) losses.push_back(to_json(point));
@@ -125,7 +125,7 @@ void write_training_state(const std::string& path, const nlohmann::json& options
     write_safetensors(path, to_write, {}, {{metadata_key, training.dump()}});
 }
 
-TrainingProgress read_training_state(const std::string& path, const nlohmann::json& options,
+TrainingProgress read_training_state(const std::string& path, const nlohmann::ordered_json& options,
                                      std::span<const TrainingTensor> tensors) {
     const TensorFile file = read_safetensors(path);
     const nlohmann::json saved = read_saved(file);

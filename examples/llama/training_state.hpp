@@ -31,13 +31,13 @@ void check_training_state(const std::string& path, const TrainingProgress& progr
 /// Writes everything that a training needs to go on as if it had not ended, as one safetensors file, all or nothing.
 /// `options`: an object of all that the result depends on, by the names of the program's options without "--". Throws
 /// FileError, also as check_training_state(): the earlier file, if any, then still stands.
-void write_training_state(const std::string& path, const nlohmann::json& options, const TrainingProgress& progress,
-                          std::span<const TrainingTensor> tensors);
+void write_training_state(const std::string& path, const nlohmann::ordered_json& options,
+                          const TrainingProgress& progress, std::span<const TrainingTensor> tensors);
 
 /// Reads such a file back, bit for bit: fills the tensors, which have to be those that were written. Throws FileError
 /// for what is no state of a training or not of this one, and UsageError, naming the first option that differs, if it
 /// was started with others. The tensors are untouched unless the options and all names and sizes fit.
-TrainingProgress read_training_state(const std::string& path, const nlohmann::json& options,
+TrainingProgress read_training_state(const std::string& path, const nlohmann::ordered_json& options,
                                      std::span<const TrainingTensor> tensors);
 
 }  // namespace llama

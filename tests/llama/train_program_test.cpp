@@ -6,6 +6,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -143,7 +144,10 @@ Arguments changed(Arguments command, const Arguments& options) {
 
 class TrainProgram : public testing::Test {
 protected:
-    TrainProgram() { files_.write("text.txt", make_text(1, 120)); }
+    TrainProgram() {
+        files_.write("text.txt", make_text(1, 120));
+        ::setenv("OMP_WAIT_POLICY", "passive", 1);  // waiting threads leave the processor to other work
+    }
 
     std::string file(const std::string& name) const { return files_ / name; }
 
@@ -165,7 +169,7 @@ protected:
 
     // A model that learnt something, made once.
     std::string base() const {
-        if (!fs::exists(file("base"))) output_of(train("base", {"--steps", "40", "--type", "f32"}));
+        if (!fs::exists(file("base"))) output_of(train("base", {"--steps", "20", "--type", "f32"}));
         return file("base");
     }
 
@@ -197,7 +201,7 @@ TEST_F(TrainProgram, TrainMakesAModelThatPredictsTheText) {
     const Outcome outcome = run(train("model", {"--steps", "40"}));
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_THAT(outcome.out, MatchesRegex(".*/model: 40 steps, 10240 tokens in 0:[0-9]+, loss [0-9.]+ .*\n"));
-    EXPECT_THAT(outcome.err, AllOf(ContainsRegex("step 2 of 40, loss 6\\.[0-9]+, [0-9]+ tokens/s, 0:[0-9]+ left\n"),
+    EXPECT_THAT(outcome.err, AllOf(ContainsRegex("step 2 of 40, loss [0-9.]+, [0-9]+ tokens/s, 0:[0-9]+ left\n"),
                                    HasSubstr("step 40 of 40, loss ")));
     EXPECT_NEAR(mean_loss(file("model"), 0, 1), std::log(vocabulary), 0.1) << "before it learnt anything";
     EXPECT_LT(mean_loss(file("model"), 35, 5), 2.5);
@@ -365,8 +369,8 @@ TEST_F(TrainProgram, DependsOnTheSeed) {
 
 // --- interruptions
 
-// Long enough that a signal at step 9 meets it at work.
-const Arguments many_steps{"--batch", "24", "--steps", "60", "--save-every", "2"};
+// Long enough that a signal at step 8 meets it at work.
+const Arguments many_steps{"--batch", "24", "--steps", "40", "--save-every", "5"};
 
 class Interrupted : public TrainProgram, public testing::WithParamInterface<std::string> {
 protected:
@@ -383,8 +387,8 @@ TEST_P(Interrupted, GoesOnAfterBeingKilled) {
         const std::string out = "killed" + threads;
         const Arguments options{"--threads", threads};
         const Arguments resume = options + Arguments{"--resume"};
-        EXPECT_EQ(run(command(out, options), signal_at("step 9 of 60", SIGKILL)).status, 128 + SIGKILL);
-        EXPECT_EQ(run(command(out, resume), signal_at("step 18 of 60", SIGKILL)).status, 128 + SIGKILL);
+        EXPECT_EQ(run(command(out, options), signal_at("step 8 of 40", SIGKILL)).status, 128 + SIGKILL);
+        EXPECT_EQ(run(command(out, resume), signal_at("step 18 of 40", SIGKILL)).status, 128 + SIGKILL);
         output_of(command(out, resume));
         // What a kill in the middle of writing leaves.
         for (const std::string& name : names_of(file(out))) {
@@ -398,14 +402,14 @@ TEST_P(Interrupted, SavesItsStateAtASignal) {
     output_of(command("uninterrupted"));
     for (const int signal : {SIGTERM, SIGINT}) {
         const std::string out = "signal" + std::to_string(signal);
-        const Outcome outcome = run(command(out, {"--save-every", "1000"}), signal_at("step 9 of 60", signal));
+        const Outcome outcome = run(command(out, {"--save-every", "1000"}), signal_at("step 8 of 40", signal));
         EXPECT_EQ(outcome.status, 128 + signal);
         EXPECT_THAT(outcome.err, ContainsRegex("freqkv-llama: interrupted after step [0-9]+; the same command with "
                                                "--resume goes on\n$"));
         EXPECT_EQ(outcome.out, "");
         const std::size_t steps = steps_of(file(out));
-        EXPECT_GE(steps, 9u);
-        EXPECT_LT(steps, 60u);
+        EXPECT_GE(steps, 8u);
+        EXPECT_LT(steps, 40u);
         // The rest with other threads; how often the state is saved may change, too.
         output_of(command(out, {"--resume", "--save-every", "7", "--threads", thread_counts[1]}));
         expect_same_result(file(out), file("uninterrupted"));
@@ -418,7 +422,7 @@ INSTANTIATE_TEST_SUITE_P(Trainings, Interrupted, testing::Values("train", "adapt
 class Stopped : public TrainProgram {
 protected:
     Stopped() {
-        const Outcome outcome = run(train("out", many_steps), signal_at("step 3 of 60", SIGTERM));
+        const Outcome outcome = run(train("out", many_steps), signal_at("step 2 of 40", SIGTERM));
         EXPECT_EQ(outcome.status, 128 + SIGTERM);
         before_ = content_of(file("out"));
     }
@@ -430,7 +434,7 @@ protected:
 
 TEST_F(Stopped, IsResumedWithTheSameOptionsOnly) {
     files_.write("other.txt", make_text(2, 120));
-    const std::vector<Arguments> others{{"--steps", "61"},
+    const std::vector<Arguments> others{{"--steps", "41"},
                                         {"--batch", "23"},
                                         {"--learning-rate", "1e-3"},
                                         {"--schedule", "constant"},
