@@ -216,8 +216,9 @@ nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSetti
     return made_with;
 }
 
-int run(TrainingOptions options, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
+int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
         nlohmann::ordered_json made_with) {
+    TrainingOptions options = given;
     if (options.length == 0) options.length = model.config().context;
     const TrainingOutput output(options.out, options.type == "f32" ? WeightType::f32 : WeightType::bf16, source,
                                 options.resume);
