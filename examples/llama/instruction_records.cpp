@@ -56,6 +56,7 @@ public:
         if (texts.output.empty()) return result;
         std::vector<Token> prompt = with_begin(tokenizer_.encode(instruction_prompt(texts.instruction, texts.input)));
         std::vector<Token> output = encode_after_line(tokenizer_, texts.output);
+        if (output.empty()) return result;  // white space may be no token
         if (!tokenizer_.end_of_text().empty()) output.push_back(tokenizer_.end_of_text().front());
 
         result.cut = prompt.size() + output.size() > longest_;

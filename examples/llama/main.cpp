@@ -254,7 +254,7 @@ int main(int argc, char** argv) {
     } catch (const llama::UsageError& error) {
         return fail(error.what(), 2);
     } catch (const std::bad_alloc&) {
-        return fail("not enough memory; a smaller --capacity or --prefill-chunk needs less", 1);
+        return fail("not enough memory; smaller texts, caches or batches need less", 1);
     } catch (const std::exception& error) {
         return fail(error.what(), 1);
     }

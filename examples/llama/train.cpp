@@ -28,6 +28,7 @@
 #include "llama/training_pass.hpp"
 #include "llama/training_state.hpp"
 #include "llama/unscaled_low_pass.hpp"
+#include "llama/utf8.hpp"
 #include "llama/with_policy.hpp"
 
 namespace llama {
@@ -72,7 +73,10 @@ public:
             optimizer_.update(model_, gradient_.gradient(), clip, point.learning_rate, step, executor_);
             model_.refresh();
             point.tokens += gradient_.tokens();
-            if (data_.validation && is_due(step, options_.validate_every)) point.validation_loss = validate();
+            if (data_.validation && is_due(step, options_.validate_every)) {
+                point.validation_loss = validate();
+                if (!std::isfinite(*point.validation_loss)) refuse(point);
+            }
             point.seconds = earlier + seconds_since(start);
             progress_.step = step;
             progress_.points.push_back(point);
@@ -121,14 +125,16 @@ private:
 
     [[noreturn]] void refuse(const LossPoint& point) {
         status_.clear();
-        if (!points().empty()) output_.draw(points());
-        const std::string kept =
-            saved_ > 0
-                ? format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory()
-                : "nothing was saved";
-        throw std::runtime_error(format("step %lld: the loss is %g and its gradient's norm %g; ",
-                                        static_cast<long long>(point.step), point.loss, point.gradient_norm) +
-                                 kept + "; a lower --learning-rate or --clip may help");
+        std::string kept = "nothing was saved";
+        if (saved_ > 0) {
+            output_.draw(points());
+            kept = format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory();
+        }
+        std::string found = format("step %lld: the loss is %g and its gradient's norm %g",
+                                   static_cast<long long>(point.step), point.loss, point.gradient_norm);
+        if (point.validation_loss) found += format(", the validation loss %g", *point.validation_loss);
+        throw std::runtime_error(found + "; " + kept +
+                                 "; a new training with a lower --learning-rate or --clip may help");
     }
 
     void show(const LossPoint& point, double seconds_per_step) {
@@ -281,6 +287,8 @@ int train(const TrainOptions& options) {
 
 int finetune(const FinetuneOptions& options) {
     check(options);
+    // An adapter's configuration, which is JSON, names it.
+    if (first_invalid_utf8(options.model)) throw UsageError("--model: the name of the directory is not UTF-8");
     if (!std::filesystem::is_directory(options.model)) {
         throw UsageError("--model " + options.model +
                          ": only a directory in Hugging Face layout can be trained further");

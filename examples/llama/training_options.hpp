@@ -55,6 +55,7 @@ inline void add_training_options(CLI::App& command, TrainingOptions& options) {
         ->excludes(text)
         ->excludes(ids);
     add("--token-format", options.token_format, "As for perplexity", "")
+        ->needs(ids)
         ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
         ->capture_default_str();
     add("--valid", options.validation, "Text, tokens or records (as above) to measure the loss on", "FILE");
@@ -67,7 +68,10 @@ inline void add_training_options(CLI::App& command, TrainingOptions& options) {
     add("--length", options.length, "Tokens of a text [the model's window]", "N")->check(count);
 
     group = "Training";
-    add("--steps", options.steps, "Updates of the weights", "N")->check(count)->capture_default_str();
+    // A saved state has a line for each step, in a header that readers do not take at any length.
+    add("--steps", options.steps, "Updates of the weights", "N")
+        ->check(number<Index>(1, 500'000))
+        ->capture_default_str();
     add("--batch", options.batch, "Texts of each step; a thread takes some at a time, the gradients are added up", "N")
         ->check(count)
         ->capture_default_str();

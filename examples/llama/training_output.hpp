@@ -14,9 +14,9 @@
 
 namespace llama {
 
-/// The directory that a training writes: the model or adapter as it is at the moment, the loss curve (loss.csv,
-/// loss.svg), and, until the training is over, the state that it goes on from. All of it is replaced at every save,
-/// each file at once.
+/// The directory that a training writes: the model or adapter as it is at the moment, loss.csv, and, until the training
+/// is over, the state that it goes on from. All of it is replaced at every save, each file at once. At the end the loss
+/// curve is drawn, too (loss.svg).
 class TrainingOutput {
 public:
     /// `type` of the saved weights; `source` is what the model was made from. Makes the directory; throws FileError,

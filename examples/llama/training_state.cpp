@@ -64,7 +64,18 @@ TrainingProgress parse_progress(const std::string& path, const nlohmann::json& j
     if (progress.step < 0) object.fail("step", progress.step, "must not be negative");
     const nlohmann::json* const rows = object.find("losses");
     if (rows == nullptr || !rows->is_array()) throw FileError(path, "has no list of losses");
-    for (const nlohmann::json& row : *rows) progress.points.push_back(parse_point(path, row));
+    for (const nlohmann::json& row : *rows) {
+        const LossPoint point = parse_point(path, row);
+        const Index before = progress.points.empty() ? 0 : progress.points.back().tokens;
+        const bool follows = point.step == static_cast<Index>(progress.points.size()) + 1 && point.tokens > before &&
+                             point.tokens <= most_tokens;
+        if (!follows) throw FileError(path, "has the losses " + row.dump() + " out of order");
+        progress.points.push_back(point);
+    }
+    if (static_cast<Index>(progress.points.size()) != progress.step) {
+        object.fail("step", progress.step,
+                    "must be the number of steps with losses, " + std::to_string(progress.points.size()));
+    }
     return progress;
 }
 

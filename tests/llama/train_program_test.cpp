@@ -120,6 +120,10 @@ void expect_same_result(const std::string& a, const std::string& b) {
     for (const auto& [name, bytes] : first) EXPECT_TRUE(bytes == second[name]) << name << " differs";
 }
 
+// Options that let the weights grow beyond all bounds within some steps.
+const Arguments explosion{"--learning-rate", "1e3", "--schedule", "constant", "--warmup", "0",
+                          "--weight-decay",  "1e3", "--clip",     "0",        "--steps",  "100"};
+
 // Sends a signal when a line on standard error begins so.
 Surroundings signal_at(const std::string& line, int signal) {
     Surroundings with;
@@ -614,10 +618,24 @@ TEST_F(TrainProgram, StopsAtALossThatIsNoNumber) {
     }
 }
 
+// The validation comes after the step that exploded, before the next step's loss.
+TEST_F(TrainProgram, StopsAtAValidationLossThatIsNoNumber) {
+    const Arguments validate{"--valid", file("text.txt"), "--valid-every", "1"};
+    const Outcome outcome = run(train("out", explosion + validate));
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, ContainsRegex("freqkv-llama: step [0-9]+: the loss is .*, the validation loss -?nan; "
+                                           "nothing was saved; .* --learning-rate"));
+    EXPECT_THAT(names_of(file("out")), IsEmpty()) << "the next try may write there";
+}
+
+TEST_F(TrainProgram, RefusesAModelWhoseNameAnAdapterCannotHold) {
+    expect_refusal(run(finetune("out", {"--model", files_ / "mod\xe8le"})), 2, {"--model: the name", "is not UTF-8"});
+    EXPECT_FALSE(fs::exists(file("out")));
+}
+
 TEST_F(TrainProgram, KeepsTheLatestStateWhenItExplodes) {
-    const Arguments options{"--learning-rate", "1e3", "--schedule", "constant", "--warmup", "0",
-                            "--weight-decay",  "1e3", "--clip",     "0",        "--steps",  "100",
-                            "--save-every",    "1"};
+    const Arguments options = explosion + Arguments{"--save-every", "1"};
     const Outcome outcome = run(train("out", options));
     expect_refusal(outcome, 1, {"the loss is ", "nan", "is kept in " + file("out")});
     const std::size_t steps = steps_of(file("out"));

@@ -167,8 +167,15 @@ TEST_F(TrainingState, AFileThatIsNoneIsRefused) {
     EXPECT_THAT(refused, Each(HasSubstr("which are no step's")));
     EXPECT_THAT(refusal({{"options", options_}, {"step", 1}}), HasSubstr("no list of losses"));
     EXPECT_THAT(refusal({{"options", options_}, {"step", -1}, {"losses", json::array()}}), HasSubstr("step is -1"));
-    EXPECT_THAT(refusal({{"options", 1}, {"step", 1}, {"losses", json::array()}}), HasSubstr("no options"));
-    EXPECT_THAT(refusal({{"step", 1}, {"losses", json::array()}}), HasSubstr("no options"));
+    EXPECT_THAT(refusal({{"options", 1}, {"step", 0}, {"losses", json::array()}}), HasSubstr("no options"));
+    EXPECT_THAT(refusal({{"step", 0}, {"losses", json::array()}}), HasSubstr("no options"));
+    EXPECT_THAT(refusal({{"step", 1}, {"losses", json::array()}}), HasSubstr("step is 1, must be the number"));
+    EXPECT_THAT(refusal({{"step", std::numeric_limits<Index>::max()}, {"losses", {row}}}),
+                HasSubstr("must be the number"));
+    EXPECT_THAT(refusal({{"step", 2}, {"losses", {row, row}}}), HasSubstr("out of order"));
+    EXPECT_THAT(refusal(with_row(0, 2)), HasSubstr("out of order"));
+    EXPECT_THAT(refusal(with_row(1, 0)), HasSubstr("out of order"));
+    EXPECT_THAT(refusal(with_row(1, std::numeric_limits<Index>::max())), HasSubstr("out of order"));
     EXPECT_THAT(refusal(1), HasSubstr("no JSON object"));
 
     directory_.write("state.safetensors", test::make_safetensors({}));
@@ -183,7 +190,7 @@ TEST_F(TrainingState, AFileThatIsNoneIsRefused) {
 
 TEST_F(TrainingState, OfAnotherTypeIsRefused) {
     json header = {
-        {"__metadata__", {{"training", json{{"options", options_}, {"step", 1}, {"losses", json::array()}}.dump()}}}};
+        {"__metadata__", {{"training", json{{"options", options_}, {"step", 0}, {"losses", json::array()}}.dump()}}}};
     header["bias"] = {{"dtype", "BF16"}, {"shape", {3}}, {"data_offsets", {0, 6}}};
     directory_.write("state.safetensors", test::with_header(header.dump(), std::string(6, '\0')));
     EXPECT_THAT(refusal_to_read({{"bias", read_.bias}}), HasSubstr("tensor \"bias\" is BF16, must be F32"));
