@@ -70,7 +70,8 @@ set(FREQKV_HEADERS_attention
 set(FREQKV_HEADERS_adjoint
     freqkv/adjoint/chunked_attention.hpp
     freqkv/adjoint/compression.hpp
-    freqkv/detail/attention_adjoint.hpp)
+    freqkv/detail/attention_adjoint.hpp
+    freqkv/detail/list_history.hpp)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

@@ -13,6 +13,7 @@
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/detail/attention_adjoint.hpp"
+#include "freqkv/detail/list_history.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"
@@ -149,40 +150,8 @@ public:
     }
 
 private:
-    // Tokens from `token` on, which were appended to a list of `entries` that a compression had left.
-    struct Chunk {
-        Index token = 0;
-        Index entries = 0;
-        std::size_t first_entry = 0;  // in the history's rows
-        std::size_t first_span = 0;
-        std::size_t spans = 0;
-    };
-
-    // What is kept of one KV head's text.
-    struct History {
-        std::vector<Chunk> chunks;
-        std::vector<C> keys;                    // [entries of all chunks, key_dim], rotated at their index in the chunk
-        std::vector<C> values;                  // [entries of all chunks, value_dim]
-        std::vector<Span> spans;                // of all compressions, by a transform
-        std::vector<Index> sources;             // [entries of all chunks], by a selection: their index before it
-        std::vector<Index> old_tokens, tokens;  // of the entries after the latest selection
-
-        void clear() {
-            chunks.clear();
-            keys.clear();
-            values.clear();
-            spans.clear();
-            sources.clear();
-            tokens.clear();
-        }
-
-        Index bytes() const {
-            return static_cast<Index>(chunks.capacity() * sizeof(Chunk) +
-                                      (keys.capacity() + values.capacity()) * sizeof(C) +
-                                      spans.capacity() * sizeof(Span) +
-                                      (sources.capacity() + old_tokens.capacity() + tokens.capacity()) * sizeof(Index));
-        }
-    };
+    using History = detail::ListHistory<C>;
+    using Chunk = typename History::Chunk;
 
     struct Views {
         KVView<const C> q, k, v, out, d_out;
@@ -194,63 +163,31 @@ private:
     void begin_text() {
         tokens_ = 0;
         cache_.clear();
-        for (History& history : histories_) {
-            history.clear();
-            history.chunks.push_back({});
-        }
+        for (History& history : histories_) history.begin_text();
         if constexpr (!grows) adjoint_.drop_if_many();
     }
 
     // After a compression of some heads, before token `token`.
     void keep_compressed(Index token) {
         if constexpr (!grows) {
+            constexpr bool selection = SelectionCodec<detail::CodecOf<P>, C>;
             for (Index h = 0; h < cache_.kv_heads(); ++h) {
                 History& history = histories_[static_cast<std::size_t>(h)];
-                if (cache_.compressions(h) < static_cast<Index>(history.chunks.size())) continue;
-                const Chunk before = history.chunks.back();
-                const SpanList& spans = cache_.squeezed_spans(h);
-                const auto dim = static_cast<std::size_t>(cache_.key_dim());
-                history.chunks.push_back({token, cache_.size(h), history.keys.size() / dim, history.spans.size(),
-                                          static_cast<std::size_t>(spans.size())});
-                const MatrixView<const C> keys = cache_.keys(h);
-                const MatrixView<const C> values = cache_.values(h);
-                history.keys.insert(history.keys.end(), keys.data, keys.data + keys.rows * keys.columns);
-                history.values.insert(history.values.end(), values.data, values.data + values.rows * values.columns);
-                history.spans.insert(history.spans.end(), spans.begin(), spans.end());
-                if constexpr (SelectionCodec<detail::CodecOf<P>, C>) {
-                    keep_sources(history, before, h);
-                } else {
+                if (cache_.compressions(h) < static_cast<Index>(history.chunks())) continue;
+                history.template add<selection>(cache_, h, token);
+                if constexpr (!selection) {
+                    const SpanList& spans = cache_.squeezed_spans(h);
                     adjoint_.prepare({spans.begin(), spans.end()});
                 }
             }
         }
     }
 
-    // After selections an entry is one token, by which it is found in the list before.
-    void keep_sources(History& history, const Chunk& before, Index h) {
-        std::swap(history.old_tokens, history.tokens);
-        history.tokens.clear();
-        Index source = 0;
-        for (Index i = 0; i < cache_.size(h); ++i) {
-            const Index token = cache_.entry_tokens(h, i).begin;
-            while (source < before.entries && history.old_tokens[static_cast<std::size_t>(source)] < token) ++source;
-            if (token >= before.token) source = before.entries + token - before.token;
-            history.tokens.push_back(token);
-            history.sources.push_back(source);
-        }
-    }
-
-    // Entries of head h at the end of chunk c.
-    Index entries_at_end(const History& history, std::size_t c) const {
-        const Index end = c + 1 < history.chunks.size() ? history.chunks[c + 1].token : tokens_;
-        return history.chunks[c].entries + end - history.chunks[c].token;
-    }
-
     Index longest_list() const {
         Index longest = 0;
         for (const History& history : histories_) {
-            for (std::size_t c = 0; c < history.chunks.size(); ++c) {
-                longest = std::max(longest, entries_at_end(history, c));
+            for (std::size_t c = 0; c < history.chunks(); ++c) {
+                longest = std::max(longest, history.entries_at_end(c, tokens_));
             }
         }
         return longest;
@@ -290,9 +227,9 @@ private:
         for (C* const gradient : {dk, next_dk}) std::fill_n(gradient, entries * key_width, C{0});
         for (C* const gradient : {dv, next_dv}) std::fill_n(gradient, entries * value_width, C{0});
 
-        for (std::size_t c = history.chunks.size(); c-- > 0;) {
-            const Chunk& chunk = history.chunks[c];
-            const Index end = entries_at_end(history, c);
+        for (std::size_t c = history.chunks(); c-- > 0;) {
+            const Chunk& chunk = history.chunk(c);
+            const Index end = history.entries_at_end(c, tokens_);
             load_list(history, chunk, h, end, views, row, attention);
             attend_backward(chunk, h, end, views, attention, dk, dv);
             for (Index e = chunk.entries; e < end; ++e) {
@@ -304,8 +241,8 @@ private:
             }
             if constexpr (!grows) {
                 if (c == 0) break;
-                const Index before = entries_at_end(history, c - 1);
-                const CompressionMap map = map_of(history, chunk);
+                const Index before = history.entries_at_end(c - 1, tokens_);
+                const CompressionMap map = history.map(chunk);
                 const auto rows = [](C* data, Index count, Index columns, Index stride) {
                     return MatrixView<C>(data, count, columns, stride, 1);
                 };
@@ -319,24 +256,14 @@ private:
         }
     }
 
-    // The compression that a chunk began with.
-    static CompressionMap map_of(const History& history, const Chunk& chunk) {
-        CompressionMap map{{history.spans.data() + chunk.first_span, chunk.spans}, {}};
-        if (!history.sources.empty()) {
-            map.sources = {history.sources.data() + chunk.first_entry, static_cast<std::size_t>(chunk.entries)};
-        }
-        return map;
-    }
-
     // The list as it was at the end of the chunk: what the compression left, and the chunk's own tokens.
     void load_list(const History& history, const Chunk& chunk, Index h, Index end, const Views& views, C* row,
                    detail::AttentionAdjoint<C>& attention) const {
         const Index key_dim = cache_.key_dim();
         const Index value_dim = cache_.value_dim();
-        const auto first = static_cast<Index>(chunk.first_entry);
         for (Index e = 0; e < chunk.entries; ++e) {
-            attention.set_key(e, history.keys.data() + (first + e) * key_dim);
-            attention.set_value(e, history.values.data() + (first + e) * value_dim, 1);
+            attention.set_key(e, history.key(chunk, e, key_dim));
+            attention.set_value(e, history.value(chunk, e, value_dim), 1);
         }
         const MatrixView<const C> k = views.k.head(h);
         const MatrixView<const C> v = views.v.head(h);
