@@ -46,14 +46,17 @@ TEST(DefaultModel, GoesOnBehindItsWindowWhereTheFullCacheBreaksDown) {
     EXPECT_GT(bounded.at("compressions"), 10);
     EXPECT_LT(bounded.at("cache_bytes").get<long>(), full.at("cache_bytes").get<long>() / 4);
     EXPECT_LT(1.5 * perplexity_from(bounded, 1024), perplexity_from(full, 1024));
-    // Not a long memory that fades: the second half is predicted as well as the first.
+    // It does not get worse along the text.
     EXPECT_LT(perplexity_from(bounded, 1024), 1.1 * perplexity_from(bounded, 0));
 }
 
 TEST(DefaultModel, IsBetterThroughACacheThatItWasTunedFor) {
-    EXPECT_LT(perplexity(low_pass_adapter), perplexity({}));
+    const double low_pass = perplexity(low_pass_adapter);
+    EXPECT_LT(low_pass, perplexity({}));
     const Arguments window{"--policy", "local-window"};
-    EXPECT_LT(perplexity(window + window_adapter), perplexity(window));
+    const double local = perplexity(window + window_adapter);
+    EXPECT_LT(local, perplexity(window));
+    EXPECT_LT(low_pass, 1.02 * local) << "as docs/results.md says of the test books";
 }
 
 TEST(DefaultModel, WritesTheSameTextEverywhere) {

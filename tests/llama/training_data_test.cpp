@@ -12,6 +12,8 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "llama/instruction_records.hpp"
@@ -244,6 +246,37 @@ TEST_F(InstructionRecordsTest, AreSkippedWithoutOutput) {
     EXPECT_THAT(refusal(R"([{"instruction": "a", "output": "b"}])", 8),
                 HasSubstr("none of its 1 records has an output that fits a sequence of --length 8"));
     EXPECT_THAT(refusal("[]"), HasSubstr("none of its 0 records"));
+}
+
+// A tokenizer of bytes to which spaces at the end of a text are nothing.
+class TrimmingTokenizer final : public Tokenizer {
+public:
+    explicit TrimmingTokenizer(std::vector<Token> end_of_text) : Tokenizer(-1, std::move(end_of_text)) {}
+    Index vocabulary() const override { return 256; }
+    std::vector<Token> encode(std::string_view text) const override {
+        const std::size_t last = text.find_last_not_of(' ');
+        const std::string_view kept = text.substr(0, last == std::string_view::npos ? 0 : last + 1);
+        std::vector<Token> tokens;
+        for (const char c : kept) tokens.push_back(static_cast<unsigned char>(c));
+        return tokens;
+    }
+    std::string_view decode(Token, Token) const override { return {}; }
+};
+
+TEST_F(InstructionRecordsTest, AreSkippedWhereTheOutputIsNoToken) {
+    const std::string path = file(R"([{"instruction": "a", "output": " "}, {"instruction": "b", "output": "B"}])");
+    for (const std::vector<Token>& end_of_text : {std::vector<Token>{}, std::vector<Token>{0}}) {
+        const InstructionRecords records(path, TrimmingTokenizer(end_of_text), 256, 100, 1, 1);
+        EXPECT_EQ(records.skipped(), 1);
+        ASSERT_EQ(records.examples_per_epoch(), 1);
+        EXPECT_EQ(records.example(0).targets(), 1 + static_cast<Index>(end_of_text.size()));
+    }
+}
+
+TEST_F(InstructionRecordsTest, OfMoreValuesThanMemoryShouldTakeAreRefused) {
+    std::string content = "[";
+    for (int i = 0; i < 1 << 24; ++i) content += "0,";
+    EXPECT_THAT(refusal(content + "0]"), HasSubstr("records.json: no usable JSON: more than 16777216 values"));
 }
 
 TEST_F(InstructionRecordsTest, ComeOnceInAnEpochInAnOrderOfItsOwn) {
