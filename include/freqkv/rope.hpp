@@ -12,27 +12,11 @@
 #include "freqkv/detail/lanes.hpp"
 #include "freqkv/detail/pairs.hpp"
 #include "freqkv/error.hpp"
+#include "freqkv/rope_options.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
 namespace freqkv {
-
-/// Which two dimensions turn together.
-enum class RopePairing {
-    adjacent,    ///< (2i, 2i + 1): the original Llama weights, llama2.c, GGUF "NORM"
-    half_split,  ///< (i, i + rotated_dims / 2): Hugging Face Llama, Qwen, GPT-NeoX, GGUF "NEOX"
-};
-
-/// Rotary position embedding (Su et al. 2021). Pair i turns by position * theta_i with
-/// theta_i = base^(-2i / rotated_dims) / frequency_factors[i] / linear_scaling.
-struct RopeOptions {
-    Index head_dim = 0;       ///< dimensions of one key
-    Index rotated_dims = -1;  ///< the first that many dimensions rotate (even); -1: all, 0: none
-    double base = 10000;      ///< > 0
-    RopePairing pairing = RopePairing::adjacent;
-    double linear_scaling = 1;                ///< > 0; positions are divided by it (linear position interpolation)
-    std::vector<double> frequency_factors{};  ///< > 0, one for each pair; empty: all 1
-};
 
 /// Rotates and un-rotates rows of head_dim elements. Angles of positions in [0, table_positions()) are
 /// tabulated once; others are computed when asked for, to the same values. Const, safe to use from
@@ -47,30 +31,12 @@ public:
     /// Tabulates positions [0, table_positions): table_positions * rotated_dims elements.
     /// Throws Error for an option outside its range.
     explicit Rope(const RopeOptions& options, Index table_positions = 0)
-        : head_dim_(options.head_dim),
-          pairs_((options.rotated_dims < 0 ? options.head_dim : options.rotated_dims) / 2),
-          pairing_(options.pairing) {
-        require(head_dim_ >= 1, "head_dim", head_dim_, "must be at least 1");
-        const Index rotated = options.rotated_dims == -1 ? head_dim_ : options.rotated_dims;
-        require(rotated >= 0 && rotated % 2 == 0 && rotated <= head_dim_, "rotated_dims", rotated,
-                "must be even and not above head_dim, or -1 for all");
-        const auto usable = [](double factor) { return factor > 0 && std::isfinite(factor); };
-        require(usable(options.base), "base", options.base, "must be positive and finite");
-        require(usable(options.linear_scaling), "linear_scaling", options.linear_scaling,
-                "must be positive and finite");
-        require(table_positions >= 0, "table_positions", table_positions, "must not be negative");
-        const auto factors = static_cast<Index>(options.frequency_factors.size());
-        require(factors == 0 || factors == pairs_, "number of frequency_factors", factors,
-                "must be 0 or rotated_dims / 2");
+        : head_dim_(options.head_dim), pairing_(options.pairing) {
         auto table = std::make_shared<Table>();
+        table->frequencies = rope_frequencies(options);
+        pairs_ = static_cast<Index>(table->frequencies.size());
+        require(table_positions >= 0, "table_positions", table_positions, "must not be negative");
         table->positions = table_positions;
-        table->frequencies.reserve(static_cast<std::size_t>(pairs_));
-        for (Index i = 0; i < pairs_; ++i) {
-            const double factor = factors == 0 ? 1.0 : options.frequency_factors[static_cast<std::size_t>(i)];
-            require(usable(factor), "frequency factor", factor, "must be positive and finite");
-            const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rotated);
-            table->frequencies.push_back(std::pow(options.base, exponent) / factor / options.linear_scaling);
-        }
         table->angles = AlignedBuffer<C>(checked_product("rope table size", table_positions, 2 * pairs_));
         table_ = table;
         for (Index p = 0; p < table_positions; ++p) compute_angles(p, table->angles.data() + p * 2 * pairs_);
@@ -201,7 +167,7 @@ private:
     }
 
     Index head_dim_;
-    Index pairs_;
+    Index pairs_ = 0;
     RopePairing pairing_;
     std::shared_ptr<const Table> table_;
 };

@@ -189,11 +189,44 @@ struct CoprimeButterfly {
     }
 };
 
+/// A B points for any A and B (Cooley, Tukey).
+template <Index A, Index B>
+struct TurnedButterfly {
+    template <class V>
+    FREQKV_INLINE static void run(Complex<V>* x) {
+        using T = typename Complex<V>::T;
+        Complex<V> rows[A * B];
+        unrolled<B>([&](auto i) FREQKV_INLINE_LAMBDA {
+            Complex<V> column[A];
+            unrolled<A>([&](auto j) FREQKV_INLINE_LAMBDA { column[j] = x[B * j + i]; });
+            Butterfly<A>::run(column);
+            unrolled<A>([&](auto k) FREQKV_INLINE_LAMBDA {
+                constexpr Index turn = i * k;
+                if constexpr (turn == 0) {
+                    rows[k * B + i] = column[k];
+                } else if constexpr (4 * turn == A * B) {
+                    rows[k * B + i] = {column[k].im, -column[k].re};
+                } else {
+                    rows[k * B + i] = column[k].turned(Turn<T, turn, A * B>::cosine, -Turn<T, turn, A * B>::sine);
+                }
+            });
+        });
+        unrolled<A>([&](auto k) FREQKV_INLINE_LAMBDA {
+            Butterfly<B>::run(rows + k * B);
+            unrolled<B>([&](auto l) FREQKV_INLINE_LAMBDA { x[k + A * l] = rows[k * B + l]; });
+        });
+    }
+};
+
 template <>
 struct Butterfly<6> : CoprimeButterfly<2, 3> {};
+template <>
+struct Butterfly<9> : TurnedButterfly<3, 3> {};
 template <>
 struct Butterfly<10> : CoprimeButterfly<2, 5> {};
 template <>
 struct Butterfly<12> : CoprimeButterfly<4, 3> {};
+template <>
+struct Butterfly<16> : TurnedButterfly<4, 4> {};
 
 }  // namespace freqkv::detail

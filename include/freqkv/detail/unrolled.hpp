@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <type_traits>
 #include <utility>
 
 #include "freqkv/config.hpp"
@@ -10,15 +9,27 @@
 // indexes them at run time, not even before it unrolls a loop, and where all is inlined.
 #define FREQKV_INLINE_LAMBDA __attribute__((always_inline))
 #define FREQKV_INLINE FREQKV_HOST_DEVICE FREQKV_INLINE_LAMBDA inline
+#if defined(__CUDACC__)
+#define FREQKV_OUT_OF_LINE __host__ __device__ __noinline__
+#else
+#define FREQKV_OUT_OF_LINE __attribute__((noinline))
+#endif
 
 namespace freqkv::detail {
 
+/// An integral constant, also on a device.
+template <Index I>
+struct Constant {
+    static constexpr Index value = I;
+    FREQKV_INLINE constexpr operator Index() const { return I; }
+};
+
 template <class F, Index... I>
 FREQKV_INLINE constexpr void unrolled(F&& f, std::integer_sequence<Index, I...>) {
-    (f(std::integral_constant<Index, I>{}), ...);
+    (f(Constant<I>{}), ...);
 }
 
-/// f(i) for i = 0 ... N - 1 as integral constants.
+/// f(i) for i = 0 ... N - 1 as constants.
 template <Index N, class F>
 FREQKV_INLINE constexpr void unrolled(F&& f) {
     unrolled(f, std::make_integer_sequence<Index, N>{});
