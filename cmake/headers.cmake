@@ -2,7 +2,7 @@
 # what is compiled alone, and what tests/dependency_direction.cmake allows a header to include (its own
 # layer and the layers above it in this file) all come from here.
 
-set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint umbrella)
+set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint cuda umbrella)
 
 set(FREQKV_HEADERS_base
     freqkv/version.hpp
@@ -12,7 +12,8 @@ set(FREQKV_HEADERS_base
     freqkv/workspace.hpp
     freqkv/executor.hpp
     freqkv/energy.hpp
-    freqkv/fast_capacity.hpp)
+    freqkv/fast_capacity.hpp
+    freqkv/rope_options.hpp)
 
 set(FREQKV_HEADERS_lanes
     freqkv/detail/unrolled.hpp
@@ -72,6 +73,34 @@ set(FREQKV_HEADERS_adjoint
     freqkv/adjoint/compression.hpp
     freqkv/detail/attention_adjoint.hpp
     freqkv/detail/list_history.hpp)
+
+# Of the target freqkv::cuda. The .hpp ones are for every compiler, so that tests on the host run what kernels are made
+# of; the .cuh ones need nvcc.
+set(FREQKV_HEADERS_cuda
+    freqkv/cuda/dct_plan.cuh
+    freqkv/cuda/device_array.cuh
+    freqkv/cuda/energy_report.cuh
+    freqkv/cuda/frequency_compressor.cuh
+    freqkv/cuda/in_place.cuh
+    freqkv/cuda/paged_view.hpp
+    freqkv/cuda/rope.cuh
+    freqkv/cuda/status.cuh
+    freqkv/cuda/detail/batch.hpp
+    freqkv/cuda/detail/check_memory.cuh
+    freqkv/cuda/detail/check_views.hpp
+    freqkv/cuda/detail/closing_up.hpp
+    freqkv/cuda/detail/device_block.cuh
+    freqkv/cuda/detail/entry_rows.hpp
+    freqkv/cuda/detail/fft_passes.hpp
+    freqkv/cuda/detail/float_pair.hpp
+    freqkv/cuda/detail/launch.cuh
+    freqkv/cuda/detail/launch_shape.hpp
+    freqkv/cuda/detail/move_kernel.cuh
+    freqkv/cuda/detail/move_rows.hpp
+    freqkv/cuda/detail/resample.hpp
+    freqkv/cuda/detail/resample_kernel.cuh
+    freqkv/cuda/detail/transform_tables.hpp
+    freqkv/cuda/detail/transform_view.hpp)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

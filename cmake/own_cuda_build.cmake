@@ -1,0 +1,43 @@
+# What the project's own CUDA sources (tests, benchmarks) are built with. They are left out where there is no nvcc, and
+# built but not run where there is no GPU. FREQKV_HAS_CUDA says whether there are any.
+
+set(FREQKV_HAS_CUDA FALSE)
+if(NOT (FREQKV_WITH_CUDA STREQUAL "AUTO" OR FREQKV_WITH_CUDA))
+    return()
+endif()
+
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+    if(NOT FREQKV_WITH_CUDA STREQUAL "AUTO")
+        message(FATAL_ERROR "FREQKV_WITH_CUDA is ${FREQKV_WITH_CUDA}, but there is no nvcc: put it on the PATH, or name "
+                            "it by CMAKE_CUDA_COMPILER or the environment's CUDACXX")
+    endif()
+    message(STATUS "No nvcc: the CUDA headers are not tested")
+    return()
+endif()
+# A100 and H100; a machine's own GPU is CMAKE_CUDA_ARCHITECTURES=native from CMake 3.24 on.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90)
+endif()
+enable_language(CUDA)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)
+    message(FATAL_ERROR "nvcc is ${CMAKE_CUDA_COMPILER_VERSION}, must be at least 12; -DFREQKV_WITH_CUDA=OFF goes without")
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
+set(FREQKV_HAS_CUDA TRUE)
+
+add_library(freqkv_own_cuda_build INTERFACE)
+target_link_libraries(freqkv_own_cuda_build INTERFACE freqkv::cuda)
+target_compile_options(freqkv_own_cuda_build INTERFACE
+    -lineinfo
+    -Xcompiler=-Wall,-Wextra
+    $<$<BOOL:${FREQKV_WERROR}>:-Werror=all-warnings>)
+
+# freqkv_add_cuda_executable(<name> <source>...): an executable of the project's own from CUDA sources.
+function(freqkv_add_cuda_executable name)
+    add_executable(${name} ${ARGN})
+    target_link_libraries(${name} PRIVATE freqkv_own_cuda_build)
+endfunction()

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/fft_passes.hpp"
+#include "freqkv/cuda/detail/float_pair.hpp"
+#include "freqkv/energy.hpp"
+
+// What fft_passes.hpp and resample.hpp call a block, and shared memory, on a device.
+namespace freqkv::cuda::detail {
+
+/// The threads of the block that runs.
+class DeviceBlock {
+public:
+    template <class F>
+    __device__ __forceinline__ void each(int count, const F& f) const {
+        for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) f(i);
+        __syncthreads();
+    }
+
+    template <class Read, class Write>
+    __device__ __forceinline__ void transfer(int count, const Read& read, const Write& write) const {
+        constexpr int in_flight = 8;
+        const int threads = static_cast<int>(blockDim.x);
+        int i = static_cast<int>(threadIdx.x);
+        for (; i + (in_flight - 1) * threads < count; i += in_flight * threads) {
+            decltype(read(i)) values[in_flight];
+#pragma unroll
+            for (int j = 0; j < in_flight; ++j) values[j] = read(i + j * threads);
+#pragma unroll
+            for (int j = 0; j < in_flight; ++j) write(i + j * threads, values[j]);
+        }
+        for (; i < count; i += threads) write(i, read(i));
+        __syncthreads();
+    }
+
+    /// The sum of all f(i) in thread 0; in an order that depends on the number of threads alone.
+    template <class F>
+    __device__ __forceinline__ Energy sum(int count, const F& f) const {
+        __shared__ Energy parts[32];
+        Energy sum;
+        for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) add(sum, f(i));
+        for (int distance = 16; distance > 0; distance /= 2) {
+            add(sum,
+                Energy{__shfl_down_sync(~0U, sum.total, distance), __shfl_down_sync(~0U, sum.discarded, distance)});
+        }
+        if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            for (unsigned int warp = 1; warp < blockDim.x / 32; ++warp) add(sum, parts[warp]);
+        }
+        return sum;
+    }
+
+    /// f() by thread 0.
+    template <class F>
+    __device__ __forceinline__ void once(const F& f) const {
+        if (threadIdx.x == 0) f();
+    }
+
+private:
+    __device__ static void add(Energy& sum, const Energy& other) {
+        sum.total += other.total;
+        sum.discarded += other.discarded;
+    }
+};
+
+/// Points in the block's dynamic shared memory; launch_shape.hpp has its size.
+template <class V>
+class DeviceMemory {
+public:
+    SharedLayout layout;
+
+    __device__ explicit DeviceMemory(const SharedLayout& layout_) : layout(layout_) {}
+
+    __device__ __forceinline__ Complex<V> load(int index) const {
+        const Access point = points()[index];
+        if constexpr (columns_of<V> == 2) {
+            return {{{point.x, point.y}}, {{point.z, point.w}}};
+        } else {
+            return {point.x, point.y};
+        }
+    }
+
+    __device__ __forceinline__ void store(int index, const Complex<V>& value) const {
+        if constexpr (columns_of<V> == 2) {
+            points()[index] = make_float4(value.re[0], value.re[1], value.im[0], value.im[1]);
+        } else {
+            points()[index] = make_float2(value.re, value.im);
+        }
+    }
+
+private:
+    using Access = std::conditional_t<columns_of<V> == 2, float4, float2>;
+    static_assert(sizeof(Access) == sizeof(Complex<V>));
+
+    // Named here and not kept as a pointer, so that the compiler knows which memory it is.
+    static __device__ __forceinline__ Access* points() {
+        extern __shared__ float4 freqkv_shared_points[];
+        return reinterpret_cast<Access*>(freqkv_shared_points);
+    }
+};
+
+}  // namespace freqkv::cuda::detail

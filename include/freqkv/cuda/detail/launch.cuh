@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/batch.hpp"
+#include "freqkv/cuda/detail/launch_shape.hpp"
+#include "freqkv/cuda/detail/move_kernel.cuh"
+#include "freqkv/cuda/detail/resample_kernel.cuh"
+#include "freqkv/cuda/status.cuh"
+
+namespace freqkv::cuda::detail {
+
+inline int current_device() {
+    int device = 0;
+    check("cudaGetDevice", cudaGetDevice(&device));
+    return device;
+}
+
+inline DeviceLimits device_limits() {
+    const int device = current_device();
+    const auto attribute = [&](cudaDeviceAttr which) {
+        int value = 0;
+        check("cudaDeviceGetAttribute", cudaDeviceGetAttribute(&value, which, device));
+        return Index{value};
+    };
+    return {attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)};
+}
+
+/// Launches `kernel` over all tasks, as many at a time as its parameters have room for. columns_of_task and heads are
+/// those of a task; `arguments` follow the batch among the kernel's parameters.
+template <class Task, class Kernel, class... Arguments>
+void launch_batches(const char* call, Kernel* kernel, std::span<const Task> tasks, const LaunchShape& shape,
+                    cudaStream_t stream, Arguments... arguments) {
+    check("cudaFuncSetAttribute",
+          cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shape.shared_bytes)));
+    const auto batch = std::make_unique<Batch<Task>>();
+    while (!tasks.empty()) {
+        const std::size_t count = std::min<std::size_t>(tasks.size(), Batch<Task>::most_tasks);
+        unsigned int blocks = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            batch->tasks[i] = tasks[i];
+            const int groups = column_groups(tasks[i].columns(), shape.columns());
+            blocks = std::max(blocks, static_cast<unsigned int>(tasks[i].heads) * static_cast<unsigned int>(groups));
+        }
+        void* parameters[] = {batch.get(), &arguments...};
+        check(call,
+              cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks, static_cast<unsigned int>(count)),
+                               dim3(static_cast<unsigned int>(shape.threads)), parameters,
+                               static_cast<std::size_t>(shape.shared_bytes), stream));
+        tasks = tasks.subspan(count);
+    }
+}
+
+template <class T>
+void launch_resample(std::span<const ResampleTask<T>> tasks, const LaunchShape& shape, cudaStream_t stream) {
+    auto* const kernel = shape.pairs ? &resample_kernel<FloatPair, T> : &resample_kernel<float, T>;
+    launch_batches("cudaLaunchKernel of resample_kernel", kernel, tasks, shape, stream, shape.log_packs);
+}
+
+/// Rows of a chunk of move_kernel.
+inline constexpr int moved_rows = 128;
+
+template <class T>
+void launch_move(std::span<const MoveTask<T>> tasks, cudaStream_t stream) {
+    int columns = 1;
+    for (const MoveTask<T>& task : tasks) columns = std::max(columns, task.columns());
+    const DeviceLimits limits = device_limits();
+    const bool pairs = carries_pairs(moved_rows, 1, columns, limits);
+    const LaunchShape shape = launch_shape(moved_rows, pairs, columns, limits, 16);
+    auto* const kernel = shape.pairs ? &move_kernel<FloatPair, T> : &move_kernel<float, T>;
+    launch_batches("cudaLaunchKernel of move_kernel", kernel, tasks, shape, stream, shape.log_packs, moved_rows);
+}
+
+}  // namespace freqkv::cuda::detail

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/entry_rows.hpp"
+#include "freqkv/cuda/detail/fft_passes.hpp"
+#include "freqkv/cuda/detail/float_pair.hpp"
+
+// The last step of a compression: entries behind a span close up, and stored keys turn by the change of their position.
+namespace freqkv::cuda::detail {
+
+/// Rows [from, from + count) to [to, to + count) of the same list, to <= from.
+template <class T>
+struct MoveTask {
+    EntryRows<T> rows;
+    int heads = 0;
+    int from = 0;
+    int to = 0;
+    int count = 0;
+    Positions positions;  ///< of the rows from `from` on, as they are; row i is afterwards at to + i
+
+    int columns() const { return rows.columns.count(); }
+};
+
+/// By one block for some columns of one head, `slots` rows at a time in ascending order, so that no row is overwritten
+/// before it is read.
+template <class V, class T, class Block, class Memory>
+FREQKV_INLINE void move_rows(const MoveTask<T>& task, int head, int first_pack, int slots, Block block, Memory memory) {
+    const int log_packs = memory.layout.log_packs;
+    const auto column_of = [&](Place at) { return (first_pack + at.pack) * columns_of<V>; };
+    for (int done = 0; done < task.count; done += slots) {
+        const int n = task.count - done < slots ? task.count - done : slots;
+        const auto read = [&](int i) {
+            const Place at = place_of(i, log_packs);
+            const int row = done + at.slot;
+            const Complex<V> x = task.rows.template load<V>(head, task.from + row, column_of(at));
+            if (task.positions.frequencies == nullptr) return x;
+            const Index change = Index{task.to} + row - task.positions.of(row);
+            if (change == 0) return x;
+            return task.rows.template turned<false>(x, column_of(at), task.positions.frequencies, change);
+        };
+        block.transfer(n << log_packs, read, [&](int i, const Complex<V>& x) {
+            memory.store(memory.layout.index(place_of(i, log_packs)), x);
+        });
+        block.each(n << log_packs, [&](int i) {
+            const Place at = place_of(i, log_packs);
+            task.rows.store(head, task.to + done + at.slot, column_of(at), memory.load(memory.layout.index(at)));
+        });
+    }
+}
+
+}  // namespace freqkv::cuda::detail
