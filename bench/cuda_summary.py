@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Writes Markdown tables of what scripts/gpu has left in its report directory: what was wanted and what was measured.
+
+Read are machine.tsv, steps.tsv, cuda_benchmark.json and cuda_peers.json. What is not there has not been measured, and
+a target that has not been measured is not met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+PART_OF_COPY = {4096: 0.5, 4092: 0.35}  # rows, and the part of the copy bandwidth that is wanted
+TIMES_OF_PYTORCH = 5
+LAYERS = 32  # of the whole cache
+MEASURED_ON = ("device", "compute capability", "multiprocessors", "second-level cache",
+               "CUDA of the driver, of the program", "copy bandwidth", "date")  # of cuda_benchmark's context
+SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
+DENSE = "dense operator"  # as in cuda_peers.py
+
+Row = list[str]
+
+
+def markdown(title: str, columns: Row, rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join([f"### {title}", "", *("| " + " | ".join(line) + " |" for line in lines), "", ""])
+
+
+def shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def read_lines(path: Path) -> list[Row]:
+    return [line.split("\t") for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        print(f"cuda_summary.py: {path.name} is cut off, or no JSON", file=sys.stderr)
+        return {}
+
+
+class Case:
+    """One of cuda_benchmark's: "compress<half>/heads:32/n:4096/columns_per_block:0/energies:0/…"."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.kind, *axes = entry["name"].split("/")
+        self.axes = {name: int(value) for name, _, value in (axis.partition(":") for axis in axes) if value}
+        self.axes.pop("iterations", None)
+        self.entry = entry
+        self.reason: str = entry.get("error_message", "")
+
+    def of(self, counter: str) -> float | None:
+        return None if self.reason else self.entry.get(counter)
+
+    @property
+    def name(self) -> str:
+        kind = self.kind.replace("<", ", ").removesuffix(">")  # Markdown would take it for HTML
+        axes = [f"{axis} {value}" for axis, value in self.axes.items() if axis in ("heads", "n", "tokens")]
+        return ", ".join([kind, *axes, *["with energies"] * self.axes.get("energies", 0)])
+
+
+def find(cases: list[Case], kind: str, **axes: int) -> Case | None:
+    return next((case for case in cases if case.kind == kind and case.axes == axes), None)
+
+
+def targets(cases: list[Case], peers: list[dict[str, Any]], steps: list[Row]) -> list[Row]:
+    rows = []
+
+    def number(what: str, wanted: float, measured: float | None) -> None:
+        met = measured is not None and measured >= wanted
+        rows.append([what, f"≥ {wanted}", shown(measured), "yes" if met else "no"])
+
+    whole: dict[int, Case] = {}
+    for n, part in PART_OF_COPY.items():
+        case = find(cases, "compress<half>", heads=32, n=n, columns_per_block=0, energies=0)
+        if case and case.of("layers") == LAYERS:
+            whole[n] = case
+        number(f"LLaMA-2-7B's cache, half, {n} → {n // 2}: part of the copy bandwidth", part,
+               whole[n].of("of_copy") if n in whole else None)
+    for n in PART_OF_COPY:
+        theirs = [one["best_ms"] for one in peers
+                  if (one["n"], one["layers"], one["heads"]) == (n, LAYERS, 32) and one["route"] != DENSE]
+        measured = min(theirs) / whole[n].entry["best_ms"] if theirs and n in whole else None
+        number(f"the same, {n} → {n // 2}: time of PyTorch's Fourier transforms over freqkv's", TIMES_OF_PYTORCH,
+               measured)
+    checks = [("tests on the device", "tests"), *((f"{tool} on these", f"{tool},.*") for tool in SANITIZERS)]
+    for what, pattern in checks:
+        results = [result for name, result, *_ in steps if re.fullmatch(pattern, name)]
+        measured = "not run" if not results else "failed" if "failed" in results else "passed"
+        rows.append([what, "passed", measured, "yes" if measured == "passed" else "no"])
+    return rows
+
+
+def measured_cases(cases: list[Case]) -> list[Row]:
+    rows = []
+    for case in cases:
+        if case.axes.get("columns_per_block"):
+            continue
+        if case.reason:
+            rows.append([case.name, case.reason, *[""] * 6])
+        else:
+            counters = ("GB/s", "of_copy", "best_ms", "median_ms", "host_us", "layers", "columns")
+            rows.append([case.name, *(shown(case.of(name)) if name in case.entry else "" for name in counters)])
+    return rows
+
+
+def columns_per_block(cases: list[Case]) -> tuple[Row, list[Row]]:
+    swept = sorted({columns for case in cases if (columns := case.axes.get("columns_per_block"))})
+    rows = []
+    for case in cases:
+        if "columns_per_block" not in case.axes or case.axes["columns_per_block"] or case.axes["energies"]:
+            continue
+        others = [find(cases, case.kind, **(case.axes | {"columns_per_block": columns})) for columns in swept]
+        if not any(others):
+            continue
+        cells = ["" if other is None or other.of("of_copy") is None else shown(other.of("of_copy")) for other in others]
+        chosen = case.of("columns")
+        rows.append([case.name, *cells, "" if chosen is None else shown(chosen)])
+    return ["part of the copy bandwidth", *(str(columns) for columns in swept), "chosen by itself"], rows
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, metavar="DIR", help="the report directory of scripts/gpu")
+    report = parser.parse_args(arguments).report
+    if not report.is_dir():
+        parser.error(f"{report}: no such directory")
+    benchmark, pytorch = read_json(report / "cuda_benchmark.json"), read_json(report / "cuda_peers.json")
+    machine, steps = read_lines(report / "machine.tsv"), read_lines(report / "steps.tsv")
+    context = benchmark.get("context", {})
+    machine += [[name, context[name]] for name in MEASURED_ON if name in context]
+    if pytorch:
+        machine.append(["PyTorch", pytorch["torch"]])
+    cases = [Case(entry) for entry in benchmark.get("benchmarks", []) if entry.get("run_type") != "aggregate"]
+    peers = pytorch.get("results", [])
+
+    print(markdown("Machine", ["what", "value"], machine)
+          + markdown("Targets", ["target", "wanted", "measured", "met"], targets(cases, peers, steps))
+          + markdown("Compression on the device",
+                     ["case", "GB/s", "of copy", "best, ms", "median, ms", "call returns after, µs", "layers",
+                      "columns of a block"], measured_cases(cases))
+          + markdown("Complex columns that share a block", *columns_per_block(cases))
+          + markdown("PyTorch", ["rows", "how", "best, ms", "median, ms"],
+                     [[f"{one['n']} → {one['kept']}", f"{one['route']}, {one['calls']}", shown(one["best_ms"]),
+                       shown(one["median_ms"])] for one in peers])
+          + markdown("Steps", ["step", "result", "seconds"], steps), end="")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
