@@ -77,6 +77,7 @@ set(FREQKV_HEADERS_adjoint
 # Of the target freqkv::cuda. The .hpp ones are for every compiler, so that tests on the host run what kernels are made
 # of; the .cuh ones need nvcc.
 set(FREQKV_HEADERS_cuda
+    freqkv/cuda/chunked_attention.cuh
     freqkv/cuda/dct_plan.cuh
     freqkv/cuda/device_array.cuh
     freqkv/cuda/energy_report.cuh
@@ -84,13 +85,20 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/in_place.cuh
     freqkv/cuda/paged_view.hpp
     freqkv/cuda/rope.cuh
+    freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
+    freqkv/cuda/detail/append_rows.hpp
     freqkv/cuda/detail/batch.hpp
+    freqkv/cuda/detail/cache_kernels.cuh
     freqkv/cuda/detail/check_memory.cuh
     freqkv/cuda/detail/check_views.hpp
     freqkv/cuda/detail/closing_up.hpp
+    freqkv/cuda/detail/decode_attention.hpp
+    freqkv/cuda/detail/decode_kernels.cuh
     freqkv/cuda/detail/device_block.cuh
+    freqkv/cuda/detail/device_launch.cuh
     freqkv/cuda/detail/entry_rows.hpp
+    freqkv/cuda/detail/feed.hpp
     freqkv/cuda/detail/fft_passes.hpp
     freqkv/cuda/detail/float_pair.hpp
     freqkv/cuda/detail/launch.cuh

@@ -396,7 +396,7 @@ TYPED_TEST_SUITE(StorageTest, Storages);
 
 TYPED_TEST(StorageTest, IsRoundedOnce) {
     constexpr Index heads = 2, n = 14, kept = 6, dim = 19;
-    const FrequencyCompressor<float, dct::Direct> compressor(n, kept);
+    const FrequencyCompressor<float, AnyBackend> compressor(n, kept);
     const Matrix<float> values(random_rows(heads * n, dim, 50));
     std::vector<TypeParam> stored(values.values.size()), z(heads * kept * dim), back(stored.size());
     std::vector<float> exact(stored.size()), expected(z.size()), expected_back(stored.size());

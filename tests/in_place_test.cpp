@@ -20,12 +20,32 @@
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "naive.hpp"
+#if defined(FREQKV_TEST_DEVICE)
+#include "cuda/device_in_place_compressor.hpp"
+#endif
 
 namespace freqkv {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+
+// What is tested: the call on the host or, in tests/cuda, on a device, which knows no double and no selections.
+#if defined(FREQKV_TEST_DEVICE)
+template <class T, class P = LowPass<>>
+using Compressor = DeviceInPlaceCompressor<T, P>;
+template <class T>
+using RopeOf = DeviceRope;
+using Stored = testing::Types<float, Eigen::half, Eigen::bfloat16>;
+constexpr bool on_device = true;
+#else
+template <class T, class P = LowPass<>>
+using Compressor = InPlaceCompressor<T, P>;
+template <class T>
+using RopeOf = Rope<Arithmetic<T>>;
+using Stored = testing::Types<float, double, Eigen::half, Eigen::bfloat16>;
+constexpr bool on_device = false;
+#endif
 
 // How engines lay out one layer; every layout leaves room that does not belong to the view.
 enum class Layout {
@@ -203,7 +223,6 @@ constexpr double tolerance<double> = 1e-6;  // the reference is in float
 
 template <class T>
 class InPlace : public testing::Test {};
-using Stored = testing::Types<float, double, Eigen::half, Eigen::bfloat16>;
 TYPED_TEST_SUITE(InPlace, Stored);
 
 // A foreign cache of post-RoPE keys is filled, compressed, filled up and compressed again; beside it the same
@@ -215,7 +234,7 @@ void expect_as_before_rope(const P& policy, const RopeOptions& rope_options, Lay
     const Index sinks = 3;
     ForeignCache<T> stored(shape, layout);
     ForeignCache<float> plain(shape, Layout::head_major);
-    InPlaceCompressor<T, P> compressor(policy, Rope<Arithmetic<T>>(rope_options, tabulated ? 20 : 0));
+    Compressor<T, P> compressor(policy, RopeOf<T>(rope_options, tabulated ? 20 : 0));
     InPlaceCompressor<float, P> reference(policy);
     naive::Random next(11);
     std::vector<Index> positions;
@@ -284,8 +303,10 @@ TYPED_TEST(InPlace, AgreesWithCompressionBeforeRope) {
                         const RopeOptions rope = rope_options({}, pairing, rotated_dims);
                         ASSERT_NO_FATAL_FAILURE(
                             expect_as_before_rope<T>(LowPass<>(0.5), rope, layout, recent, positions.of, true));
-                        ASSERT_NO_FATAL_FAILURE(
-                            expect_as_before_rope<T>(LocalWindow(0.5), rope, layout, recent, positions.of, false));
+                        if constexpr (!on_device) {
+                            ASSERT_NO_FATAL_FAILURE(
+                                expect_as_before_rope<T>(LocalWindow(0.5), rope, layout, recent, positions.of, false));
+                        }
                     }
                 }
             }
@@ -306,8 +327,7 @@ TEST(InPlaceLowPass, IsTheFormulaOnKeysBeforeRope) {
                 values[static_cast<std::size_t>(h)].push_back(cache.row(cache.values, h, t));
             }
         }
-        EXPECT_EQ((compress_in_place<float>(cache.keys, cache.values, std::nullopt, {.sinks = 2, .recent = 4},
-                                            LowPass<>(0.3))),
+        EXPECT_EQ(Compressor<float>(LowPass<>(0.3)).compress(cache.keys, cache.values, {.sinks = 2, .recent = 4}),
                   2 + 9 + 4);
         for (Index h = 0; h < 3; ++h) {
             for (const auto& [before, after] : {std::pair{&keys, &cache.keys}, std::pair{&values, &cache.values}}) {
@@ -347,7 +367,7 @@ TYPED_TEST(InPlace, LeavesEntriesThatStayInPlaceBitForBit) {
         ForeignCache<T> before(shape, layout);
         fill(cache, positions, rope, 3);
         fill(before, positions, rope, 3);
-        InPlaceCompressor<T> compressor(LowPass<>(0.5), Rope<Arithmetic<T>>(rope, 40));
+        Compressor<T> compressor(LowPass<>(0.5), RopeOf<T>(rope, 40));
         ASSERT_EQ(
             compressor.compress(cache.keys, cache.values, {.sinks = sinks, .recent = recent, .positions = positions}),
             size);
@@ -365,6 +385,9 @@ TYPED_TEST(InPlace, LeavesEntriesThatStayInPlaceBitForBit) {
         }
     }
 }
+
+// What follows is of the host alone: caches and policies of its own, threads, its memory, its messages.
+#if !defined(FREQKV_TEST_DEVICE)
 
 // What SinkedKVCache does when it is full is this call on its entries.
 template <class T, class P>
@@ -704,6 +727,8 @@ TEST(InPlaceErrors, OfThePolicyChangeNothing) {
                 testing::ThrowsMessage<Error>(HasSubstr("ratio is 1.500000, must be above 0 and below 1")));
     EXPECT_TRUE(cache.holds(after));
 }
+
+#endif
 
 }  // namespace
 }  // namespace freqkv

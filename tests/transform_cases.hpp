@@ -24,6 +24,9 @@
 #if defined(FREQKV_HAS_FFTW)
 #include "freqkv/dct/fftw.hpp"
 #endif
+#if defined(FREQKV_TEST_DEVICE)
+#include "cuda/device_backend.hpp"
+#endif
 
 // What the tests of the transform and of the compressor share: the types they run over, matrices of
 // those types, and the golden transforms.
@@ -34,6 +37,13 @@ struct TransformCase {
     using Backend = Backend_;
 };
 
+// The backends of the host or, in tests/cuda, the device. AnyBackend is for tests that need just one.
+struct DeviceBackend;
+#if defined(FREQKV_TEST_DEVICE)
+using AnyBackend = DeviceBackend;
+using TransformCases = testing::Types<TransformCase<float, DeviceBackend>>;
+#else
+using AnyBackend = freqkv::dct::Direct;
 #if defined(FREQKV_HAS_FFTW)
 using TransformCases =
     testing::Types<TransformCase<float, freqkv::dct::Direct>, TransformCase<double, freqkv::dct::Direct>,
@@ -44,16 +54,28 @@ using TransformCases =
     testing::Types<TransformCase<float, freqkv::dct::Direct>, TransformCase<double, freqkv::dct::Direct>,
                    TransformCase<float, freqkv::dct::Simd>, TransformCase<double, freqkv::dct::Simd>>;
 #endif
+#endif
 
 struct TransformCaseNames {
     template <class Case>
     static std::string GetName(int) {
         using Backend = typename Case::Backend;
         const std::string type = std::is_same_v<typename Case::T, float> ? "Float" : "Double";
+        if (std::is_same_v<Backend, DeviceBackend>) return "Device" + type;
         if (std::is_same_v<Backend, freqkv::dct::Direct>) return "Direct" + type;
         return (std::is_same_v<Backend, freqkv::dct::Simd> ? "Simd" : "Fftw") + type;
     }
 };
+
+// Whether a backend is tested at this length.
+template <class Backend>
+bool takes(freqkv::Index n) {
+    if constexpr (std::is_same_v<Backend, DeviceBackend>) {
+        return Backend::takes(n);
+    } else {
+        return !std::is_same_v<Backend, freqkv::dct::Direct> || n <= 8192;  // n^2 operations
+    }
+}
 
 inline double at(const naive::Rows& rows, freqkv::Index row, freqkv::Index column) {
     return rows[static_cast<std::size_t>(row)][static_cast<std::size_t>(column)];

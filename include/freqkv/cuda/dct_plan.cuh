@@ -51,6 +51,15 @@ public:
         run<T>(in, out, in.rows, false, stream);
     }
 
+    /// Bytes of the tables on the device, shared by all copies.
+    Index table_bytes() const {
+        const State& s = *state_;
+        const Index factors = s.twiddles.size() + s.quarter_turns.size() + s.chirp.size() + s.chirp_spectrum.size();
+        return factors * static_cast<Index>(sizeof(detail::Factor)) +
+               s.rows.size() * static_cast<Index>(sizeof(std::int32_t)) +
+               static_cast<Index>(sizeof(detail::TransformView));
+    }
+
     /// For kernels: the tables, on the device; points in shared memory for each column; and the largest pass.
     const detail::TransformView* device_view() const { return state_->device_view.data(); }
     int slots() const { return state_->slots; }

@@ -124,6 +124,13 @@ public:
         return compress(std::span<const ForeignList<View>>(&list, 1), options, stream, report).front();
     }
 
+    /// Bytes of the plans' tables on the device.
+    Index table_bytes() const {
+        Index bytes = 0;
+        for (const auto& [n, plan] : plans_) bytes += plan.table_bytes();
+        return bytes;
+    }
+
 private:
     SpanList spans_of(Index tokens, const InPlaceOptions& options, Index compressions) const {
         require(options.sinks >= 0 && options.sinks < tokens, "sinks", options.sinks,

@@ -5,17 +5,20 @@
 
 namespace freqkv::cuda::detail {
 
-/// The tasks of one launch. They travel as the kernel's parameters: nothing has to be copied to the device first or
-/// kept until the kernel is done, so a launch may be captured in a graph as it is.
-template <class Task>
-struct Batch {
-    // A kernel may have 4 KiB of parameters, from CUDA 12.1 on 32764 bytes.
+// A kernel may have 4 KiB of parameters, from CUDA 12.1 on 32764 bytes; some of them are others than a batch.
 #if defined(CUDART_VERSION) && CUDART_VERSION < 12010
-    static constexpr int limit = 4096;
+inline constexpr int large_batch = 4096 - 256;
 #else
-    static constexpr int limit = 32764;
+inline constexpr int large_batch = 32764 - 256;
 #endif
-    static constexpr int most_tasks = (limit - 64) / static_cast<int>(sizeof(Task));
+inline constexpr int small_batch = 4096 - 256;
+
+/// The tasks of one launch. They travel as the kernel's parameters: nothing has to be copied to the device first or
+/// kept until the kernel is done, so a launch may be captured in a graph as it is. Small ones are for what happens for
+/// every token.
+template <class Task, int Bytes = large_batch>
+struct Batch {
+    static constexpr int most_tasks = Bytes / static_cast<int>(sizeof(Task));
 
     Task tasks[most_tasks];
 };

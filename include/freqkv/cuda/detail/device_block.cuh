@@ -2,6 +2,7 @@
 #pragma once
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/entry_rows.hpp"
 #include "freqkv/cuda/detail/fft_passes.hpp"
 #include "freqkv/cuda/detail/float_pair.hpp"
 #include "freqkv/energy.hpp"
@@ -37,17 +38,20 @@ public:
     /// The sum of all f(i) in thread 0; in an order that depends on the number of threads alone.
     template <class F>
     __device__ __forceinline__ Energy sum(int count, const F& f) const {
-        __shared__ Energy parts[32];
+        __shared__ double parts[2][32];
         Energy sum;
         for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) add(sum, f(i));
         for (int distance = 16; distance > 0; distance /= 2) {
             add(sum,
                 Energy{__shfl_down_sync(~0U, sum.total, distance), __shfl_down_sync(~0U, sum.discarded, distance)});
         }
-        if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
+        if (threadIdx.x % 32 == 0) {
+            parts[0][threadIdx.x / 32] = sum.total;
+            parts[1][threadIdx.x / 32] = sum.discarded;
+        }
         __syncthreads();
         if (threadIdx.x == 0) {
-            for (unsigned int warp = 1; warp < blockDim.x / 32; ++warp) add(sum, parts[warp]);
+            for (unsigned int warp = 1; warp < blockDim.x / 32; ++warp) add(sum, {parts[0][warp], parts[1][warp]});
         }
         return sum;
     }
@@ -98,6 +102,25 @@ private:
     static __device__ __forceinline__ Access* points() {
         extern __shared__ float4 freqkv_shared_points[];
         return reinterpret_cast<Access*>(freqkv_shared_points);
+    }
+};
+
+/// Floats in the block's dynamic shared memory.
+class DeviceFloats {
+public:
+    __device__ __forceinline__ float load(int index) const { return floats()[index]; }
+
+    template <int N>
+    __device__ __forceinline__ Elements<float, N> load(int index) const {
+        return load_elements<N>(floats() + index);
+    }
+
+    __device__ __forceinline__ void store(int index, float value) const { floats()[index] = value; }
+
+private:
+    static __device__ __forceinline__ float* floats() {
+        extern __shared__ float4 freqkv_shared_points[];
+        return reinterpret_cast<float*>(freqkv_shared_points);
     }
 };
 

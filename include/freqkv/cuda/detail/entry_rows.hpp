@@ -70,6 +70,12 @@ struct alignas(N * sizeof(T)) Elements {
     T values[N];
 };
 
+/// The N elements from `at` on, which is aligned for it.
+template <int N, class T>
+FREQKV_INLINE Elements<T, N> load_elements(const T* at) {
+    return *reinterpret_cast<const Elements<T, N>*>(at);
+}
+
 /// Rows of one or more heads. T is const for rows that are only read.
 template <class T>
 struct EntryRows {
@@ -101,8 +107,7 @@ struct EntryRows {
     FREQKV_INLINE Complex<V> load_wide(int head, int r, int first_column) const {
         Complex<V> x{};
         if (first_column >= columns.count()) return x;
-        const auto both =
-            *reinterpret_cast<const Elements<Element, 2 * columns_of<V>>*>(row<Paged>(head, r) + 2 * first_column);
+        const auto both = load_elements<2 * columns_of<V>>(row<Paged>(head, r) + 2 * first_column);
         each<V>([&](int i) FREQKV_INLINE_LAMBDA {
             column(x.re, i) = static_cast<float>(both.values[2 * i]);
             column(x.im, i) = static_cast<float>(both.values[2 * i + 1]);
@@ -129,8 +134,8 @@ struct EntryRows {
         if (first_column >= columns.count()) return x;
         const T* const at = row(head, r);
         if (wide && columns.is_split(first_column)) {
-            const auto re = *reinterpret_cast<const Elements<Element, width>*>(at + first_column);
-            const auto im = *reinterpret_cast<const Elements<Element, width>*>(at + first_column + columns.pairs);
+            const auto re = load_elements<width>(at + first_column);
+            const auto im = load_elements<width>(at + first_column + columns.pairs);
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
                 column(x.re, i) = static_cast<float>(re.values[i]);
                 column(x.im, i) = static_cast<float>(im.values[i]);

@@ -7,40 +7,27 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <type_traits>
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/batch.hpp"
+#include "freqkv/cuda/detail/device_launch.cuh"
 #include "freqkv/cuda/detail/launch_shape.hpp"
 #include "freqkv/cuda/detail/move_kernel.cuh"
 #include "freqkv/cuda/detail/resample_kernel.cuh"
-#include "freqkv/cuda/status.cuh"
 
 namespace freqkv::cuda::detail {
 
-inline int current_device() {
-    int device = 0;
-    check("cudaGetDevice", cudaGetDevice(&device));
-    return device;
-}
-
 inline DeviceLimits device_limits() {
-    const int device = current_device();
-    const auto attribute = [&](cudaDeviceAttr which) {
-        int value = 0;
-        check("cudaDeviceGetAttribute", cudaDeviceGetAttribute(&value, which, device));
-        return Index{value};
-    };
-    return {attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin), attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)};
+    return {device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+            device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor)};
 }
 
-/// Launches `kernel` over all tasks, as many at a time as its parameters have room for. columns_of_task and heads are
-/// those of a task; `arguments` follow the batch among the kernel's parameters.
-template <class Task, class Kernel, class... Arguments>
-void launch_batches(const char* call, Kernel* kernel, std::span<const Task> tasks, const LaunchShape& shape,
-                    cudaStream_t stream, Arguments... arguments) {
-    check("cudaFuncSetAttribute",
-          cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shape.shared_bytes)));
+/// Launches kernel(batch, arguments...) over all tasks, as many at a time as its parameters have room for.
+template <class Task, class... Arguments>
+void launch_batches(const char* call, void (*kernel)(Batch<Task>, Arguments...), std::span<const Task> tasks,
+                    const LaunchShape& shape, cudaStream_t stream,
+                    const std::type_identity_t<Arguments>&... arguments) {
     const auto batch = std::make_unique<Batch<Task>>();
     while (!tasks.empty()) {
         const std::size_t count = std::min<std::size_t>(tasks.size(), Batch<Task>::most_tasks);
@@ -50,11 +37,8 @@ void launch_batches(const char* call, Kernel* kernel, std::span<const Task> task
             const int groups = column_groups(tasks[i].columns(), shape.columns());
             blocks = std::max(blocks, static_cast<unsigned int>(tasks[i].heads) * static_cast<unsigned int>(groups));
         }
-        void* parameters[] = {batch.get(), &arguments...};
-        check(call,
-              cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(blocks, static_cast<unsigned int>(count)),
-                               dim3(static_cast<unsigned int>(shape.threads)), parameters,
-                               static_cast<std::size_t>(shape.shared_bytes), stream));
+        launch_kernel(call, kernel, dim3(blocks, static_cast<unsigned int>(count)), shape.threads, shape.shared_bytes,
+                      stream, *batch, arguments...);
         tasks = tasks.subspan(count);
     }
 }

@@ -21,7 +21,7 @@ struct MoveTask {
     int count = 0;
     Positions positions;  ///< of the rows from `from` on, as they are; row i is afterwards at to + i
 
-    int columns() const { return rows.columns.count(); }
+    FREQKV_INLINE int columns() const { return rows.columns.count(); }
 };
 
 /// By one block for some columns of one head, `slots` rows at a time in ascending order, so that no row is overwritten

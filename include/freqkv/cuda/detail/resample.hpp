@@ -31,7 +31,7 @@ struct ResampleTask {
     Positions out_positions;     ///< rotates rows as they are written
     Energy* energies = nullptr;  ///< [heads][groups of columns], overwritten; null: not asked for
 
-    int columns() const { return in.columns.count(); }
+    FREQKV_INLINE int columns() const { return in.columns.count(); }
 };
 
 /// The layout that both transforms of a task can work in.

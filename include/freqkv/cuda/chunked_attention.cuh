@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/check_memory.cuh"
+#include "freqkv/cuda/detail/decode_kernels.cuh"
+#include "freqkv/cuda/detail/device_launch.cuh"
+#include "freqkv/cuda/detail/feed.hpp"
+#include "freqkv/cuda/device_array.cuh"
+#include "freqkv/cuda/sinked_kv_cache.cuh"
+#include "freqkv/error.hpp"
+#include "freqkv/view.hpp"
+
+namespace freqkv::cuda {
+
+/// Causal attention that drives its cache, for a batch of sequences with any number of tokens each: fill, attend,
+/// compress, go on, as freqkv::ChunkedAttention. Results do not depend on the other sequences of a batch nor on how a
+/// text is cut into calls, to the bit.
+///
+/// Each token reads keys and values of its sequence, once for up to 8 query heads of a KV head: the bandwidth of memory
+/// bounds it, as decoding should be; for long chunks that is the slow way. U is the type of q, k, v and the result.
+/// One object serves all layers of a model on one stream; not to be used from two threads at once.
+template <class U>
+class ChunkedAttention {
+public:
+    /// `scale` multiplies scores before the softmax; 0: 1 / sqrt(key_dim). Throws Error unless it is finite and not
+    /// negative.
+    explicit ChunkedAttention(double scale = 0) : scale_(scale) {
+        require(std::isfinite(scale_) && scale_ >= 0, "scale", scale_, "must be finite and not negative");
+    }
+
+    /// Appends k and v to the sequences of `parts` and attends; the tokens of parts[0] come first. All un-rotated, with
+    /// any strides:
+    ///   q   [query_heads, tokens, key_dim]       k [kv_heads, tokens, key_dim]
+    ///   out [query_heads, tokens, value_dim]     v [kv_heads, tokens, value_dim]
+    /// `out` must not overlap q, k or v. Throws Error for what does not fit, without change; CudaError if a launch or
+    /// the scratch fails: the tokens before that boundary are then in the cache.
+    template <class T, class S>
+    void forward(KVView<const U> q, KVView<const U> k, KVView<const U> v, SinkedKVCache<T, S>& cache, KVView<U> out,
+                 std::span<const SequenceTokens> parts, cudaStream_t stream = nullptr) {
+        check(q, k, v, cache, out);
+        detail::Feed feed(parts, cache.options().sequences, q.tokens);
+        while (!feed.done()) {
+            const std::vector<detail::FeedPiece> pieces = cache.next_round(feed, stream);
+            cache.write(k, v, std::span<const detail::FeedPiece>(pieces), stream);
+            attend(q, cache, out, pieces, stream);
+            cache.advance(pieces, stream);
+        }
+    }
+
+    /// Bytes of scratch held on the device.
+    Index scratch_bytes() const { return parts_.size() * static_cast<Index>(sizeof(float)); }
+
+private:
+    // Scratch for the parts of as many tokens as fit it, at least one.
+    static constexpr Index most_scratch_floats = Index{1} << 24;
+
+    template <class T, class S>
+    static void check(const KVView<const U>& q, const KVView<const U>& k, const KVView<const U>& v,
+                      const SinkedKVCache<T, S>& cache, const KVView<U>& out) {
+        cache.check(k, v);
+        const CacheOptions& options = cache.options();
+        const detail::Extent result = detail::checked_device_extent("out", out);
+        for (const auto& [name, view] : {std::pair{"q", &q}, std::pair{"k", &k}, std::pair{"v", &v}}) {
+            if (detail::overlap(detail::checked_device_extent(name, *view), result)) {
+                refuse("overlap", std::string("out with ") + name, "must not be");
+            }
+        }
+        require(q.heads == options.query_heads, "heads of q", q.heads, "must be query_heads of the cache");
+        require(q.head_dim == options.key_dim, "head_dim of q", q.head_dim, "must be key_dim of the cache");
+        require(q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
+        require(out.heads == q.heads, "heads of out", out.heads, "must be those of q");
+        require(out.tokens == q.tokens, "tokens of out", out.tokens, "must be the tokens of q");
+        require(out.head_dim == options.value_dim, "head_dim of out", out.head_dim, "must be value_dim of the cache");
+        require(q.dim_stride == 1, "dim_stride of q", q.dim_stride, "must be 1");
+        require(out.dim_stride == 1, "dim_stride of out", out.dim_stride, "must be 1");
+    }
+
+    template <class T, class S>
+    void attend(const KVView<const U>& q, const SinkedKVCache<T, S>& cache, const KVView<U>& out,
+                std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
+        const CacheOptions& options = cache.options();
+        detail::DecodeTask<U, T> task;
+        task.query_token_stride = q.token_stride;
+        task.query_head_stride = q.head_stride;
+        task.result_token_stride = out.token_stride;
+        task.result_head_stride = out.head_stride;
+        task.keys = cache.all_keys();
+        task.values = cache.all_values();
+        task.sizes = cache.device_sizes();
+        task.key_columns = cache.key_columns();
+        task.frequencies = task.key_columns.pairs > 0 ? cache.rope()->frequencies() : nullptr;
+        task.kv_heads = static_cast<int>(options.kv_heads);
+        task.group = static_cast<int>(options.query_heads / options.kv_heads);
+        task.capacity = static_cast<int>(options.capacity);
+        task.key_dim = static_cast<int>(options.key_dim);
+        task.value_dim = static_cast<int>(options.value_dim);
+        task.scale = static_cast<float>(scale_ > 0 ? scale_ : 1 / std::sqrt(static_cast<double>(options.key_dim)));
+        task.wide = options.key_dim % 8 == 0 && options.value_dim % 4 == 0;
+        task.tokens = 1;
+        const Index most =
+            std::clamp<Index>(most_scratch_floats / task.parts_size(), 1, detail::TokenPlaces::most_tasks);
+        // Tokens of a launch lie side by side in q and out.
+        std::size_t at = 0;
+        Index in_piece = 0;
+        while (at < pieces.size()) {
+            const auto places = std::make_unique<detail::TokenPlaces>();
+            const Index first = pieces[at].first + in_piece;
+            Index count = 0;
+            while (at < pieces.size() && count < most && pieces[at].first + in_piece == first + count) {
+                places->tasks[count++] = {static_cast<std::int32_t>(pieces[at].sequence),
+                                          static_cast<std::int32_t>(in_piece)};
+                if (++in_piece == pieces[at].count) {
+                    ++at;
+                    in_piece = 0;
+                }
+            }
+            task.tokens = static_cast<int>(count);
+            if (task.parts_size() > parts_.size()) parts_ = DeviceArray<float>(task.parts_size());
+            task.parts = parts_.data();
+            task.queries = q.data + first * q.token_stride;
+            task.results = out.data + first * out.token_stride;
+            launch(task, *places, stream);
+        }
+    }
+
+    template <class T>
+    static void launch(const detail::DecodeTask<U, T>& task, const detail::TokenPlaces& places, cudaStream_t stream) {
+        if (task.group == 1) {
+            launch_of<1>(task, places, stream);
+        } else if (task.group == 2) {
+            launch_of<2>(task, places, stream);
+        } else if (task.group <= 4) {
+            launch_of<4>(task, places, stream);
+        } else {
+            launch_of<8>(task, places, stream);
+        }
+        detail::launch_kernel(
+            "cudaLaunchKernel of combine_kernel", &detail::combine_kernel<U, T>,
+            dim3(static_cast<unsigned int>(task.kv_heads * task.group), static_cast<unsigned int>(task.tokens)),
+            detail::stretch_entries, 0, stream, task, places);
+    }
+
+    template <int Heads, class T>
+    static void launch_of(const detail::DecodeTask<U, T>& task, const detail::TokenPlaces& places,
+                          cudaStream_t stream) {
+        const int chunks = (task.group + Heads - 1) / Heads;
+        const Index bytes = Index{detail::decode_floats(Heads, task.key_dim, task.value_dim)} * 4;
+        detail::launch_kernel(
+            "cudaLaunchKernel of attend_kernel", &detail::attend_kernel<Heads, U, T>,
+            dim3(static_cast<unsigned int>(task.stretches()), static_cast<unsigned int>(task.kv_heads * chunks),
+                 static_cast<unsigned int>(task.tokens)),
+            detail::stretch_entries, bytes, stream, task, places);
+    }
+
+    double scale_;
+    DeviceArray<float> parts_;
+};
+
+}  // namespace freqkv::cuda

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/entry_rows.hpp"
+#include "freqkv/cuda/detail/fft_passes.hpp"
+#include "freqkv/cuda/detail/float_pair.hpp"
+
+// Tokens that come into a cache: rotated where they will stand, and rounded once.
+namespace freqkv::cuda::detail {
+
+/// All rows of `from` to the end of a list, whose size is in device memory and stays as it is.
+template <class U, class T>
+struct AppendTask {
+    EntryRows<const U> from;  ///< un-rotated
+    EntryRows<T> to;
+    int heads = 0;
+    int count = 0;
+    const std::int32_t* size = nullptr;
+    const std::uint64_t* frequencies = nullptr;  ///< null: not rotated
+
+    FREQKV_INLINE int columns() const { return to.columns.count(); }
+};
+
+/// Rows [first, first + count) of the task by one block, for some columns of one head.
+template <class V, class U, class T, class Block>
+FREQKV_INLINE void append_rows(const AppendTask<U, T>& task, int head, int first_pack, int log_packs, int first,
+                               int count, Block block) {
+    const int size = *task.size;
+    block.each(count << log_packs, [&](int i) {
+        const Place at = place_of(i, log_packs);
+        const int row = first + at.slot;
+        const int column = (first_pack + at.pack) * columns_of<V>;
+        Complex<V> x = task.from.template load<V>(head, row, column);
+        if (task.frequencies != nullptr) {
+            x = task.to.template turned<false>(x, column, task.frequencies, Index{size} + row);
+        }
+        task.to.store(head, size + row, column, x);
+    });
+}
+
+}  // namespace freqkv::cuda::detail

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "freqkv/cache_options.hpp"
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/cache_kernels.cuh"
+#include "freqkv/cuda/detail/check_memory.cuh"
+#include "freqkv/cuda/detail/device_launch.cuh"
+#include "freqkv/cuda/detail/feed.hpp"
+#include "freqkv/cuda/device_array.cuh"
+#include "freqkv/cuda/in_place.cuh"
+#include "freqkv/cuda/rope.cuh"
+#include "freqkv/error.hpp"
+#include "freqkv/policy/whole_span.hpp"
+#include "freqkv/view.hpp"
+
+namespace freqkv::cuda {
+
+/// The shape of one layer's cache for a batch of sequences.
+struct CacheOptions {
+    Index sequences = 1;    ///< >= 1
+    Index kv_heads = 0;     ///< >= 1
+    Index query_heads = 0;  ///< a multiple of kv_heads (grouped queries); 0: kv_heads
+    Index key_dim = 0;      ///< >= 1
+    Index value_dim = 0;    ///< >= 1; 0: key_dim
+    Index capacity = 0;     ///< entries of each sequence
+    Index sinks = 4;        ///< first entries, kept as they are
+    Index recent = 0;       ///< latest entries, kept as they are at a compression
+};
+
+/// One sequence's entries and counts in host memory, as the cache stores them.
+template <class T>
+struct SavedSequence {
+    std::vector<T> keys;    ///< [kv_heads, size, key_dim]
+    std::vector<T> values;  ///< [kv_heads, size, value_dim]
+    Index size = 0;
+    Index tokens_seen = 0;
+    Index compressions = 0;
+    Index compressed_at = 0;
+};
+
+/// The keys and values of one layer on a device, for a batch of sequences, each with its own length and bounded by
+/// compression as in freqkv::SinkedKVCache: when a sequence is full and a further token arrives, what lies between its
+/// sinks and its recent part is squeezed under the schedule S. Sequences that are full at the same time are compressed
+/// in one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
+///
+/// T is float, __half or __nv_bfloat16; keys are stored rotated at their index. Work is given to a stream; sizes are
+/// known on the host at once, for they depend on numbers of tokens alone. Use one stream at a time. Not to be used from
+/// two threads at once.
+template <class T, Schedule S = WholeSpan>
+class SinkedKVCache {
+public:
+    /// Allocates everything that entries and compressions need, on the current device. Throws Error if an option is
+    /// outside its range or the schedule refuses the layout, CudaError if there is no device or no memory.
+    explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, S schedule = S{})
+        : options_(completed(options)),
+          rope_(std::move(rope)),
+          compressor_(std::move(schedule), rope_),
+          states_(static_cast<std::size_t>(options_.sequences)) {
+        require(!rope_ || rope_->head_dim() == options_.key_dim, "head_dim of the rope", rope_ ? rope_->head_dim() : 0,
+                "must be key_dim of the cache");
+        compressor_.prepare(options_.capacity, {options_.sinks, options_.recent});
+        const Index lists = checked_product("lists of the cache", options_.sequences, options_.kv_heads);
+        keys_ = DeviceArray<T>(checked_product("keys of the cache", lists, options_.capacity, options_.key_dim));
+        values_ = DeviceArray<T>(checked_product("values of the cache", lists, options_.capacity, options_.value_dim));
+        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(states_.size(), 0));
+    }
+
+    const CacheOptions& options() const { return options_; }
+    const std::optional<Rope>& rope() const { return rope_; }
+
+    /// Entries that a sequence holds, which is the position of its next token where room() > 0.
+    Index size(Index sequence) const { return state(sequence).size; }
+    Index tokens_seen(Index sequence) const { return state(sequence).tokens_seen; }
+    Index compressions(Index sequence) const { return state(sequence).compressions; }
+    /// Tokens that can be appended before the sequence has to be compressed.
+    Index room(Index sequence) const { return options_.capacity - size(sequence); }
+
+    /// The stored keys of a sequence, [kv_heads, size, key_dim], entry i rotated at position i; on the device.
+    KVView<T> keys(Index sequence) const { return entries(keys_, sequence, options_.key_dim); }
+    /// The stored values of a sequence, [kv_heads, size, value_dim].
+    KVView<T> values(Index sequence) const { return entries(values_, sequence, options_.value_dim); }
+    /// Memory for the entries of all sequences, [sequences, kv_heads, capacity, key_dim or value_dim].
+    const T* all_keys() const { return keys_.data(); }
+    const T* all_values() const { return values_.data(); }
+    /// Entries of all sequences, [sequences], on the device, in the order of the stream.
+    const std::int32_t* device_sizes() const { return sizes_.data(); }
+
+    /// Appends tokens, compressing sequences that are full when a further one comes. k is [kv_heads, tokens, key_dim]
+    /// and v [kv_heads, tokens, value_dim], un-rotated, the tokens of parts[0] first. Throws Error for what does not
+    /// fit, without change.
+    template <class U>
+    void append(KVView<const U> k, KVView<const U> v, std::span<const SequenceTokens> parts,
+                cudaStream_t stream = nullptr) {
+        check(k, v);
+        detail::Feed feed(parts, options_.sequences, k.tokens);
+        while (!feed.done()) {
+            const std::vector<detail::FeedPiece> pieces = next_round(feed, stream);
+            write(k, v, pieces, stream);
+            advance(pieces, stream);
+        }
+    }
+
+    /// To be called before a graph is launched again that holds a captured call which appended `parts`: the device
+    /// counts for itself, the host is told. No sequence may meet a boundary: prepare() in time. Throws Error if one
+    /// does.
+    void replayed(std::span<const SequenceTokens> parts) {
+        for (const SequenceTokens& part : parts) {
+            require(part.tokens >= 0 && part.tokens <= room(part.sequence), "tokens of a sequence", part.tokens,
+                    "must be within its room");
+        }
+        for (const SequenceTokens& part : parts) count(part.sequence, part.tokens);
+    }
+
+    /// Compresses now those of the sequences that are full; the state is what the next token would have made.
+    void prepare(std::span<const Index> sequences, cudaStream_t stream = nullptr) {
+        std::vector<Index> full;
+        for (const Index sequence : sequences) {
+            if (room(sequence) == 0) full.push_back(sequence);
+        }
+        compress(full, stream);
+    }
+
+    /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression.
+    void truncate(Index sequence, Index tokens, cudaStream_t stream = nullptr) {
+        State& s = state(sequence);
+        require(tokens >= s.compressed_at && tokens <= s.tokens_seen, "tokens to keep", tokens,
+                "must be within the count at the latest compression and tokens_seen()");
+        const Index size = s.size - (s.tokens_seen - tokens);
+        set_size(sequence, size, stream);
+        s.size = size;
+        s.tokens_seen = tokens;
+    }
+
+    /// As after construction.
+    void clear(Index sequence, cudaStream_t stream = nullptr) {
+        set_size(sequence, 0, stream);
+        state(sequence) = {};
+    }
+
+    /// Makes sequence `to` a copy of `from`, which both go on from by themselves.
+    void fork(Index from, Index to, cudaStream_t stream = nullptr) {
+        const State source = state(from);
+        require(from != to, "sequence to copy to", to, "must be another one");
+        (void)state(to);
+        for (const auto& [array, dim] : arrays()) {
+            const Index row = options_.capacity * dim * static_cast<Index>(sizeof(T));
+            copy_rows(at(*array, to, dim), row, at(*array, from, dim), row, source.size * dim, cudaMemcpyDeviceToDevice,
+                      stream);
+        }
+        set_size(to, source.size, stream);
+        state(to) = source;
+    }
+
+    /// A sequence in host memory. Waits for the stream.
+    SavedSequence<T> save(Index sequence, cudaStream_t stream = nullptr) const {
+        const State& s = state(sequence);
+        SavedSequence<T> saved;
+        for (const auto& [array, dim] : arrays()) {
+            std::vector<T>& to = array == &keys_ ? saved.keys : saved.values;
+            to.resize(static_cast<std::size_t>(options_.kv_heads * s.size * dim));
+            const auto bytes = static_cast<Index>(sizeof(T));
+            copy_rows(to.data(), s.size * dim * bytes, at(*array, sequence, dim), options_.capacity * dim * bytes,
+                      s.size * dim, cudaMemcpyDeviceToHost, stream);
+        }
+        cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
+        saved.size = s.size;
+        saved.tokens_seen = s.tokens_seen;
+        saved.compressions = s.compressions;
+        saved.compressed_at = s.compressed_at;
+        return saved;
+    }
+
+    /// Makes a sequence what save() gave, of this cache or of another one of the same heads, dimensions and capacity.
+    /// Waits for the stream. Throws Error for what does not fit, without change.
+    void load(Index sequence, const SavedSequence<T>& saved, cudaStream_t stream = nullptr) {
+        (void)state(sequence);
+        require(saved.size >= 0 && saved.size <= options_.capacity, "size of the saved sequence", saved.size,
+                "must be within the capacity");
+        require(saved.compressed_at >= 0 && saved.tokens_seen >= saved.compressed_at &&
+                    saved.tokens_seen - saved.compressed_at <= saved.size,
+                "tokens_seen of the saved sequence", saved.tokens_seen, "must fit its size and compressions");
+        require(saved.compressions >= 0, "compressions of the saved sequence", saved.compressions,
+                "must not be negative");
+        for (const auto& [array, dim] : arrays()) {
+            const std::vector<T>& from = array == &keys_ ? saved.keys : saved.values;
+            const auto elements = static_cast<Index>(from.size());
+            require(elements == options_.kv_heads * saved.size * dim, "elements of the saved sequence", elements,
+                    "must be kv_heads times size times dimensions");
+        }
+        for (const auto& [array, dim] : arrays()) {
+            const std::vector<T>& from = array == &keys_ ? saved.keys : saved.values;
+            const auto bytes = static_cast<Index>(sizeof(T));
+            copy_rows(at(*array, sequence, dim), options_.capacity * dim * bytes, from.data(), saved.size * dim * bytes,
+                      saved.size * dim, cudaMemcpyHostToDevice, stream);
+        }
+        set_size(sequence, saved.size, stream);
+        cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
+        state(sequence) = {saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
+    }
+
+    /// Bytes held on the device; the transform's tables count as tables.
+    CacheMemory memory() const {
+        CacheMemory memory;
+        memory.keys = keys_.size() * static_cast<Index>(sizeof(T));
+        memory.values = values_.size() * static_cast<Index>(sizeof(T));
+        memory.bookkeeping = sizes_.size() * static_cast<Index>(sizeof(std::int32_t));
+        memory.tables = compressor_.table_bytes();
+        return memory;
+    }
+
+    // What attention is made of: the next tokens up to a boundary, after compressing what is full; their entries; and
+    // their counting, after which they are part of the cache.
+
+    /// For attention. Throws what compression throws; the tokens before it are then in the cache.
+    std::vector<detail::FeedPiece> next_round(detail::Feed& feed, cudaStream_t stream) {
+        const auto room_of = [&](Index sequence) { return room(sequence); };
+        compress(feed.full(room_of), stream);
+        return feed.next(room_of);
+    }
+
+    template <class U>
+    void write(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
+               cudaStream_t stream) {
+        std::vector<detail::AppendTask<U, T>> tasks;
+        for (const detail::FeedPiece& piece : pieces) {
+            const detail::Columns columns = key_columns();
+            tasks.push_back(append_task(k, keys_, columns, piece));
+            tasks.back().frequencies = columns.pairs > 0 ? rope_->frequencies() : nullptr;
+            tasks.push_back(
+                append_task(v, values_, detail::Columns{static_cast<int>(options_.value_dim), 0, false}, piece));
+        }
+        launch_append(std::span<const detail::AppendTask<U, T>>(tasks), stream);
+    }
+
+    void advance(std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
+        std::vector<detail::SizeChange> changes;
+        for (const detail::FeedPiece& piece : pieces) {
+            changes.push_back(
+                {static_cast<std::int32_t>(piece.sequence), static_cast<std::int32_t>(piece.count), true});
+        }
+        change_sizes(changes, stream);
+        for (const detail::FeedPiece& piece : pieces) count(piece.sequence, piece.count);
+    }
+
+    template <class U>
+    void check(const KVView<const U>& k, const KVView<const U>& v) const {
+        (void)detail::checked_device_extent("k", k);
+        (void)detail::checked_device_extent("v", v);
+        require(k.heads == options_.kv_heads, "heads of k", k.heads, "must be kv_heads of the cache");
+        require(v.heads == options_.kv_heads, "heads of v", v.heads, "must be kv_heads of the cache");
+        require(k.head_dim == options_.key_dim, "head_dim of k", k.head_dim, "must be key_dim of the cache");
+        require(v.head_dim == options_.value_dim, "head_dim of v", v.head_dim, "must be value_dim of the cache");
+        require(v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
+    }
+
+    detail::Columns key_columns() const {
+        if (!rope_) return {static_cast<int>(options_.key_dim), 0, false};
+        return {static_cast<int>(options_.key_dim), static_cast<int>(rope_->pairs()),
+                rope_->pairing() == RopePairing::half_split};
+    }
+
+private:
+    struct State {
+        Index size = 0;
+        Index tokens_seen = 0;
+        Index compressions = 0;
+        Index compressed_at = 0;
+    };
+
+    static CacheOptions completed(CacheOptions options) {
+        require(options.sequences >= 1 && options.sequences < Index{1} << 31, "sequences", options.sequences,
+                "must be 1 to 2^31 - 1");
+        freqkv::CacheOptions of_one;
+        of_one.kv_heads = options.kv_heads;
+        of_one.query_heads = options.query_heads;
+        of_one.key_dim = options.key_dim;
+        of_one.value_dim = options.value_dim;
+        of_one.capacity = options.capacity;
+        of_one.sinks = options.sinks;
+        of_one.recent = options.recent;
+        of_one = freqkv::detail::completed(of_one);
+        options.query_heads = of_one.query_heads;
+        options.value_dim = of_one.value_dim;
+        require(options.capacity > options.sinks && options.capacity - options.sinks > options.recent, "capacity",
+                options.capacity, "must be at least sinks + recent + 2");
+        return options;
+    }
+
+    State& state(Index sequence) {
+        require(sequence >= 0 && sequence < options_.sequences, "sequence", sequence, "must be one of the cache's");
+        return states_[static_cast<std::size_t>(sequence)];
+    }
+    const State& state(Index sequence) const { return const_cast<SinkedKVCache*>(this)->state(sequence); }
+
+    // Keys and values with their dimensions.
+    std::array<std::pair<const DeviceArray<T>*, Index>, 2> arrays() const {
+        return {{{&keys_, options_.key_dim}, {&values_, options_.value_dim}}};
+    }
+
+    T* at(const DeviceArray<T>& array, Index sequence, Index dim) const {
+        return array.data() + sequence * options_.kv_heads * options_.capacity * dim;
+    }
+
+    // All of a sequence's memory as [kv_heads, tokens, dim].
+    KVView<T> list(const DeviceArray<T>& array, Index sequence, Index dim, Index tokens) const {
+        return {at(array, sequence, dim), options_.kv_heads, tokens, dim, options_.capacity * dim, dim, 1};
+    }
+
+    KVView<T> entries(const DeviceArray<T>& array, Index sequence, Index dim) const {
+        return list(array, sequence, dim, size(sequence));
+    }
+
+    void count(Index sequence, Index tokens) {
+        state(sequence).size += tokens;
+        state(sequence).tokens_seen += tokens;
+    }
+
+    // A row of `elements` for each KV head.
+    void copy_rows(T* to, Index to_pitch, const T* from, Index from_pitch, Index elements, cudaMemcpyKind kind,
+                   cudaStream_t stream) const {
+        if (elements == 0) return;
+        cuda::check("cudaMemcpy2DAsync", cudaMemcpy2DAsync(to, static_cast<std::size_t>(to_pitch), from,
+                                                           static_cast<std::size_t>(from_pitch),
+                                                           static_cast<std::size_t>(elements) * sizeof(T),
+                                                           static_cast<std::size_t>(options_.kv_heads), kind, stream));
+    }
+
+    template <class U>
+    detail::AppendTask<U, T> append_task(const KVView<const U>& from, const DeviceArray<T>& array,
+                                         const detail::Columns& columns, const detail::FeedPiece& piece) const {
+        detail::AppendTask<U, T> task;
+        task.from = detail::rows_of(from, columns, piece.first);
+        task.to = detail::rows_of(list(array, piece.sequence, columns.dims, options_.capacity), columns);
+        task.heads = static_cast<int>(options_.kv_heads);
+        task.count = static_cast<int>(piece.count);
+        task.size = sizes_.data() + piece.sequence;
+        return task;
+    }
+
+    template <class U>
+    static void launch_append(std::span<const detail::AppendTask<U, T>> tasks, cudaStream_t stream) {
+        constexpr int columns = 2 << detail::append_log_packs;
+        const auto batch = std::make_unique<detail::Batch<detail::AppendTask<U, T>, detail::small_batch>>();
+        while (!tasks.empty()) {
+            const std::size_t count = std::min<std::size_t>(tasks.size(), batch->most_tasks);
+            dim3 grid(1, static_cast<unsigned int>(count), 1);
+            for (std::size_t i = 0; i < count; ++i) {
+                const detail::AppendTask<U, T>& task = batch->tasks[i] = tasks[i];
+                const int groups = detail::column_groups(task.columns(), columns);
+                const int pieces = (task.count + detail::append_rows_per_block - 1) / detail::append_rows_per_block;
+                grid.x = std::max(grid.x, static_cast<unsigned int>(task.heads * groups));
+                grid.z = std::max(grid.z, static_cast<unsigned int>(pieces));
+            }
+            detail::launch_kernel("cudaLaunchKernel of append_kernel", &detail::append_kernel<detail::FloatPair, U, T>,
+                                  grid, detail::append_threads, 0, stream, *batch);
+            tasks = tasks.subspan(count);
+        }
+    }
+
+    void compress(std::span<const Index> full, cudaStream_t stream) {
+        if (full.empty()) return;
+        std::vector<ForeignList<KVView<T>>> lists;
+        for (const Index sequence : full) {
+            lists.push_back({keys(sequence), values(sequence), nullptr, compressions(sequence)});
+        }
+        const std::span<const InPlaceResult> results = compressor_.compress(
+            std::span<const ForeignList<KVView<T>>>(lists), {options_.sinks, options_.recent}, stream);
+        std::vector<detail::SizeChange> changes;
+        for (std::size_t i = 0; i < full.size(); ++i) {
+            State& s = state(full[i]);
+            s.size = results[i].length;
+            s.compressed_at = s.tokens_seen;
+            ++s.compressions;
+            changes.push_back({static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(s.size), false});
+        }
+        change_sizes(changes, stream);
+    }
+
+    void set_size(Index sequence, Index size, cudaStream_t stream) {
+        const detail::SizeChange change{static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(size), false};
+        change_sizes(std::span<const detail::SizeChange>(&change, 1), stream);
+    }
+
+    void change_sizes(std::span<const detail::SizeChange> changes, cudaStream_t stream) {
+        const auto batch = std::make_unique<detail::Batch<detail::SizeChange, detail::small_batch>>();
+        while (!changes.empty()) {
+            const std::size_t count = std::min<std::size_t>(changes.size(), batch->most_tasks);
+            std::copy_n(changes.begin(), count, batch->tasks);
+            detail::launch_kernel("cudaLaunchKernel of change_sizes_kernel", &detail::change_sizes_kernel<std::int32_t>,
+                                  dim3(static_cast<unsigned int>(count)), 1, 0, stream, *batch, sizes_.data());
+            changes = changes.subspan(count);
+        }
+    }
+
+    CacheOptions options_;
+    std::optional<Rope> rope_;
+    InPlaceCompressor<T, S> compressor_;
+    std::vector<State> states_;
+    DeviceArray<T> keys_;    // [sequences, kv_heads, capacity, key_dim]
+    DeviceArray<T> values_;  // [sequences, kv_heads, capacity, value_dim]
+    DeviceArray<std::int32_t> sizes_;
+};
+
+}  // namespace freqkv::cuda

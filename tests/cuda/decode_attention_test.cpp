@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+#include "freqkv/cuda/detail/decode_attention.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/serial_block.hpp"
+#include "freqkv/cuda/detail/append_rows.hpp"
+#include "freqkv/cuda/detail/check_views.hpp"
+#include "freqkv/rope_options.hpp"
+#include "freqkv/workspace.hpp"
+#include "naive.hpp"
+
+// Decode attention and appending as the kernels do it, on the host.
+namespace freqkv::cuda {
+namespace {
+
+using detail::Columns;
+using detail::DecodeTask;
+using detail::FloatPair;
+
+// Floats of shared memory, checked as CheckedMemory is.
+class CheckedFloats {
+public:
+    CheckedFloats(int size, SerialBlock block)
+        : block_(std::move(block)), cells_(std::make_shared<std::vector<Cell>>(static_cast<std::size_t>(size))) {}
+
+    float load(int index) const {
+        Cell& cell = find(index);
+        EXPECT_TRUE(cell.written) << "float " << index << " is read before anything wrote it";
+        EXPECT_FALSE(cell.write_phase == block_.phase() && cell.writer != block_.call())
+            << "float " << index << " is read by call " << block_.call() << " and written by call " << cell.writer;
+        cell.several_readers =
+            cell.read_phase == block_.phase() && (cell.several_readers || cell.reader != block_.call());
+        cell.read_phase = block_.phase();
+        cell.reader = block_.call();
+        return cell.value;
+    }
+
+    template <int N>
+    detail::Elements<float, N> load(int index) const {
+        EXPECT_EQ(index % N, 0) << "not aligned";
+        detail::Elements<float, N> elements;
+        for (int i = 0; i < N; ++i) elements.values[i] = load(index + i);
+        return elements;
+    }
+
+    void store(int index, float value) const {
+        Cell& cell = find(index);
+        EXPECT_FALSE(cell.write_phase == block_.phase() && cell.writer != block_.call())
+            << "float " << index << " is written by calls " << block_.call() << " and " << cell.writer;
+        EXPECT_FALSE(cell.read_phase == block_.phase() && (cell.several_readers || cell.reader != block_.call()))
+            << "float " << index << " is written by call " << block_.call() << " and read by call " << cell.reader;
+        cell = {value, true, block_.phase(), block_.call(), cell.read_phase, cell.reader, cell.several_readers};
+    }
+
+private:
+    struct Cell {
+        float value = 0;
+        bool written = false;
+        int write_phase = 0, writer = 0, read_phase = 0, reader = 0;
+        bool several_readers = false;
+    };
+
+    Cell& find(int index) const {
+        const bool inside = 0 <= index && static_cast<std::size_t>(index) < cells_->size();
+        EXPECT_TRUE(inside) << "float " << index << " of " << cells_->size();
+        return (*cells_)[inside ? static_cast<std::size_t>(index) : 0];
+    }
+
+    SerialBlock block_;
+    std::shared_ptr<std::vector<Cell>> cells_;
+};
+
+template <int Heads, class Q, class T>
+void decode_in_blocks(const DecodeTask<Q, T>& task, CallOrder order) {
+    for (int s = 0; s < task.tokens; ++s) {
+        for (int h = 0; h < task.kv_heads; ++h) {
+            for (int first = 0; first < task.group; first += Heads) {
+                for (int stretch = 0; stretch < task.stretches(); ++stretch) {
+                    const SerialBlock block(order);
+                    const CheckedFloats memory(detail::decode_floats(Heads, task.key_dim, task.value_dim), block);
+                    detail::attend_stretch<Heads>(task, s, h, first, stretch, block, memory);
+                }
+            }
+        }
+        for (int h = 0; h < task.kv_heads * task.group; ++h) {
+            detail::combine_stretches(task, s, h, SerialBlock(order));
+        }
+    }
+}
+
+struct Case {
+    int kv_heads, group, key_dim, value_dim;
+    RopePairing pairing;
+    int rotated_dims;
+};
+
+template <class T>
+class CudaDecode : public testing::Test {};
+using Stored = testing::Types<float, Eigen::half, Eigen::bfloat16>;
+TYPED_TEST_SUITE(CudaDecode, Stored);
+
+TYPED_TEST(CudaDecode, IsTheSoftmaxOverWhatCameBefore) {
+    using T = TypeParam;
+    const int capacity = 300;
+    for (const Case& c : {Case{2, 1, 8, 8, RopePairing::adjacent, 8}, Case{2, 3, 16, 8, RopePairing::half_split, 8},
+                          Case{1, 5, 7, 5, RopePairing::adjacent, 6}, Case{1, 8, 8, 12, RopePairing::half_split, 0}}) {
+        SCOPED_TRACE(std::to_string(c.kv_heads) + " KV heads, " + std::to_string(c.group) + " queries each, " +
+                     std::to_string(c.key_dim) + " and " + std::to_string(c.value_dim) + " dimensions");
+        const std::vector<detail::TokenPlace> places{{2, 0}, {0, 0}, {1, 1}, {1, 0}};
+        const std::vector<std::int32_t> sizes{0, 127, 290};  // and the tokens of this call
+        const int tokens = static_cast<int>(places.size());
+        const int query_heads = c.kv_heads * c.group;
+        naive::Random next(3);
+        const auto fill = [&](int count) {
+            AlignedBuffer<T> values(count);
+            for (int i = 0; i < count; ++i) values.data()[i] = static_cast<T>(static_cast<float>(next()));
+            return values;
+        };
+        const AlignedBuffer<T> keys = fill(3 * c.kv_heads * capacity * c.key_dim);
+        const AlignedBuffer<T> values = fill(3 * c.kv_heads * capacity * c.value_dim);
+        std::vector<float> queries;
+        for (int i = 0; i < tokens * query_heads * c.key_dim; ++i) queries.push_back(static_cast<float>(3 * next()));
+        const RopeOptions options{
+            .head_dim = c.key_dim, .rotated_dims = c.rotated_dims, .base = 500, .pairing = c.pairing};
+        const std::vector<std::uint64_t> turns = detail::rope_frequencies_in_turns(rope_frequencies(options));
+        const naive::Rotary rotary{static_cast<std::size_t>(c.rotated_dims), options.base,
+                                   c.pairing == RopePairing::adjacent};
+
+        DecodeTask<float, T> task;
+        task.queries = queries.data();
+        task.query_head_stride = c.key_dim;
+        task.query_token_stride = Index{query_heads} * c.key_dim;
+        task.result_head_stride = c.value_dim;
+        task.result_token_stride = Index{query_heads} * c.value_dim;
+        task.keys = keys.data();
+        task.values = values.data();
+        task.places = places.data();
+        task.sizes = sizes.data();
+        task.frequencies = turns.data();
+        task.key_columns = Columns{c.key_dim, c.rotated_dims / 2, c.pairing == RopePairing::half_split};
+        task.tokens = tokens;
+        task.kv_heads = c.kv_heads;
+        task.group = c.group;
+        task.capacity = capacity;
+        task.key_dim = c.key_dim;
+        task.value_dim = c.value_dim;
+        task.scale = 0.4F;
+        std::vector<float> parts(static_cast<std::size_t>(task.parts_size()), -7);
+        task.parts = parts.data();
+        std::vector<float> first;
+        for (const bool wide : {false, true}) {
+            if (wide && (c.key_dim % 8 != 0 || c.value_dim % 4 != 0)) continue;
+            for (const CallOrder order : {CallOrder::forwards, CallOrder::shuffled}) {
+                std::vector<float> results(static_cast<std::size_t>(tokens * query_heads * c.value_dim), -7);
+                task.results = results.data();
+                task.wide = wide;
+                if (c.group <= 1) {
+                    decode_in_blocks<1>(task, order);
+                } else if (c.group <= 3) {
+                    decode_in_blocks<2>(task, order);
+                } else {
+                    decode_in_blocks<4>(task, order);
+                }
+                if (order == CallOrder::shuffled) {
+                    ASSERT_EQ(results, first) << "the order of threads changes nothing";
+                    continue;
+                }
+                first = results;
+                for (int s = 0; s < tokens; ++s) {
+                    const detail::TokenPlace place = places[static_cast<std::size_t>(s)];
+                    const int list = place.list;
+                    const int entries = sizes[static_cast<std::size_t>(list)] + place.behind + 1;
+                    for (int h = 0; h < query_heads; ++h) {
+                        const auto row_of = [&](const AlignedBuffer<T>& rows, int e, int dim) {
+                            const T* const at =
+                                rows.data() + (Index{list * c.kv_heads + h / c.group} * capacity + e) * dim;
+                            naive::Row row;
+                            for (int d = 0; d < dim; ++d) {
+                                row.push_back(static_cast<double>(at[d]));
+                            }
+                            return row;
+                        };
+                        naive::Row query;
+                        for (int d = 0; d < c.key_dim; ++d) {
+                            query.push_back(static_cast<double>(
+                                queries[static_cast<std::size_t>((s * query_heads + h) * c.key_dim + d)]));
+                        }
+                        query = naive::rotated(query, entries - 1, rotary);
+                        // attended() divides by the root of the dimensions.
+                        for (double& x : query) x *= 0.4 * std::sqrt(static_cast<double>(c.key_dim));
+                        naive::Rows of_keys;
+                        naive::Rows of_values;
+                        for (int e = 0; e < entries; ++e) {
+                            of_keys.push_back(row_of(keys, e, c.key_dim));
+                            of_values.push_back(row_of(values, e, c.value_dim));
+                        }
+                        const naive::Row want = naive::attended(query, of_keys, of_values);
+                        for (int d = 0; d < c.value_dim; ++d) {
+                            ASSERT_NEAR(static_cast<double>(
+                                            results[static_cast<std::size_t>((s * query_heads + h) * c.value_dim + d)]),
+                                        want[static_cast<std::size_t>(d)], 1e-5)
+                                << "token " << s << ", head " << h << ", dimension " << d;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(CudaAppend, RotatesEachTokenWhereItWillStand) {
+    for (const bool pairs : {false, true}) {
+        const Index heads = 2;
+        const Index capacity = 9;
+        const Index tokens = 5;
+        const Index dims = 8;
+        const std::int32_t size = 3;
+        naive::Random next(5);
+        std::vector<float> fresh(static_cast<std::size_t>(heads * tokens * dims));
+        for (float& value : fresh) value = static_cast<float>(next());
+        std::vector<Eigen::half> cache(static_cast<std::size_t>(heads * capacity * dims), Eigen::half(-77));
+        const RopeOptions options{.head_dim = dims, .rotated_dims = 6, .pairing = RopePairing::adjacent};
+        const std::vector<std::uint64_t> turns = detail::rope_frequencies_in_turns(rope_frequencies(options));
+        const Columns columns{static_cast<int>(dims), 3, false};
+        detail::AppendTask<float, Eigen::half> task;
+        task.from = detail::rows_of(KVView<const float>::token_major(fresh.data(), heads, tokens, dims), columns);
+        task.to = detail::rows_of(KVView<Eigen::half>(cache.data(), heads, capacity, dims), columns);
+        task.heads = static_cast<int>(heads);
+        task.count = static_cast<int>(tokens);
+        task.size = &size;
+        task.frequencies = turns.data();
+        for (int h = 0; h < heads; ++h) {
+            if (pairs) {
+                detail::append_rows<FloatPair>(task, h, 0, 1, 0, 5, SerialBlock(CallOrder::shuffled));
+            } else {
+                detail::append_rows<float>(task, h, 0, 2, 0, 2, SerialBlock(CallOrder::shuffled));
+                detail::append_rows<float>(task, h, 0, 2, 2, 3, SerialBlock(CallOrder::shuffled));
+            }
+        }
+        for (Index h = 0; h < heads; ++h) {
+            for (Index e = 0; e < capacity; ++e) {
+                naive::Row want(static_cast<std::size_t>(dims), -77);
+                if (e >= size && e < size + tokens) {
+                    for (Index d = 0; d < dims; ++d) {
+                        want[static_cast<std::size_t>(d)] =
+                            static_cast<double>(fresh[static_cast<std::size_t>(((e - size) * heads + h) * dims + d)]);
+                    }
+                    want = naive::rotated(want, e, {6, options.base, true});
+                }
+                for (Index d = 0; d < dims; ++d) {
+                    ASSERT_NEAR(static_cast<double>(cache[static_cast<std::size_t>((h * capacity + e) * dims + d)]),
+                                want[static_cast<std::size_t>(d)], 1e-3)
+                        << "head " << h << ", entry " << e;
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace freqkv::cuda

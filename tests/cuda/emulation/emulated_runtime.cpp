@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+#include "emulated_runtime.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+// As much of the CUDA runtime as the library and its tests call, for a device that is the host: an H100 by its limits,
+// with 64 GiB. Calls do what they say before they return. Memory begins as not-a-numbers.
+namespace {
+
+constexpr std::size_t device_memory = std::size_t{1} << 36;
+constexpr int shared_per_block = 232448;
+constexpr int shared_per_multiprocessor = 233472;
+
+std::map<std::byte*, std::size_t>& allocations() {
+    static std::map<std::byte*, std::size_t> map;
+    return map;
+}
+cudaError_t latest = cudaSuccess;
+
+cudaError_t fail(cudaError_t error) { return latest = error; }
+
+using Graph = std::vector<std::function<void()>>;
+struct Stream {
+    std::unique_ptr<Graph> capturing;
+};
+Stream* of(cudaStream_t stream) { return reinterpret_cast<Stream*>(stream); }
+
+}  // namespace
+
+cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, std::function<void()> work) {
+    const dim3& grid = launch.grid;
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffU || grid.y > 65535 || grid.z > 65535 ||
+        launch.threads == 0 || launch.threads > 1024 || launch.shared_bytes > shared_per_block) {
+        return fail(cudaErrorInvalidConfiguration);
+    }
+    if (stream != nullptr && of(stream)->capturing) {
+        of(stream)->capturing->push_back(std::move(work));
+    } else {
+        work();
+    }
+    return cudaSuccess;
+}
+
+extern "C" {
+
+cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+    if (bytes > device_memory) return fail(cudaErrorMemoryAllocation);
+    *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (*pointer == nullptr) return fail(cudaErrorMemoryAllocation);
+    std::memset(*pointer, 0xff, bytes);
+    allocations()[static_cast<std::byte*>(*pointer)] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* pointer) {
+    if (pointer == nullptr) return cudaSuccess;
+    if (allocations().erase(static_cast<std::byte*>(pointer)) == 0) std::abort();
+    std::free(pointer);
+    return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+    *attributes = {};
+    attributes->type = cudaMemoryTypeUnregistered;
+    const auto* const byte = static_cast<const std::byte*>(pointer);
+    for (const auto& [begin, bytes] : allocations()) {
+        if (begin <= byte && byte < begin + bytes) attributes->type = cudaMemoryTypeDevice;
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind /*kind*/) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t /*stream*/) {
+    return cudaMemcpy(to, from, bytes, kind);
+}
+
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t /*stream*/) {
+    if (width > std::min(to_pitch, from_pitch)) return fail(cudaErrorInvalidPitchValue);
+    for (std::size_t row = 0; row < height; ++row) {
+        cudaMemcpy(static_cast<std::byte*>(to) + row * to_pitch, static_cast<const std::byte*>(from) + row * from_pitch,
+                   width, kind);
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void* pointer, int value, std::size_t bytes) {
+    std::memset(pointer, value, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t /*stream*/) { return cudaSuccess; }
+
+cudaError_t cudaGetDevice(int* device) {
+    *device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int /*device*/) {
+    *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin       ? shared_per_block
+             : attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? shared_per_multiprocessor
+                                                                        : 0;
+    return cudaSuccess;
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorInvalidValue";
+}
+const char* cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
+}
+cudaError_t cudaGetLastError() { return std::exchange(latest, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return latest; }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int /*flags*/) {
+    *stream = reinterpret_cast<cudaStream_t>(new Stream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete of(stream);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*mode*/) {
+    of(stream)->capturing = std::make_unique<Graph>();
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    *graph = reinterpret_cast<cudaGraph_t>(of(stream)->capturing.release());
+    return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long /*flags*/) {
+    *executable = reinterpret_cast<cudaGraphExec_t>(new Graph(*reinterpret_cast<Graph*>(graph)));
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t /*stream*/) {
+    for (const auto& work : *reinterpret_cast<Graph*>(executable)) work();
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete reinterpret_cast<Graph*>(graph);
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+    delete reinterpret_cast<Graph*>(executable);
+    return cudaSuccess;
+}
+
+}  // extern "C"

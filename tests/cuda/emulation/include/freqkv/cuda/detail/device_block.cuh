@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/entry_rows.hpp"
+#include "freqkv/cuda/detail/fft_passes.hpp"
+#include "freqkv/cuda/detail/float_pair.hpp"
+#include "freqkv/energy.hpp"
+
+// In place of the header of this name, for the host: kernels are functions, whose calls run one after another; shared
+// memory is as large as the launch asked for and begins as not-a-numbers, so that what nobody wrote shows.
+#undef __global__
+#define __global__
+#undef __launch_bounds__
+#define __launch_bounds__(threads)
+#undef __grid_constant__
+#define __grid_constant__
+
+namespace freqkv::cuda::detail {
+
+inline uint3 blockIdx{};
+inline std::unique_ptr<std::byte[]> emulated_shared_memory;
+
+class DeviceBlock {
+public:
+    template <class F>
+    void each(int count, const F& f) const {
+        for (int i = 0; i < count; ++i) f(i);
+    }
+
+    template <class Read, class Write>
+    void transfer(int count, const Read& read, const Write& write) const {
+        for (int i = count; i-- > 0;) write(i, read(i));
+    }
+
+    template <class F>
+    Energy sum(int count, const F& f) const {
+        Energy sum;
+        for (int i = 0; i < count; ++i) sum += f(i);
+        return sum;
+    }
+
+    template <class F>
+    void once(const F& f) const {
+        f();
+    }
+};
+
+template <class V>
+class DeviceMemory {
+public:
+    SharedLayout layout;
+
+    explicit DeviceMemory(const SharedLayout& layout_) : layout(layout_) {}
+
+    Complex<V> load(int index) const { return points()[index]; }
+    void store(int index, const Complex<V>& value) const { points()[index] = value; }
+
+private:
+    static Complex<V>* points() { return reinterpret_cast<Complex<V>*>(emulated_shared_memory.get()); }
+};
+
+class DeviceFloats {
+public:
+    float load(int index) const { return floats()[index]; }
+
+    template <int N>
+    Elements<float, N> load(int index) const {
+        Elements<float, N> elements;
+        for (int i = 0; i < N; ++i) elements.values[i] = floats()[index + i];
+        return elements;
+    }
+
+    void store(int index, float value) const { floats()[index] = value; }
+
+private:
+    static float* floats() { return reinterpret_cast<float*>(emulated_shared_memory.get()); }
+};
+
+}  // namespace freqkv::cuda::detail
