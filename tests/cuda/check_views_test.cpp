@@ -109,6 +109,21 @@ TEST(CudaViews, OverlapIsFoundElementByElement) {
     EXPECT_GT(apart_in_the_same_stretch, 100) << "keys and values that alternate in one buffer are no overlap";
 }
 
+// Keys and values that alternate in one buffer, one of them a single head or dimension wide.
+TEST(CudaViews, AnAxisOfOneStepsNowhere) {
+    for (const Index dims : {1, 3}) {
+        for (const Index heads : {1, 2}) {
+            const KVView<float> a(memory + 500, 2, 4, 3, 4, 20, 1);
+            for (Index distance = -90; distance <= 90; ++distance) {
+                const KVView<float> b(memory + 500 + distance, heads, 4, dims, heads == 1 ? 777 : 4, 20,
+                                      dims == 1 ? 99 : 1);
+                ASSERT_EQ(detail::overlap(checked_extent("a", a), checked_extent("b", b)), share_an_element(a, b))
+                    << heads << " heads, " << dims << " dimensions, distance " << distance;
+            }
+        }
+    }
+}
+
 TEST(CudaViews, OfDifferentStridesInTheSameStretchCountAsOverlapping) {
     const Extent a = checked_extent("a", KVView<float>(memory, 2, 4, 3, 40, 8, 1));
     EXPECT_TRUE(detail::overlap(a, checked_extent("b", KVView<float>(memory + 4, 2, 4, 3, 40, 9, 1))));

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "device_dct.hpp"
 
+#include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 

@@ -4,10 +4,10 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstddef>
-#include <functional>
 #include <optional>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cuda/device_in_place.hpp"

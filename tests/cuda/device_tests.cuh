@@ -14,8 +14,6 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <numeric>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <utility>

@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <numeric>
 #include <optional>
 #include <random>
@@ -758,6 +757,10 @@ TYPED_TEST(RefusedViews, AreNamedAndNothingIsLaunched) {
         EXPECT_EQ(this->message(keys, with(values, &View::data, host.data())),
                   "freqkv: data of values is in host memory, must be on the device, managed or allocated by "
                   "cudaMallocHost");
+        const std::vector<Index> positions = from_zero(40);
+        const ForeignList<View> list{keys, values, positions.data()};
+        EXPECT_THAT(this->message_of_lists(std::span(&list, 1)),
+                    testing::StartsWith("freqkv: positions of a list is in host memory, "));
     }
 
     // The second of two lists is wrong; nor is the first compressed.

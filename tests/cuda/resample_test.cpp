@@ -671,6 +671,7 @@ TEST(CudaLaunch, FitsTheDevice) {
                     ASSERT_GE(shape.threads, 32);
                     ASSERT_LE(shape.threads, detail::most_threads);
                     ASSERT_EQ(shape.threads % 32, 0) << "whole warps";
+                    ASSERT_EQ(shape.threads % (1 << shape.log_packs), 0) << "a thread's places are of one pack";
                     ASSERT_LE(shape.columns(), std::max(wanted, 2 * columns)) << "no more columns than there are";
                 }
             }

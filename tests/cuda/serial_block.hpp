@@ -40,9 +40,14 @@ public:
         }
     }
 
+    template <class F>
+    void each(int slots, int log_packs, const F& f) const {
+        each(slots << log_packs, [&](int i) { f(detail::place_of(i, log_packs)); });
+    }
+
     template <class Read, class Write>
-    void transfer(int count, const Read& read, const Write& write) const {
-        each(count, [&](int i) { write(i, read(i)); });
+    void transfer(int slots, int log_packs, const Read& read, const Write& write) const {
+        each(slots, log_packs, [&](detail::Place at) { write(at, read(at)); });
     }
 
     template <class F>

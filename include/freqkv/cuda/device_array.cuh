@@ -31,8 +31,10 @@ public:
 
     /// A copy of host memory; complete when the constructor returns.
     explicit DeviceArray(std::span<const T> values) : DeviceArray(static_cast<Index>(values.size())) {
-        if (size_ > 0)
-            check("cudaMemcpy", cudaMemcpy(data_, values.data(), values.size_bytes(), cudaMemcpyHostToDevice));
+        if (size_ == 0) return;
+        check("cudaMemcpy", cudaMemcpy(data_, values.data(), values.size_bytes(), cudaMemcpyHostToDevice));
+        // It may return when the values are on their way.
+        check("cudaStreamSynchronize", cudaStreamSynchronize(nullptr));
     }
     explicit DeviceArray(const std::vector<T>& values) : DeviceArray(std::span<const T>(values)) {}
 

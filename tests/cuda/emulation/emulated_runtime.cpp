@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,8 @@ std::map<std::byte*, std::size_t>& allocations() {
     static std::map<std::byte*, std::size_t> map;
     return map;
 }
-cudaError_t latest = cudaSuccess;
+std::mutex allocations_mutex;
+thread_local cudaError_t latest = cudaSuccess;
 
 cudaError_t fail(cudaError_t error) { return latest = error; }
 
@@ -51,15 +53,16 @@ extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     if (bytes > device_memory) return fail(cudaErrorMemoryAllocation);
-    *pointer = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (*pointer == nullptr) return fail(cudaErrorMemoryAllocation);
+    if (posix_memalign(pointer, 256, bytes) != 0) return fail(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xff, bytes);
+    const std::lock_guard lock(allocations_mutex);
     allocations()[static_cast<std::byte*>(*pointer)] = bytes;
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void* pointer) {
     if (pointer == nullptr) return cudaSuccess;
+    const std::lock_guard lock(allocations_mutex);
     if (allocations().erase(static_cast<std::byte*>(pointer)) == 0) std::abort();
     std::free(pointer);
     return cudaSuccess;
@@ -69,6 +72,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
     *attributes = {};
     attributes->type = cudaMemoryTypeUnregistered;
     const auto* const byte = static_cast<const std::byte*>(pointer);
+    const std::lock_guard lock(allocations_mutex);
     for (const auto& [begin, bytes] : allocations()) {
         if (begin <= byte && byte < begin + bytes) attributes->type = cudaMemoryTypeDevice;
     }

@@ -28,16 +28,18 @@ struct AppendTask {
 template <class V, class U, class T, class Block>
 FREQKV_INLINE void append_rows(const AppendTask<U, T>& task, int head, int first_pack, int log_packs, int first,
                                int count, Block block) {
+    const EntryRows<const U> from = task.from.of_head(head);
+    const EntryRows<T> to = task.to.of_head(head);
     const int size = *task.size;
-    block.each(count << log_packs, [&](int i) {
-        const Place at = place_of(i, log_packs);
+    using Access = RowAccess<false, false, false>;  // two layouts and two types meet, and there is little to move
+    block.each(count, log_packs, [&](Place at) {
         const int row = first + at.slot;
         const int column = (first_pack + at.pack) * columns_of<V>;
-        Complex<V> x = task.from.template load<V>(head, row, column);
+        Complex<V> x = from.template load<Access, V>(row, column);
         if (task.frequencies != nullptr) {
-            x = task.to.template turned<false>(x, column, task.frequencies, Index{size} + row);
+            x = to.template turned<false>(x, column, task.frequencies, Index{size} + row);
         }
-        task.to.store(head, size + row, column, x);
+        to.template store<Access>(size + row, column, x);
     });
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <string>
@@ -28,24 +29,33 @@ struct Extent {
     Index element_bytes = 1;
     Index task = -1;         ///< views of one task may overlap
     bool is_written = true;  ///< and so may those that are only read
-    // Size and stride in elements of each axis, the largest stride first; negative ones turned round, 0 where the size
-    // is 1.
+    // Heads, tokens, dimensions: size, and stride in elements, negative ones turned round.
     struct Axis {
         Index size, stride;
     };
     std::array<Axis, 3> axes{};
-
-    /// Each axis steps over all that is within the axes behind it: no two elements are the same.
-    bool is_nested() const {
-        Index inner = 1;
-        for (std::size_t i = axes.size(); i-- > 0;) {
-            if (axes[i].size == 1) continue;
-            if (axes[i].stride < inner) return false;
-            inner += (axes[i].size - 1) * axes[i].stride;
-        }
-        return true;
-    }
 };
+
+/// The axes that have a step to take, the largest stride first.
+inline std::vector<Extent::Axis> stepping(const std::array<Extent::Axis, 3>& axes) {
+    std::vector<Extent::Axis> sorted;
+    std::copy_if(axes.begin(), axes.end(), std::back_inserter(sorted),
+                 [](const Extent::Axis& axis) { return axis.size > 1; });
+    std::sort(sorted.begin(), sorted.end(),
+              [](const Extent::Axis& a, const Extent::Axis& b) { return a.stride > b.stride; });
+    return sorted;
+}
+
+/// Whether each axis, largest stride first, steps over all that is within the axes behind it: no two elements are the
+/// same.
+inline bool is_nested(const std::vector<Extent::Axis>& axes) {
+    Index inner = 1;
+    for (std::size_t i = axes.size(); i-- > 0;) {
+        if (axes[i].stride < inner) return false;
+        inner += (axes[i].size - 1) * axes[i].stride;
+    }
+    return true;
+}
 
 inline void require_named(bool ok, const char* what, const char* name, Index value, const std::string& allowed) {
     if (!ok) refuse((std::string(what) + " of " + name).c_str(), std::to_string(value), allowed);
@@ -81,14 +91,12 @@ Extent checked_extent(const char* name, const KVView<T>& view) {
         const Index reach = checked_product("extent of a view", sizes[i] - 1, std::abs(strides[i]));
         require_named(reach < Index{1} << 58, "extent", name, reach, "must be below 2^58 elements");
         (strides[i] < 0 ? low : high) += strides[i] < 0 ? -reach : reach;
-        extent.axes[i] = {sizes[i], sizes[i] == 1 ? 0 : std::abs(strides[i])};
+        extent.axes[i] = {sizes[i], std::abs(strides[i])};
     }
-    std::sort(extent.axes.begin(), extent.axes.end(),
-              [](const Extent::Axis& a, const Extent::Axis& b) { return a.stride > b.stride; });
     const auto data = reinterpret_cast<std::uintptr_t>(view.data);
     extent.begin = data + static_cast<std::uintptr_t>(low * extent.element_bytes);
     extent.end = data + static_cast<std::uintptr_t>((high + 1) * extent.element_bytes);
-    if (!extent.is_nested()) {
+    if (!is_nested(stepping(extent.axes))) {
         refuse(("strides of " + std::string(name)).c_str(),
                std::to_string(view.head_stride) + ", " + std::to_string(view.token_stride) + ", " +
                    std::to_string(view.dim_stride),
@@ -102,27 +110,37 @@ Extent checked_extent(const char* name, const KVView<T>& view) {
 /// the same stretch of memory.
 inline bool overlap(const Extent& a, const Extent& b) {
     if (a.end <= b.begin || b.end <= a.begin) return false;
-    const std::uintptr_t bytes = a.begin < b.begin ? b.begin - a.begin : a.begin - b.begin;
-    for (std::size_t i = 0; i < 3; ++i) {
-        if (a.axes[i].stride != b.axes[i].stride) return true;
-    }
-    if (bytes % static_cast<std::uintptr_t>(a.element_bytes) != 0) return true;
-    // Is the distance a sum of steps, each of which stays within both views? With nested axes a remainder behind the
-    // outer step can only be that or the one before.
     const Extent& low = a.begin < b.begin ? a : b;
     const Extent& high = a.begin < b.begin ? b : a;
+    const auto bytes = static_cast<Index>(high.begin - low.begin);
+    if (low.element_bytes != high.element_bytes || bytes % low.element_bytes != 0) return true;
+    // The steps from an element of the one to an element of the other, along each axis.
+    struct Steps {
+        Index stride, back, forth;
+    };
+    std::vector<Steps> steps;
+    std::array<Extent::Axis, 3> larger{};
+    for (std::size_t i = 0; i < 3; ++i) {
+        const Extent::Axis& of_low = low.axes[i];
+        const Extent::Axis& of_high = high.axes[i];
+        if (of_low.size > 1 && of_high.size > 1 && of_low.stride != of_high.stride) return true;
+        larger[i] = {std::max(of_low.size, of_high.size), of_low.size > 1 ? of_low.stride : of_high.stride};
+        if (larger[i].size > 1) steps.push_back({larger[i].stride, of_high.size - 1, of_low.size - 1});
+    }
+    if (!is_nested(stepping(larger))) return true;
+    std::sort(steps.begin(), steps.end(), [](const Steps& x, const Steps& y) { return x.stride > y.stride; });
+    // Is the distance a sum of such steps? With nested axes what is left for the inner ones is below one step of the
+    // outer.
     const auto reaches = [&](const auto& self, std::size_t axis, Index distance) -> bool {
-        if (axis == 3) return distance == 0;
-        const Index stride = low.axes[axis].stride;
-        const Index sizes[] = {low.axes[axis].size, high.axes[axis].size};
-        if (stride == 0) return self(self, axis + 1, distance);
-        const Index step = distance >= 0 ? distance / stride : -((-distance + stride - 1) / stride);
-        for (const Index s : {step, step + 1}) {
-            if (s < sizes[0] && -s < sizes[1] && self(self, axis + 1, distance - s * stride)) return true;
+        if (axis == steps.size()) return distance == 0;
+        const auto [stride, back, forth] = steps[axis];
+        const Index floor = distance >= 0 ? distance / stride : -((-distance + stride - 1) / stride);
+        for (const Index s : {floor, floor + 1}) {
+            if (-back <= s && s <= forth && self(self, axis + 1, distance - s * stride)) return true;
         }
         return false;
     };
-    return reaches(reaches, 0, static_cast<Index>(bytes) / a.element_bytes);
+    return reaches(reaches, 0, bytes / low.element_bytes);
 }
 
 /// Throws Error if a view that is written overlaps one of another task.

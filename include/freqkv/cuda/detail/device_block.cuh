@@ -19,19 +19,27 @@ public:
         __syncthreads();
     }
 
+    /// The number of threads must be a multiple of 2^log_packs.
+    template <class F>
+    __device__ __forceinline__ void each(int slots, int log_packs, const F& f) const {
+        const int step = static_cast<int>(blockDim.x) >> log_packs;
+        for (Place at = place_of(static_cast<int>(threadIdx.x), log_packs); at.slot < slots; at.slot += step) f(at);
+        __syncthreads();
+    }
+
     template <class Read, class Write>
-    __device__ __forceinline__ void transfer(int count, const Read& read, const Write& write) const {
+    __device__ __forceinline__ void transfer(int slots, int log_packs, const Read& read, const Write& write) const {
         constexpr int in_flight = 8;
-        const int threads = static_cast<int>(blockDim.x);
-        int i = static_cast<int>(threadIdx.x);
-        for (; i + (in_flight - 1) * threads < count; i += in_flight * threads) {
-            decltype(read(i)) values[in_flight];
+        const int step = static_cast<int>(blockDim.x) >> log_packs;
+        Place at = place_of(static_cast<int>(threadIdx.x), log_packs);
+        for (; at.slot + (in_flight - 1) * step < slots; at.slot += in_flight * step) {
+            decltype(read(at)) values[in_flight];
 #pragma unroll
-            for (int j = 0; j < in_flight; ++j) values[j] = read(i + j * threads);
+            for (int j = 0; j < in_flight; ++j) values[j] = read(Place{at.slot + j * step, at.pack});
 #pragma unroll
-            for (int j = 0; j < in_flight; ++j) write(i + j * threads, values[j]);
+            for (int j = 0; j < in_flight; ++j) write(Place{at.slot + j * step, at.pack}, values[j]);
         }
-        for (; i < count; i += threads) write(i, read(i));
+        for (; at.slot < slots; at.slot += step) write(at, read(at));
         __syncthreads();
     }
 

@@ -76,6 +76,20 @@ FREQKV_INLINE Elements<T, N> load_elements(const T* at) {
     return *reinterpret_cast<const Elements<T, N>*>(at);
 }
 
+template <int N, class T>
+FREQKV_INLINE void store_elements(T* at, const Elements<T, N>& elements) {
+    *reinterpret_cast<Elements<T, N>*>(at) = elements;
+}
+
+/// How a kernel reads and writes rows: packs of columns at once, which are split pairs or neighbours, in pages or not;
+/// or element by element, whatever the rows are.
+template <bool Wide, bool Split, bool Paged>
+struct RowAccess {
+    static constexpr bool wide = Wide;
+    static constexpr bool split = Split;
+    static constexpr bool paged = Paged;
+};
+
 /// Rows of one or more heads. T is const for rows that are only read.
 template <class T>
 struct EntryRows {
@@ -92,58 +106,44 @@ struct EntryRows {
     Columns columns;
     bool wide = false;  ///< packs of columns may be read and written at once
 
+    /// The same rows of head `head` alone, which the functions below are for. A kernel keeps it in registers.
+    FREQKV_INLINE EntryRows of_head(int head) const {
+        EntryRows rows = *this;
+        rows.data += head * head_stride;
+        return rows;
+    }
+
     template <bool Paged>
-    FREQKV_INLINE T* row(int head, int r) const {
-        T* const base = data + head * head_stride;
-        const int entry = first + r;
-        if constexpr (!Paged) return base + entry * token_stride;
-        const int in_page = entry & ((1 << page_shift) - 1);
-        return base + pages[entry >> page_shift] * page_stride + in_page * token_stride;
+    FREQKV_INLINE T* row(int r) const {
+        const auto entry = static_cast<std::uint32_t>(first + r);  // unsigned: cheaper to multiply in 64 bits
+        if constexpr (!Paged) return data + Index{entry} * token_stride;
+        const std::uint32_t in_page = entry & ((1U << page_shift) - 1);
+        return data + pages[entry >> page_shift] * page_stride + Index{in_page} * token_stride;
     }
-    FREQKV_INLINE T* row(int head, int r) const { return pages == nullptr ? row<false>(head, r) : row<true>(head, r); }
+    FREQKV_INLINE T* row(int r) const { return pages == nullptr ? row<false>(r) : row<true>(r); }
 
-    /// Complex columns [first_column, first_column + columns_of<V>) of pairs (2c, 2c + 1), at once.
-    template <class V, bool Paged>
-    FREQKV_INLINE Complex<V> load_wide(int head, int r, int first_column) const {
-        Complex<V> x{};
-        if (first_column >= columns.count()) return x;
-        const auto both = load_elements<2 * columns_of<V>>(row<Paged>(head, r) + 2 * first_column);
-        each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-            column(x.re, i) = static_cast<float>(both.values[2 * i]);
-            column(x.im, i) = static_cast<float>(both.values[2 * i + 1]);
-        });
-        return x;
-    }
-
-    template <class V, bool Paged>
-    FREQKV_INLINE void store_wide(int head, int r, int first_column, const Complex<V>& x) const {
-        if (first_column >= columns.count()) return;
-        Elements<Element, 2 * columns_of<V>> both;
-        each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-            both.values[2 * i] = static_cast<Element>(column(x.re, i));
-            both.values[2 * i + 1] = static_cast<Element>(column(x.im, i));
-        });
-        *reinterpret_cast<Elements<Element, 2 * columns_of<V>>*>(row<Paged>(head, r) + 2 * first_column) = both;
+    /// Calls f(access), access being the fastest of those below that these rows allow.
+    template <class F>
+    FREQKV_INLINE void with_access(const F& f) const {
+        const bool all_split = columns.half_split && 2 * columns.pairs == columns.dims;
+        const bool none_split = !columns.half_split || columns.pairs == 0;
+        if (wide && none_split) {
+            pages == nullptr ? f(RowAccess<true, false, false>{}) : f(RowAccess<true, false, true>{});
+        } else if (wide && all_split) {
+            pages == nullptr ? f(RowAccess<true, true, false>{}) : f(RowAccess<true, true, true>{});
+        } else {
+            f(RowAccess<false, false, false>{});
+        }
     }
 
-    /// Any complex columns [first_column, first_column + columns_of<V>); those behind the last are 0.
-    template <class V>
-    FREQKV_INLINE Complex<V> load(int head, int r, int first_column) const {
+    /// Complex columns [first_column, first_column + columns_of<V>); 0 behind the last column. Where access is wide, at
+    /// once and without a branch, so that several loads can be under way at a time.
+    template <class Access, class V>
+    FREQKV_INLINE Complex<V> load(int r, int first_column) const {
         constexpr int width = columns_of<V>;
         Complex<V> x{};
-        if (first_column >= columns.count()) return x;
-        const T* const at = row(head, r);
-        if (wide && columns.is_split(first_column)) {
-            const auto re = load_elements<width>(at + first_column);
-            const auto im = load_elements<width>(at + first_column + columns.pairs);
-            each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                column(x.re, i) = static_cast<float>(re.values[i]);
-                column(x.im, i) = static_cast<float>(im.values[i]);
-            });
-        } else if (wide) {
-            return pages == nullptr ? load_wide<V, false>(head, r, first_column)
-                                    : load_wide<V, true>(head, r, first_column);
-        } else {
+        if constexpr (!Access::wide) {
+            const T* const at = row(r);
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
                 const int c = first_column + i;
                 if (c >= columns.count()) return;
@@ -152,28 +152,34 @@ struct EntryRows {
                     column(x.im, i) = static_cast<float>(at[columns.second(c) * dim_stride]);
                 }
             });
+        } else {
+            const bool inside = first_column < columns.count();
+            const int at_column = inside ? first_column : 0;
+            const T* const at = row<Access::paged>(r);
+            if constexpr (Access::split) {
+                const auto re = load_elements<width>(at + at_column);
+                const auto im = load_elements<width>(at + at_column + columns.pairs);
+                each<V>([&](int i) FREQKV_INLINE_LAMBDA {
+                    column(x.re, i) = inside ? static_cast<float>(re.values[i]) : 0.0F;
+                    column(x.im, i) = inside ? static_cast<float>(im.values[i]) : 0.0F;
+                });
+            } else {
+                const auto both = load_elements<2 * width>(at + 2 * at_column);
+                each<V>([&](int i) FREQKV_INLINE_LAMBDA {
+                    column(x.re, i) = inside ? static_cast<float>(both.values[2 * i]) : 0.0F;
+                    column(x.im, i) = inside ? static_cast<float>(both.values[2 * i + 1]) : 0.0F;
+                });
+            }
         }
         return x;
     }
 
-    template <class V>
-    FREQKV_INLINE void store(int head, int r, int first_column, const Complex<V>& x) const {
+    template <class Access, class V>
+    FREQKV_INLINE void store(int r, int first_column, const Complex<V>& x) const {
         constexpr int width = columns_of<V>;
         if (first_column >= columns.count()) return;
-        T* const at = row(head, r);
-        if (wide && columns.is_split(first_column)) {
-            Elements<Element, width> re;
-            Elements<Element, width> im;
-            each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                re.values[i] = static_cast<Element>(column(x.re, i));
-                im.values[i] = static_cast<Element>(column(x.im, i));
-            });
-            *reinterpret_cast<Elements<Element, width>*>(at + first_column) = re;
-            *reinterpret_cast<Elements<Element, width>*>(at + first_column + columns.pairs) = im;
-        } else if (wide) {
-            pages == nullptr ? store_wide<V, false>(head, r, first_column, x)
-                             : store_wide<V, true>(head, r, first_column, x);
-        } else {
+        if constexpr (!Access::wide) {
+            T* const at = row(r);
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
                 const int c = first_column + i;
                 if (c >= columns.count()) return;
@@ -182,6 +188,22 @@ struct EntryRows {
                     at[columns.second(c) * dim_stride] = static_cast<Element>(column(x.im, i));
                 }
             });
+        } else if constexpr (Access::split) {
+            Elements<Element, width> re;
+            Elements<Element, width> im;
+            each<V>([&](int i) FREQKV_INLINE_LAMBDA {
+                re.values[i] = static_cast<Element>(column(x.re, i));
+                im.values[i] = static_cast<Element>(column(x.im, i));
+            });
+            store_elements(row<Access::paged>(r) + first_column, re);
+            store_elements(row<Access::paged>(r) + first_column + columns.pairs, im);
+        } else {
+            Elements<Element, 2 * width> both;
+            each<V>([&](int i) FREQKV_INLINE_LAMBDA {
+                both.values[2 * i] = static_cast<Element>(column(x.re, i));
+                both.values[2 * i + 1] = static_cast<Element>(column(x.im, i));
+            });
+            store_elements(row<Access::paged>(r) + 2 * first_column, both);
         }
     }
 

@@ -9,10 +9,17 @@
 
 // The passes of an FFT as a block of threads runs them. A block is anything with
 //
-//     each(count, f)                 calls f(0) ... f(count - 1), in any order and at once, and returns when all are
-//     done transfer(count, read, write)   the same with write(i, read(i)); reads are ahead of the writes before them
-//     sum(count, f)                  adds up the Energy of f(0) ... f(count - 1), for one thread
-//     once(f)                        calls f() on that thread
+//     each(count, f)                     calls f(0) ... f(count - 1), in any order and at once, and returns when all
+//     are
+//                                        done
+//     each(slots, log_packs, f)          the same with f(Place) for every slot and each of 2^log_packs packs; a
+//     thread's
+//                                        places are of one pack
+//     transfer(slots, log_packs, read, write)
+//                                        the same with write(Place, read(Place)); reads go ahead of the writes before
+//                                        them
+//     sum(count, f)                      adds up the Energy of f(0) ... f(count - 1), for one thread
+//     once(f)                            calls f() on that thread
 //
 // and memory is anything with the SharedLayout `layout` and load(index), store(index, Complex<V>). Within one call of
 // each() and transfer() no call of f writes what another one reads or writes. On a device the calls are the threads'
@@ -30,7 +37,7 @@ struct Place {
     int pack;
 };
 
-/// Call i of `slots` times 2^log_packs calls.
+/// Call i of all for `slots` times 2^log_packs places.
 FREQKV_INLINE Place place_of(int i, int log_packs) { return {i >> log_packs, i & ((1 << log_packs) - 1)}; }
 
 /// Where places are in shared memory, counted in Complex<V>. With gaps, a slot is skipped behind every 16, so that the
@@ -61,11 +68,9 @@ FREQKV_INLINE void run_pass(const FftView& fft, const FftPass& pass, Block& bloc
     constexpr int radix = static_cast<int>(R);
     const int span = pass.span;
     const int step = memory.layout.step(span);
-    const int log_packs = memory.layout.log_packs;
     const FastDivisor by_span = pass.by_span;
     const Factor* const twiddles = fft.twiddles + pass.twiddles;
-    block.each((fft.length / radix) << log_packs, [&](int i) FREQKV_INLINE_LAMBDA {
-        const Place at = place_of(i, log_packs);  // of the butterfly
+    block.each(fft.length / radix, memory.layout.log_packs, [&](Place at) FREQKV_INLINE_LAMBDA {  // a butterfly
         const int group = by_span.divide(at.slot);
         const int j = at.slot - group * span;
         const int first = memory.layout.index(group * span * radix + j, at.pack);

@@ -15,6 +15,7 @@
 #include "freqkv/cuda/detail/launch_shape.hpp"
 #include "freqkv/cuda/detail/move_kernel.cuh"
 #include "freqkv/cuda/detail/resample_kernel.cuh"
+#include "freqkv/error.hpp"
 
 namespace freqkv::cuda::detail {
 
@@ -31,14 +32,15 @@ void launch_batches(const char* call, void (*kernel)(Batch<Task>, Arguments...),
     const auto batch = std::make_unique<Batch<Task>>();
     while (!tasks.empty()) {
         const std::size_t count = std::min<std::size_t>(tasks.size(), Batch<Task>::most_tasks);
-        unsigned int blocks = 0;
+        Index blocks = 0;
         for (std::size_t i = 0; i < count; ++i) {
             batch->tasks[i] = tasks[i];
             const int groups = column_groups(tasks[i].columns(), shape.columns());
-            blocks = std::max(blocks, static_cast<unsigned int>(tasks[i].heads) * static_cast<unsigned int>(groups));
+            blocks = std::max(blocks, Index{tasks[i].heads} * groups);
         }
-        launch_kernel(call, kernel, dim3(blocks, static_cast<unsigned int>(count)), shape.threads, shape.shared_bytes,
-                      stream, *batch, arguments...);
+        require(blocks < Index{1} << 31, "blocks of a launch", blocks, "must be below 2^31: there are too many heads");
+        launch_kernel(call, kernel, dim3(static_cast<unsigned int>(blocks), static_cast<unsigned int>(count)),
+                      shape.threads, shape.shared_bytes, stream, *batch, arguments...);
         tasks = tasks.subspan(count);
     }
 }

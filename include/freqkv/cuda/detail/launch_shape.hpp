@@ -67,7 +67,9 @@ inline LaunchShape launch_shape(Index slots, bool pairs, int columns, const Devi
                                 int wanted_columns = 0) {
     constexpr int most = 16;  // 64 bytes of half
     constexpr int enough = 4;
+    constexpr int threads_of_a_warp = 32;  // of which each takes one pack
     const auto grows_to = [&](int n) {
+        if (n > threads_of_a_warp) return false;
         if (wanted_columns > 0) return n <= wanted_columns && launch::fits(slots, n, 1, limits);
         return n <= most && n < 2 * columns && launch::fits(slots, n, n <= enough ? 1 : 2, limits);
     };

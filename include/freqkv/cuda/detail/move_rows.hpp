@@ -28,27 +28,31 @@ struct MoveTask {
 /// before it is read.
 template <class V, class T, class Block, class Memory>
 FREQKV_INLINE void move_rows(const MoveTask<T>& task, int head, int first_pack, int slots, Block block, Memory memory) {
+    const EntryRows<T> rows = task.rows.of_head(head);
     const int log_packs = memory.layout.log_packs;
     const auto column_of = [&](Place at) { return (first_pack + at.pack) * columns_of<V>; };
-    for (int done = 0; done < task.count; done += slots) {
-        const int n = task.count - done < slots ? task.count - done : slots;
-        const auto read = [&](int i) {
-            const Place at = place_of(i, log_packs);
-            const int row = done + at.slot;
-            const Complex<V> x = task.rows.template load<V>(head, task.from + row, column_of(at));
-            if (task.positions.frequencies == nullptr) return x;
-            const Index change = Index{task.to} + row - task.positions.of(row);
-            if (change == 0) return x;
-            return task.rows.template turned<false>(x, column_of(at), task.positions.frequencies, change);
-        };
-        block.transfer(n << log_packs, read, [&](int i, const Complex<V>& x) {
-            memory.store(memory.layout.index(place_of(i, log_packs)), x);
-        });
-        block.each(n << log_packs, [&](int i) {
-            const Place at = place_of(i, log_packs);
-            task.rows.store(head, task.to + done + at.slot, column_of(at), memory.load(memory.layout.index(at)));
-        });
-    }
+    const auto turned = [&](int row, int column, const Complex<V>& x) {
+        if (task.positions.frequencies == nullptr) return x;
+        const Index change = Index{task.to} + row - task.positions.of(row);
+        if (change == 0) return x;
+        return rows.template turned<false>(x, column, task.positions.frequencies, change);
+    };
+    rows.with_access([&](auto access) {
+        using Access = decltype(access);
+        for (int done = 0; done < task.count; done += slots) {
+            const int n = task.count - done < slots ? task.count - done : slots;
+            block.transfer(
+                n, log_packs,
+                [&](Place at) { return rows.template load<Access, V>(task.from + done + at.slot, column_of(at)); },
+                [&](Place at, const Complex<V>& x) { memory.store(memory.layout.index(at), x); });
+            block.each(n, log_packs, [&](Place at) {
+                const int row = done + at.slot;
+                const int column = column_of(at);
+                const Complex<V> x = memory.load(memory.layout.index(at));
+                rows.template store<Access>(task.to + row, column, turned(row, column, x));
+            });
+        }
+    });
 }
 
 }  // namespace freqkv::cuda::detail

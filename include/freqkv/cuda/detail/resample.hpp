@@ -85,60 +85,49 @@ private:
     // f(Place) for slots [0, slots) of all packs.
     template <class F>
     FREQKV_INLINE void each(int slots, const F& f) const {
-        block_.each(slots << log_packs(), [&](int i) { f(place_of(i, log_packs())); });
+        block_.each(slots, log_packs(), f);
     }
 
     FREQKV_INLINE int column_of(int pack) const { return (first_pack_ + pack) * columns_of<V>; }
 
-    // Row `rows[slot]`, or row `slot` where rows is null, to each of the first `count` slots.
+    FREQKV_INLINE static int row_of(const std::int32_t* rows, int slot) { return rows == nullptr ? slot : rows[slot]; }
+
+    // Row `rows[slot]`, or row `slot` where rows is null, to each of the first `count` slots, un-rotated.
     FREQKV_INLINE void read_rows(int count, const std::int32_t* rows) const {
-        const Positions& positions = task_.in_positions;
-        const auto transfer = [&](const auto& load) {
+        const EntryRows<const T> in = task_.in.of_head(head_);
+        in.with_access([&](auto access) {
             block_.transfer(
-                count << log_packs(),
-                [&](int i) {
-                    const Place at = place_of(i, log_packs());
-                    return load(rows == nullptr ? at.slot : rows[at.slot], column_of(at.pack));
+                count, log_packs(),
+                [&](Place at) {
+                    return in.template load<decltype(access), V>(row_of(rows, at.slot), column_of(at.pack));
                 },
-                [&](int i, const Complex<V>& x) { memory_.store(memory_.layout.index(place_of(i, log_packs())), x); });
-        };
-        if (task_.in.wide && positions.frequencies == nullptr && task_.in.pages == nullptr) {
-            transfer([&](int row, int column) { return task_.in.template load_wide<V, false>(head_, row, column); });
-        } else if (task_.in.wide && positions.frequencies == nullptr) {
-            transfer([&](int row, int column) { return task_.in.template load_wide<V, true>(head_, row, column); });
-        } else {
-            transfer([&](int row, int column) {
-                const Complex<V> x = task_.in.template load<V>(head_, row, column);
-                if (positions.frequencies == nullptr) return x;
-                return task_.in.template turned<true>(x, column, positions.frequencies, positions.of(row));
-            });
-        }
+                [&](Place at, const Complex<V>& x) { put(at.slot, at.pack, x); });
+        });
+        turn_rows<true>(count, rows, in, task_.in_positions);
     }
 
     // The same back.
     FREQKV_INLINE void write_rows(int count, const std::int32_t* rows) const {
-        const Positions& positions = task_.out_positions;
-        const auto transfer = [&](const auto& store) {
+        const EntryRows<T> out = task_.out.of_head(head_);
+        turn_rows<false>(count, rows, out, task_.out_positions);
+        out.with_access([&](auto access) {
             each(count, [&](Place at) {
-                store(rows == nullptr ? at.slot : rows[at.slot], column_of(at.pack), get(at.slot, at.pack));
+                out.template store<decltype(access)>(row_of(rows, at.slot), column_of(at.pack), get(at.slot, at.pack));
             });
-        };
-        if (task_.out.wide && positions.frequencies == nullptr && task_.out.pages == nullptr) {
-            transfer([&](int row, int column, const Complex<V>& x) {
-                task_.out.template store_wide<V, false>(head_, row, column, x);
-            });
-        } else if (task_.out.wide && positions.frequencies == nullptr) {
-            transfer([&](int row, int column, const Complex<V>& x) {
-                task_.out.template store_wide<V, true>(head_, row, column, x);
-            });
-        } else {
-            transfer([&](int row, int column, Complex<V> x) {
-                if (positions.frequencies != nullptr) {
-                    x = task_.out.template turned<false>(x, column, positions.frequencies, positions.of(row));
-                }
-                task_.out.store(head_, row, column, x);
-            });
-        }
+        });
+    }
+
+    // In memory, for the loads not to wait for each other's angles.
+    template <bool Inverse, class U>
+    FREQKV_INLINE void turn_rows(int count, const std::int32_t* rows, const EntryRows<U>& like,
+                                 const Positions& positions) const {
+        if (positions.frequencies == nullptr) return;
+        each(count, [&](Place at) {
+            const Index position = positions.of(row_of(rows, at.slot));
+            put(at.slot, at.pack,
+                like.template turned<Inverse>(get(at.slot, at.pack), column_of(at.pack), positions.frequencies,
+                                              position));
+        });
     }
 
     // Rows in Makhoul's order to their Fourier transform in memory, in natural order.

@@ -23,8 +23,8 @@
 
 namespace freqkv::cuda::detail {
 
-inline uint3 blockIdx{};
-inline std::unique_ptr<std::byte[]> emulated_shared_memory;
+inline thread_local uint3 blockIdx{};
+inline thread_local std::unique_ptr<std::byte[]> emulated_shared_memory;
 
 class DeviceBlock {
 public:
@@ -33,9 +33,14 @@ public:
         for (int i = 0; i < count; ++i) f(i);
     }
 
+    template <class F>
+    void each(int slots, int log_packs, const F& f) const {
+        for (int i = 0; i < slots << log_packs; ++i) f(place_of(i, log_packs));
+    }
+
     template <class Read, class Write>
-    void transfer(int count, const Read& read, const Write& write) const {
-        for (int i = count; i-- > 0;) write(i, read(i));
+    void transfer(int slots, int log_packs, const Read& read, const Write& write) const {
+        for (int i = slots << log_packs; i-- > 0;) write(place_of(i, log_packs), read(place_of(i, log_packs)));
     }
 
     template <class F>
