@@ -68,14 +68,16 @@ void fail(benchmark::State& state, const std::string& reason) {
 
 void skip(benchmark::State& state, const std::string& reason) { state.SkipWithError(("skipped: " + reason).c_str()); }
 
-// A case that throws does not keep the others from running. What the library refuses is not for this device, such as a
-// length that its shared memory has no room for.
+// A case that throws does not keep the others from running. Lengths that the device's shared memory has no room for are
+// left out.
 template <auto run>
 void guarded(benchmark::State& state) {
     try {
         run(state);
     } catch (const Error& error) {
-        skip(state, error.what());
+        // Every other refusal is a fault.
+        const std::string reason = error.what();
+        reason.find("too large for the device") != std::string::npos ? skip(state, reason) : fail(state, reason);
     } catch (const std::exception& error) {
         fail(state, error.what());
     }

@@ -96,6 +96,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/decode_attention.hpp
     freqkv/cuda/detail/decode_kernels.cuh
     freqkv/cuda/detail/device_block.cuh
+    freqkv/cuda/detail/device_elements.cuh
     freqkv/cuda/detail/device_launch.cuh
     freqkv/cuda/detail/entry_rows.hpp
     freqkv/cuda/detail/feed.hpp

@@ -133,8 +133,8 @@ template <class T>
 bool same(const SavedSequence<T>& a, const SavedSequence<T>& b) {
     return a.size == b.size && a.tokens_seen == b.tokens_seen && a.compressions == b.compressions &&
            a.compressed_at == b.compressed_at && a.keys.size() == b.keys.size() && a.values.size() == b.values.size() &&
-           std::memcmp(a.keys.data(), b.keys.data(), a.keys.size() * sizeof(T)) == 0 &&
-           std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(T)) == 0;
+           (a.size == 0 || (std::memcmp(a.keys.data(), b.keys.data(), a.keys.size() * sizeof(T)) == 0 &&
+                            std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(T)) == 0));
 }
 
 template <class T>
@@ -378,6 +378,33 @@ TEST(DeviceAttention, IsCapturedInAGraph) {
     check("cudaStreamDestroy", cudaStreamDestroy(stream));
 }
 
+TEST(DeviceAttention, RefusesABoundaryInAGraph) {
+    const std::vector<Text> texts = three_texts();
+    SinkedKVCache<float> cache(options, Rope(rope_options));
+    const Call full(texts, {{0, capacity}}, {0, 0, 0});
+    cache.append(full.keys(), full.values(), full.parts);
+    const Call next(texts, {{0, 1}}, {capacity, 0, 0});
+    ChunkedAttention<float> attention;
+    attention.reserve(cache, 1);
+    cudaStream_t stream = nullptr;
+    check("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    check("cudaStreamBeginCapture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    EXPECT_THAT(
+        [&] {
+            attention.forward(next.queries(), next.keys(), next.values(), cache, next.results(), next.parts, stream);
+        },
+        refuses("room of a sequence is 0, must not be while a stream is captured"));
+    cudaGraph_t graph = nullptr;
+    check("cudaStreamEndCapture", cudaStreamEndCapture(stream, &graph));
+    check("cudaGraphDestroy", cudaGraphDestroy(graph));
+    check("cudaStreamDestroy", cudaStreamDestroy(stream));
+    EXPECT_EQ(cache.size(0), capacity);
+    EXPECT_EQ(message_of([&] { cache.replayed(next.parts); }),
+              "freqkv: tokens of a sequence is 1, must be within its room");
+    EXPECT_EQ(message_of([&] { cache.replayed(std::vector<SequenceTokens>{{1, 100}, {1, 100}}); }),
+              "freqkv: sequence is 1, must not be in one call twice");
+}
+
 TEST(DeviceCacheErrors, NameWhatIsWrongAndChangeNothing) {
     const auto refused = [](CacheOptions changed) { return message_of([&] { SinkedKVCache<float>{changed}; }); };
     EXPECT_EQ(refused(with(options, &CacheOptions::sequences, Index{0})),
@@ -413,6 +440,14 @@ TEST(DeviceCacheErrors, NameWhatIsWrongAndChangeNothing) {
                 }),
                 testing::HasSubstr("heads of q is 2, must be query_heads of the cache"));
     EXPECT_THAT(message_of([] { ChunkedAttention<float>(-1); }), testing::HasSubstr("scale is -1"));
+    EXPECT_EQ(message_of([&] {
+                  attention.forward(KVView<const float>(nullptr, query_heads, 0, key_dim),
+                                    KVView<const float>(nullptr, kv_heads, 0, key_dim),
+                                    KVView<const float>(nullptr, kv_heads, 0, value_dim), cache,
+                                    KVView<float>(nullptr, query_heads, 0, value_dim), {});
+              }),
+              "accepted")
+        << "nothing to do";
     for (Index s = 0; s < 3; ++s) EXPECT_EQ(cache.tokens_seen(s), 0);
     EXPECT_EQ(verdict({{0, 5}, {2, 4}}), "accepted");
     EXPECT_THAT(message_of([&] { cache.truncate(0, 6); }), testing::HasSubstr("tokens to keep is 6"));

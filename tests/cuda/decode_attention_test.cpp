@@ -238,6 +238,7 @@ TEST(CudaAppend, RotatesEachTokenWhereItWillStand) {
         task.to = detail::rows_of(KVView<Eigen::half>(cache.data(), heads, capacity, dims), columns);
         task.heads = static_cast<int>(heads);
         task.count = static_cast<int>(tokens);
+        task.capacity = static_cast<int>(capacity);
         task.size = &size;
         task.frequencies = turns.data();
         for (int h = 0; h < heads; ++h) {

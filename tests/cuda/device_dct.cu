@@ -55,7 +55,4 @@ void DeviceDct::inverse(const float* y, Index columns, Index coefficients, float
     download(out, x);
 }
 
-bool DeviceDct::fits(Index n) {
-    return n <= freqkv::cuda::detail::TransformTables::max_length &&
-           freqkv::cuda::fits_device(freqkv::cuda::DctPlan(n));
-}
+bool DeviceDct::fits(Index n) { return freqkv::cuda::fits_device(n); }

@@ -28,9 +28,9 @@ namespace freqkv::cuda {
 /// compress, go on, as freqkv::ChunkedAttention. Results do not depend on the other sequences of a batch nor on how a
 /// text is cut into calls, to the bit.
 ///
-/// Each token reads keys and values of its sequence, once for up to 8 query heads of a KV head: the bandwidth of memory
-/// bounds it, as decoding should be; for long chunks that is the slow way. U is the type of q, k, v and the result.
-/// One object serves all layers of a model on one stream; not to be used from two threads at once.
+/// Each token reads keys and values of its sequence, once for up to 8 query heads of a KV head; for long chunks that is
+/// the slow way. U is the type of q, k, v and the result. One object serves all layers of a model on one stream; not to
+/// be used from two threads at once.
 template <class U>
 class ChunkedAttention {
 public:
@@ -49,14 +49,24 @@ public:
     template <class T, class S>
     void forward(KVView<const U> q, KVView<const U> k, KVView<const U> v, SinkedKVCache<T, S>& cache, KVView<U> out,
                  std::span<const SequenceTokens> parts, cudaStream_t stream = nullptr) {
-        check(q, k, v, cache, out);
         detail::Feed feed(parts, cache.options().sequences, q.tokens);
+        if (feed.done()) return;
+        check(q, k, v, cache, out);
         while (!feed.done()) {
             const std::vector<detail::FeedPiece> pieces = cache.next_round(feed, stream);
             cache.write(k, v, std::span<const detail::FeedPiece>(pieces), stream);
             attend(q, cache, out, pieces, stream);
             cache.advance(pieces, stream);
         }
+    }
+
+    /// Makes room for calls with `tokens` tokens, which forward() does otherwise when it meets the first. Needed before
+    /// a stream is captured, in which nothing can be allocated.
+    template <class T, class S>
+    void reserve(const SinkedKVCache<T, S>& cache, Index tokens) {
+        detail::DecodeTask<U, T> task = task_of(cache);
+        task.tokens = static_cast<int>(std::clamp<Index>(tokens, 1, most_tokens(task)));
+        grow(task.parts_size());
     }
 
     /// Bytes of scratch held on the device.
@@ -87,15 +97,11 @@ private:
         require(out.dim_stride == 1, "dim_stride of out", out.dim_stride, "must be 1");
     }
 
+    // All that does not depend on the call.
     template <class T, class S>
-    void attend(const KVView<const U>& q, const SinkedKVCache<T, S>& cache, const KVView<U>& out,
-                std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
+    detail::DecodeTask<U, T> task_of(const SinkedKVCache<T, S>& cache) const {
         const CacheOptions& options = cache.options();
         detail::DecodeTask<U, T> task;
-        task.query_token_stride = q.token_stride;
-        task.query_head_stride = q.head_stride;
-        task.result_token_stride = out.token_stride;
-        task.result_head_stride = out.head_stride;
         task.keys = cache.all_keys();
         task.values = cache.all_values();
         task.sizes = cache.device_sizes();
@@ -109,8 +115,33 @@ private:
         task.scale = static_cast<float>(scale_ > 0 ? scale_ : 1 / std::sqrt(static_cast<double>(options.key_dim)));
         task.wide = options.key_dim % 8 == 0 && options.value_dim % 4 == 0;
         task.tokens = 1;
-        const Index most =
-            std::clamp<Index>(most_scratch_floats / task.parts_size(), 1, detail::TokenPlaces::most_tasks);
+        return task;
+    }
+
+    // Of one launch.
+    template <class T>
+    static Index most_tokens(detail::DecodeTask<U, T> task) {
+        task.tokens = 1;
+        return std::clamp<Index>(most_scratch_floats / task.parts_size(), 1, detail::TokenPlaces::most_tasks);
+    }
+
+    // What has been outgrown is kept, for a graph may still use it.
+    void grow(Index floats) {
+        if (floats <= parts_.size()) return;
+        DeviceArray<float> larger(floats);
+        outgrown_.push_back(std::move(parts_));
+        parts_ = std::move(larger);
+    }
+
+    template <class T, class S>
+    void attend(const KVView<const U>& q, const SinkedKVCache<T, S>& cache, const KVView<U>& out,
+                std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
+        detail::DecodeTask<U, T> task = task_of(cache);
+        task.query_token_stride = q.token_stride;
+        task.query_head_stride = q.head_stride;
+        task.result_token_stride = out.token_stride;
+        task.result_head_stride = out.head_stride;
+        const Index most = most_tokens(task);
         // Tokens of a launch lie side by side in q and out.
         std::size_t at = 0;
         Index in_piece = 0;
@@ -127,7 +158,7 @@ private:
                 }
             }
             task.tokens = static_cast<int>(count);
-            if (task.parts_size() > parts_.size()) parts_ = DeviceArray<float>(task.parts_size());
+            grow(task.parts_size());
             task.parts = parts_.data();
             task.queries = q.data + first * q.token_stride;
             task.results = out.data + first * out.token_stride;
@@ -166,6 +197,7 @@ private:
 
     double scale_;
     DeviceArray<float> parts_;
+    std::vector<DeviceArray<float>> outgrown_;
 };
 
 }  // namespace freqkv::cuda

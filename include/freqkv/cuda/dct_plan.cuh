@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/check_memory.cuh"
@@ -26,8 +27,8 @@ namespace freqkv::cuda {
 /// stream and has not been done when a call returns; plans must live until it is done.
 class DctPlan {
 public:
-    /// Throws Error unless 1 <= n <= 2^14, CudaError if there is no device or no memory. Waits for the tables to be
-    /// on the device, so make plans before a stream is captured.
+    /// Throws Error unless 1 <= n <= 2^14 and the device has the shared memory for it, CudaError if there is no device
+    /// or no memory. Waits for the tables to be on the device, so make plans before a stream is captured.
     explicit DctPlan(Index n) : state_(std::make_shared<const State>(n)) {}
 
     /// n, the number of rows.
@@ -60,6 +61,9 @@ public:
                static_cast<Index>(sizeof(detail::TransformView));
     }
 
+    /// The device whose memory has the tables.
+    int device() const { return state_->device; }
+
     /// For kernels: the tables, on the device; points in shared memory for each column; and the largest pass.
     const detail::TransformView* device_view() const { return state_->device_view.data(); }
     int slots() const { return state_->slots; }
@@ -69,7 +73,8 @@ private:
     struct State {
         explicit State(Index n) : State(detail::TransformTables(n)) {}
         explicit State(const detail::TransformTables& tables)
-            : twiddles(tables.twiddles),
+            : device(checked_device(tables)),
+              twiddles(tables.twiddles),
               quarter_turns(tables.quarter_turns),
               chirp(tables.chirp),
               chirp_spectrum(tables.chirp_spectrum),
@@ -85,6 +90,17 @@ private:
             device_view = DeviceArray<detail::TransformView>(std::span<const detail::TransformView>(&view, 1));
         }
 
+        // Before anything is allocated.
+        static int checked_device(const detail::TransformTables& tables) {
+            if (!detail::launch::fits(tables.slots(), 1, 1, detail::device_limits())) {
+                refuse("n", std::to_string(tables.length()),
+                       "too large for the device's shared memory: " + std::to_string(tables.slots()) +
+                           " points of 8.5 bytes");
+            }
+            return detail::current_device();
+        }
+
+        int device;
         DeviceArray<detail::Factor> twiddles, quarter_turns, chirp, chirp_spectrum;
         DeviceArray<std::int32_t> rows;
         int slots;
@@ -96,6 +112,7 @@ private:
     template <class T>
     void run(const MatrixView<const T>& in, const MatrixView<T>& out, Index kept, bool forward,
              cudaStream_t stream) const {
+        detail::check_device("plan", device());
         require(in.columns == out.columns, "out.columns", out.columns, "must equal in.columns");
         const KVView<const T> from(in.data, 1, in.rows, in.columns, 0, in.row_stride, in.column_stride);
         const KVView<T> to(out.data, 1, out.rows, out.columns, 0, out.row_stride, out.column_stride);

@@ -48,7 +48,9 @@ public:
         return *this;
     }
     /// Waits for the device, as cudaFree() does, so kernels that use the memory may still be under way.
-    ~DeviceArray() { (void)cudaFree(data_); }
+    ~DeviceArray() {
+        if (data_ != nullptr && cudaFree(data_) != cudaSuccess) (void)cudaGetLastError();
+    }
 
     T* data() const { return data_; }
     Index size() const { return size_; }

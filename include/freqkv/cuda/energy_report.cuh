@@ -4,12 +4,12 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/energy.hpp"
-#include "freqkv/error.hpp"
 
 namespace freqkv::cuda {
 
@@ -19,7 +19,8 @@ namespace freqkv::cuda {
 class EnergyReport {
 public:
     /// The energies of every head of every view of the latest call it was given to, in the order of that call. Waits
-    /// for the stream. Sums in double and in an order of their own: the same from run to run.
+    /// for the stream. Sums in double, in an order that
+    /// depends on the batch.
     std::vector<Energy> read(cudaStream_t stream = nullptr) const {
         const std::vector<Energy> parts = parts_.download(stream);
         std::vector<Energy> energies;
@@ -34,32 +35,28 @@ public:
         return energies;
     }
 
-    /// For the library: forgets the views of the call before, adds one of `heads` heads whose energies come in `parts`
-    /// parts each, and says where they begin once all have been added.
-    void clear() {
-        heads_.clear();
-        size_ = 0;
-    }
-    Index add(Index heads, Index parts) {
-        heads_.push_back({heads, parts});
-        const Index begin = size_;
-        size_ += checked_product("parts of an energy report", heads, parts);
-        return begin;
-    }
-    /// Grows if it has to, which waits for the device and is not possible while a stream is captured.
-    Energy* memory() {
-        if (size_ > parts_.size()) parts_ = DeviceArray<Energy>(size_);
+    /// The heads of a view, and in how many parts the energies of each come.
+    struct Heads {
+        Index count = 0;
+        Index parts = 0;
+    };
+
+    /// For the library: memory for the energies of a new call, `parts` in all. Grows if it has to, which is not
+    /// possible while a stream is captured; what has been outgrown is kept, for a graph may still write there.
+    Energy* begin(std::vector<Heads> heads, Index parts) {
+        if (parts > parts_.size()) {
+            DeviceArray<Energy> larger(parts);
+            outgrown_.push_back(std::move(parts_));
+            parts_ = std::move(larger);
+        }
+        heads_ = std::move(heads);
         return parts_.data();
     }
 
 private:
-    struct Heads {
-        Index count, parts;
-    };
-
     std::vector<Heads> heads_;
-    Index size_ = 0;
     DeviceArray<Energy> parts_;
+    std::vector<DeviceArray<Energy>> outgrown_;
 };
 
 }  // namespace freqkv::cuda

@@ -96,6 +96,8 @@ public:
     void add(const ResampleTask<T>& task, const FrequencyCompressor& compressor) {
         const DctPlan& a = compressor.long_plan();
         const DctPlan& b = compressor.short_plan();
+        check_device("plan", a.device());
+        check_device("plan", b.device());
         const int slots = std::max(a.slots(), b.slots());
         const int radix = std::max(a.largest_radix(), b.largest_radix());
         Group& group = groups_[carries_pairs(slots, radix, task.columns(), limits_) ? 1 : 0];
@@ -127,13 +129,16 @@ private:
     };
 
     void add_energies(EnergyReport& report, const LaunchShape* shapes) {
-        report.clear();
+        std::vector<EnergyReport::Heads> heads;
         std::vector<Index> begins;
+        Index begin = 0;
         for (const Place& at : order_) {
             const ResampleTask<T>& task = groups_[at.group].tasks[at.task];
-            begins.push_back(report.add(task.heads, column_groups(task.columns(), shapes[at.group].columns())));
+            heads.push_back({task.heads, column_groups(task.columns(), shapes[at.group].columns())});
+            begins.push_back(begin);
+            begin += heads.back().count * heads.back().parts;
         }
-        Energy* const memory = report.memory();
+        Energy* const memory = report.begin(std::move(heads), begin);
         for (std::size_t i = 0; i < order_.size(); ++i) {
             groups_[order_[i].group].tasks[order_[i].task].energies = memory + begins[i];
         }
@@ -168,7 +173,7 @@ ResampleTask<T> resample_task(const FrequencyCompressor& compressor, bool adjoin
 }  // namespace detail
 
 /// All compressions of a batch, of any lengths, in one launch, or two where some lengths have a prime above 16; a
-/// launch holds the parameters of some 150 compressions from CUDA 12.1 on, else of 18. Results do not depend on what
+/// launch holds the parameters of some 140 compressions from CUDA 12.1 on, else of 16. Results do not depend on what
 /// else is in the batch. Outputs must be apart from each other and from the inputs of others. Otherwise as
 /// FrequencyCompressor::forward(). `columns_per_block` is for tuning: complex columns that share a block, a power of
 /// two; 0 chooses.

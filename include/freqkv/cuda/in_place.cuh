@@ -28,7 +28,8 @@
 
 namespace freqkv::cuda {
 
-/// One sequence in one layer of an engine's cache. View is KVView<T> or PagedKVView<T>.
+/// One sequence in one layer of an engine's cache. View is KVView<T> or PagedKVView<T>. Pages must belong to this list
+/// alone: a prefix that sequences share has to be copied first, for compression writes where it reads.
 template <class View>
 struct ForeignList {
     View keys;                         ///< [kv_heads, tokens, key_dim]
@@ -63,11 +64,12 @@ class InPlaceCompressor {
 public:
     /// `rope` says how the stored keys were rotated; without it they are taken to be stored before RoPE.
     explicit InPlaceCompressor(S schedule = S{}, std::optional<Rope> rope = std::nullopt)
-        : schedule_(std::move(schedule)), rope_(std::move(rope)) {}
+        : schedule_(std::move(schedule)), rope_(std::move(rope)), device_(detail::current_device()) {}
 
     /// Makes the plans for lists of `tokens` entries, which compress() does otherwise when it meets the first. Needed
     /// before a stream is captured. Throws Error if the schedule refuses them, CudaError if there is no memory.
     void prepare(Index tokens, const InPlaceOptions& options = {}, Index compressions = 0) {
+        detail::check_device("compressor", device_);
         for (const Span& span : spans_of(tokens, options, compressions)) {
             plan(span.length);
             plan(span.keep);
@@ -87,6 +89,8 @@ public:
     std::span<const InPlaceResult> compress(std::span<const ForeignList<View>> lists,
                                             const InPlaceOptions& options = {}, cudaStream_t stream = nullptr,
                                             EnergyReport* report = nullptr) {
+        detail::check_device("compressor", device_);
+        if (rope_) detail::check_device("rope", rope_->device());
         std::vector<InPlaceResult> results;
         std::vector<detail::Extent> extents;
         detail::ResampleLaunch<T> squeezed;
@@ -123,6 +127,10 @@ public:
         const ForeignList<View> list{keys, values};
         return compress(std::span<const ForeignList<View>>(&list, 1), options, stream, report).front();
     }
+
+    /// Drops all plans; to be called when the streams are done. An engine whose lists come in many lengths bounds the
+    /// memory of their plans with it, some 30 bytes for each entry of a length.
+    void forget() { plans_.clear(); }
 
     /// Bytes of the plans' tables on the device.
     Index table_bytes() const {
@@ -243,6 +251,7 @@ private:
 
     S schedule_;
     std::optional<Rope> rope_;
+    int device_;
     std::map<Index, DctPlan> plans_;
     std::vector<InPlaceResult> results_;
 };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device_launch.cuh"
 #include "freqkv/cuda/detail/entry_rows.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/rope_options.hpp"
@@ -23,18 +24,22 @@ public:
     explicit Rope(const RopeOptions& options)
         : head_dim_(options.head_dim),
           pairing_(options.pairing),
+          device_(detail::current_device()),
           frequencies_(std::make_shared<const DeviceArray<std::uint64_t>>(
               detail::rope_frequencies_in_turns(rope_frequencies(options)))) {}
 
     Index head_dim() const { return head_dim_; }
     Index pairs() const { return frequencies_->size(); }
     RopePairing pairing() const { return pairing_; }
+    /// The device whose memory has the frequencies.
+    int device() const { return device_; }
     /// [pairs], on the device; null if there are none.
     const std::uint64_t* frequencies() const { return frequencies_->data(); }
 
 private:
     Index head_dim_;
     RopePairing pairing_;
+    int device_;
     std::shared_ptr<const DeviceArray<std::uint64_t>> frequencies_;
 };
 

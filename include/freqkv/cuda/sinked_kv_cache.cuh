@@ -63,7 +63,8 @@ struct SavedSequence {
 template <class T, Schedule S = WholeSpan>
 class SinkedKVCache {
 public:
-    /// Allocates everything that entries and compressions need, on the current device. Throws Error if an option is
+    /// Allocates everything that entries and their first compression need, on the current device; a schedule that
+    /// changes from compression to compression makes plans for later ones when they come. Throws Error if an option is
     /// outside its range or the schedule refuses the layout, CudaError if there is no device or no memory.
     explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, S schedule = S{})
         : options_(completed(options)),
@@ -105,8 +106,9 @@ public:
     template <class U>
     void append(KVView<const U> k, KVView<const U> v, std::span<const SequenceTokens> parts,
                 cudaStream_t stream = nullptr) {
-        check(k, v);
         detail::Feed feed(parts, options_.sequences, k.tokens);
+        if (feed.done()) return;
+        check(k, v);
         while (!feed.done()) {
             const std::vector<detail::FeedPiece> pieces = next_round(feed, stream);
             write(k, v, pieces, stream);
@@ -118,9 +120,11 @@ public:
     /// counts for itself, the host is told. No sequence may meet a boundary: prepare() in time. Throws Error if one
     /// does.
     void replayed(std::span<const SequenceTokens> parts) {
+        Index tokens = 0;
+        for (const SequenceTokens& part : parts) tokens += part.tokens;
+        (void)detail::Feed(parts, options_.sequences, tokens);
         for (const SequenceTokens& part : parts) {
-            require(part.tokens >= 0 && part.tokens <= room(part.sequence), "tokens of a sequence", part.tokens,
-                    "must be within its room");
+            require(part.tokens <= room(part.sequence), "tokens of a sequence", part.tokens, "must be within its room");
         }
         for (const SequenceTokens& part : parts) count(part.sequence, part.tokens);
     }
@@ -228,7 +232,15 @@ public:
     /// For attention. Throws what compression throws; the tokens before it are then in the cache.
     std::vector<detail::FeedPiece> next_round(detail::Feed& feed, cudaStream_t stream) {
         const auto room_of = [&](Index sequence) { return room(sequence); };
-        compress(feed.full(room_of), stream);
+        const std::vector<Index> full = feed.full(room_of);
+        if (!full.empty()) {
+            cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+            cuda::check("cudaStreamIsCapturing", cudaStreamIsCapturing(stream, &capture));
+            require(
+                capture == cudaStreamCaptureStatusNone, "room of a sequence", 0,
+                "must not be while a stream is captured: every launch of the graph would compress; prepare() before");
+            compress(full, stream);
+        }
         return feed.next(room_of);
     }
 
@@ -295,8 +307,9 @@ private:
         of_one = freqkv::detail::completed(of_one);
         options.query_heads = of_one.query_heads;
         options.value_dim = of_one.value_dim;
-        require(options.capacity > options.sinks && options.capacity - options.sinks > options.recent, "capacity",
-                options.capacity, "must be at least sinks + recent + 2");
+        require(options.capacity - options.sinks - options.recent >= 2, "capacity", options.capacity,
+                "must be at least sinks + recent + 2");
+        require(options.capacity < Index{1} << 31, "capacity", options.capacity, "must be below 2^31");
         return options;
     }
 
@@ -347,6 +360,7 @@ private:
         task.to = detail::rows_of(list(array, piece.sequence, columns.dims, options_.capacity), columns);
         task.heads = static_cast<int>(options_.kv_heads);
         task.count = static_cast<int>(piece.count);
+        task.capacity = static_cast<int>(options_.capacity);
         task.size = sizes_.data() + piece.sequence;
         return task;
     }
@@ -381,13 +395,16 @@ private:
             std::span<const ForeignList<KVView<T>>>(lists), {options_.sinks, options_.recent}, stream);
         std::vector<detail::SizeChange> changes;
         for (std::size_t i = 0; i < full.size(); ++i) {
+            changes.push_back(
+                {static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(results[i].length), false});
+        }
+        change_sizes(changes, stream);
+        for (std::size_t i = 0; i < full.size(); ++i) {
             State& s = state(full[i]);
             s.size = results[i].length;
             s.compressed_at = s.tokens_seen;
             ++s.compressions;
-            changes.push_back({static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(s.size), false});
         }
-        change_sizes(changes, stream);
     }
 
     void set_size(Index sequence, Index size, cudaStream_t stream) {

@@ -2,6 +2,7 @@
 #include "emulated_runtime.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -23,6 +24,7 @@ std::map<std::byte*, std::size_t>& allocations() {
     return map;
 }
 std::mutex allocations_mutex;
+std::atomic<int> captures = 0;  // streams that are captured, while which nothing can be allocated
 thread_local cudaError_t latest = cudaSuccess;
 
 cudaError_t fail(cudaError_t error) { return latest = error; }
@@ -52,6 +54,7 @@ cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, s
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+    if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
     if (bytes > device_memory) return fail(cudaErrorMemoryAllocation);
     if (posix_memalign(pointer, 256, bytes) != 0) return fail(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xff, bytes);
@@ -141,12 +144,23 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     delete of(stream);
     return cudaSuccess;
 }
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    const bool capturing = stream != nullptr && of(stream)->capturing;
+    *status = capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* reaches, int /*device*/, int /*peer*/) {
+    *reaches = 0;
+    return cudaSuccess;
+}
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*mode*/) {
     of(stream)->capturing = std::make_unique<Graph>();
+    ++captures;
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     *graph = reinterpret_cast<cudaGraph_t>(of(stream)->capturing.release());
+    --captures;
     return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long /*flags*/) {

@@ -18,6 +18,7 @@ struct AppendTask {
     EntryRows<T> to;
     int heads = 0;
     int count = 0;
+    int capacity = 0;  ///< rows beyond are dropped: a graph that is launched once too often harms nothing else
     const std::int32_t* size = nullptr;
     const std::uint64_t* frequencies = nullptr;  ///< null: not rotated
 
@@ -34,6 +35,7 @@ FREQKV_INLINE void append_rows(const AppendTask<U, T>& task, int head, int first
     using Access = RowAccess<false, false, false>;  // two layouts and two types meet, and there is little to move
     block.each(count, log_packs, [&](Place at) {
         const int row = first + at.slot;
+        if (size + row >= task.capacity) return;
         const int column = (first_pack + at.pack) * columns_of<V>;
         Complex<V> x = from.template load<Access, V>(row, column);
         if (task.frequencies != nullptr) {

@@ -5,6 +5,7 @@
 #include "freqkv/cuda/detail/append_rows.hpp"
 #include "freqkv/cuda/detail/batch.hpp"
 #include "freqkv/cuda/detail/device_block.cuh"
+#include "freqkv/cuda/detail/device_elements.cuh"
 
 namespace freqkv::cuda::detail {
 

@@ -101,7 +101,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         const Q* const query = task.queries + token * task.query_token_stride + head_of(h) * task.query_head_stride;
         const int a = task.key_columns.first(c);
         const int b = task.key_columns.second(c);
-        Complex<float> x{static_cast<float>(query[a]), b < key_dim ? static_cast<float>(query[b]) : 0.0F};
+        Complex<float> x{to_float(query[a]), b < key_dim ? to_float(query[b]) : 0.0F};
         if (task.frequencies != nullptr && c < task.key_columns.pairs) {
             const Complex<float> angle = rope_angle(entries - 1, task.frequencies[c]);
             x = x.turned(angle.re, angle.im);
@@ -121,14 +121,16 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
                 unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA { score[h] += k * query.values[h]; });
             };
             if (task.wide) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 4
+#endif
                 for (int d = 0; d < key_dim; d += 8) {
                     const auto eight = load_elements<8>(key + d);
-                    unrolled<8>([&](auto i) FREQKV_INLINE_LAMBDA {
-                        add(d + static_cast<int>(i), static_cast<float>(eight.values[i]));
-                    });
+                    unrolled<8>([&](auto i)
+                                    FREQKV_INLINE_LAMBDA { add(d + static_cast<int>(i), to_float(eight.values[i])); });
                 }
             } else {
-                for (int d = 0; d < key_dim; ++d) add(d, static_cast<float>(key[d]));
+                for (int d = 0; d < key_dim; ++d) add(d, to_float(key[d]));
             }
         }
         unrolled<Heads>(
@@ -180,9 +182,8 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
                 const auto some = load_elements<w>(values + Index{e} * value_dim + d);
                 const Elements<float, Heads> weight = memory.template load<Heads>(weights + e * Heads);
                 unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
-                    unrolled<w>([&](auto j) FREQKV_INLINE_LAMBDA {
-                        sum[h][j] += weight.values[h] * static_cast<float>(some.values[j]);
-                    });
+                    unrolled<w>([&](auto j)
+                                    FREQKV_INLINE_LAMBDA { sum[h][j] += weight.values[h] * to_float(some.values[j]); });
                 });
             }
             unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
@@ -230,7 +231,7 @@ FREQKV_INLINE void combine_stretches(const DecodeTask<Q, T>& task, int token, in
             sum += weight * part[d];
             weights += weight * part[value_dim + 1];
         }
-        result[d] = static_cast<Q>(sum / weights);
+        result[d] = ElementConversion<Q>::from_float(sum / weights);
     });
 }
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/launch_shape.hpp"
 #include "freqkv/cuda/status.cuh"
 
 namespace freqkv::cuda::detail {
@@ -23,13 +24,21 @@ inline Index device_attribute(cudaDeviceAttr attribute) {
     return value;
 }
 
+/// What every kernel may have beside static_shared_bytes.
+inline constexpr Index shared_bytes_without_asking = 48 * 1024 - static_shared_bytes;
+
 /// Launches kernel(arguments...), which are of exactly its parameters' types. Throws CudaError with `call`.
 template <class... Parameters>
 void launch_kernel(const char* call, void (*kernel)(Parameters...), dim3 grid, Index threads, Index shared_bytes,
                    cudaStream_t stream, std::add_const_t<std::remove_const_t<Parameters>>&... arguments) {
     const auto* const function = reinterpret_cast<const void*>(kernel);
-    check("cudaFuncSetAttribute",
-          cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+    // A property of the kernel, not of the launch: always the same value, so that threads and graphs do not take it
+    // from each other.
+    if (shared_bytes > shared_bytes_without_asking) {
+        const Index most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - static_shared_bytes;
+        check("cudaFuncSetAttribute",
+              cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)));
+    }
     void* parameters[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
     check(call, cudaLaunchKernel(function, grid, dim3(static_cast<unsigned int>(threads)), parameters,
                                  static_cast<std::size_t>(shared_bytes), stream));

@@ -64,6 +64,17 @@ struct Positions {
     FREQKV_INLINE Index of(int row) const { return table != nullptr ? table[row] : first + row; }
 };
 
+/// Stored elements to what is computed with and back; device_elements.cuh has those of CUDA's own types.
+template <class T>
+struct ElementConversion {
+    FREQKV_INLINE static float to_float(const T& value) { return static_cast<float>(value); }
+    FREQKV_INLINE static T from_float(float value) { return static_cast<T>(value); }
+};
+template <class T>
+FREQKV_INLINE float to_float(const T& value) {
+    return ElementConversion<T>::to_float(value);
+}
+
 /// N elements that are read or written at once.
 template <class T, int N>
 struct alignas(N * sizeof(T)) Elements {
@@ -147,9 +158,9 @@ struct EntryRows {
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
                 const int c = first_column + i;
                 if (c >= columns.count()) return;
-                column(x.re, i) = static_cast<float>(at[columns.first(c) * dim_stride]);
+                column(x.re, i) = to_float(at[columns.first(c) * dim_stride]);
                 if (columns.second(c) < columns.dims) {
-                    column(x.im, i) = static_cast<float>(at[columns.second(c) * dim_stride]);
+                    column(x.im, i) = to_float(at[columns.second(c) * dim_stride]);
                 }
             });
         } else {
@@ -160,14 +171,14 @@ struct EntryRows {
                 const auto re = load_elements<width>(at + at_column);
                 const auto im = load_elements<width>(at + at_column + columns.pairs);
                 each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                    column(x.re, i) = inside ? static_cast<float>(re.values[i]) : 0.0F;
-                    column(x.im, i) = inside ? static_cast<float>(im.values[i]) : 0.0F;
+                    column(x.re, i) = inside ? to_float(re.values[i]) : 0.0F;
+                    column(x.im, i) = inside ? to_float(im.values[i]) : 0.0F;
                 });
             } else {
                 const auto both = load_elements<2 * width>(at + 2 * at_column);
                 each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                    column(x.re, i) = inside ? static_cast<float>(both.values[2 * i]) : 0.0F;
-                    column(x.im, i) = inside ? static_cast<float>(both.values[2 * i + 1]) : 0.0F;
+                    column(x.re, i) = inside ? to_float(both.values[2 * i]) : 0.0F;
+                    column(x.im, i) = inside ? to_float(both.values[2 * i + 1]) : 0.0F;
                 });
             }
         }
@@ -183,25 +194,25 @@ struct EntryRows {
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
                 const int c = first_column + i;
                 if (c >= columns.count()) return;
-                at[columns.first(c) * dim_stride] = static_cast<Element>(column(x.re, i));
+                at[columns.first(c) * dim_stride] = ElementConversion<Element>::from_float(column(x.re, i));
                 if (columns.second(c) < columns.dims) {
-                    at[columns.second(c) * dim_stride] = static_cast<Element>(column(x.im, i));
+                    at[columns.second(c) * dim_stride] = ElementConversion<Element>::from_float(column(x.im, i));
                 }
             });
         } else if constexpr (Access::split) {
             Elements<Element, width> re;
             Elements<Element, width> im;
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                re.values[i] = static_cast<Element>(column(x.re, i));
-                im.values[i] = static_cast<Element>(column(x.im, i));
+                re.values[i] = ElementConversion<Element>::from_float(column(x.re, i));
+                im.values[i] = ElementConversion<Element>::from_float(column(x.im, i));
             });
             store_elements(row<Access::paged>(r) + first_column, re);
             store_elements(row<Access::paged>(r) + first_column + columns.pairs, im);
         } else {
             Elements<Element, 2 * width> both;
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                both.values[2 * i] = static_cast<Element>(column(x.re, i));
-                both.values[2 * i + 1] = static_cast<Element>(column(x.im, i));
+                both.values[2 * i] = ElementConversion<Element>::from_float(column(x.re, i));
+                both.values[2 * i + 1] = ElementConversion<Element>::from_float(column(x.im, i));
             });
             store_elements(row<Access::paged>(r) + 2 * first_column, both);
         }

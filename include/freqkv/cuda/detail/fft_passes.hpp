@@ -70,6 +70,9 @@ FREQKV_INLINE void run_pass(const FftView& fft, const FftPass& pass, Block& bloc
     const int step = memory.layout.step(span);
     const FastDivisor by_span = pass.by_span;
     const Factor* const twiddles = fft.twiddles + pass.twiddles;
+#if defined(__CUDA_ARCH__)
+    __builtin_assume(__isGlobal(twiddles));  // so that loads of them may overtake stores to shared memory
+#endif
     block.each(fft.length / radix, memory.layout.log_packs, [&](Place at) FREQKV_INLINE_LAMBDA {  // a butterfly
         const int group = by_span.divide(at.slot);
         const int j = at.slot - group * span;
@@ -96,9 +99,10 @@ FREQKV_INLINE void run_pass(const FftView& fft, const FftPass& pass, Block& bloc
     });
 }
 
-/// The Fourier transform, in place. Kept out of line, since its many butterflies are most of a kernel's code.
+/// The Fourier transform, in place. Kept out of line, since its many butterflies are most of a kernel's code; static,
+/// so that it gets the registers of the kernels of its own file where device code is linked.
 template <Decimation D, class V, class Block, class Memory>
-FREQKV_OUT_OF_LINE void run_fft(const FftView& fft, Block block, Memory memory) {
+FREQKV_OUT_OF_LINE static void run_fft(const FftView& fft, Block block, Memory memory) {
     for (int i = 0; i < fft.passes; ++i) {
         const FftPass& pass = fft.pass[D == Decimation::in_time ? i : fft.passes - 1 - i];
         const auto run = [&](auto radix) FREQKV_INLINE_LAMBDA { run_pass<radix, D, V>(fft, pass, block, memory); };

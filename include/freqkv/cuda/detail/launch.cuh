@@ -29,6 +29,10 @@ template <class Task, class... Arguments>
 void launch_batches(const char* call, void (*kernel)(Batch<Task>, Arguments...), std::span<const Task> tasks,
                     const LaunchShape& shape, cudaStream_t stream,
                     const std::type_identity_t<Arguments>&... arguments) {
+    for (const Task& task : tasks) {
+        const Index blocks = Index{task.heads} * column_groups(task.columns(), shape.columns());
+        require(blocks < Index{1} << 31, "blocks of a launch", blocks, "must be below 2^31: there are too many heads");
+    }
     const auto batch = std::make_unique<Batch<Task>>();
     while (!tasks.empty()) {
         const std::size_t count = std::min<std::size_t>(tasks.size(), Batch<Task>::most_tasks);
@@ -38,7 +42,6 @@ void launch_batches(const char* call, void (*kernel)(Batch<Task>, Arguments...),
             const int groups = column_groups(tasks[i].columns(), shape.columns());
             blocks = std::max(blocks, Index{tasks[i].heads} * groups);
         }
-        require(blocks < Index{1} << 31, "blocks of a launch", blocks, "must be below 2^31: there are too many heads");
         launch_kernel(call, kernel, dim3(static_cast<unsigned int>(blocks), static_cast<unsigned int>(count)),
                       shape.threads, shape.shared_bytes, stream, *batch, arguments...);
         tasks = tasks.subspan(count);

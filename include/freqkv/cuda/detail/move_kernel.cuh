@@ -4,6 +4,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/batch.hpp"
 #include "freqkv/cuda/detail/device_block.cuh"
+#include "freqkv/cuda/detail/device_elements.cuh"
 #include "freqkv/cuda/detail/launch_shape.hpp"
 #include "freqkv/cuda/detail/move_rows.hpp"
 
