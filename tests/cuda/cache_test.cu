@@ -348,6 +348,7 @@ TEST(DeviceAttention, IsCapturedInAGraph) {
     for (SinkedKVCache<__half>* each : {&cache, &captured}) {
         attention.forward(prompt.queries(), prompt.keys(), prompt.values(), *each, prompt.results(), prompt.parts);
     }
+    attention.reserve(captured, 2);
     const std::vector<SequenceTokens> step{{0, 1}, {2, 1}};
     Call input(texts, step, {100, 0, 30});
     cudaStream_t stream = nullptr;

@@ -21,4 +21,8 @@ extern template void launch_move<float>(std::span<const MoveTask<float>>, cudaSt
 extern template void launch_move<__half>(std::span<const MoveTask<__half>>, cudaStream_t);
 extern template void launch_move<__nv_bfloat16>(std::span<const MoveTask<__nv_bfloat16>>, cudaStream_t);
 
+extern template void load_kernels<float>();
+extern template void load_kernels<__half>();
+extern template void load_kernels<__nv_bfloat16>();
+
 }  // namespace freqkv::cuda::detail

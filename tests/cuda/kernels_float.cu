@@ -5,5 +5,6 @@ namespace freqkv::cuda::detail {
 
 template void launch_resample<float>(std::span<const ResampleTask<float>>, const LaunchShape&, cudaStream_t);
 template void launch_move<float>(std::span<const MoveTask<float>>, cudaStream_t);
+template void load_kernels<float>();
 
 }  // namespace freqkv::cuda::detail

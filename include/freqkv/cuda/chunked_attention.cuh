@@ -60,13 +60,16 @@ public:
         }
     }
 
-    /// Makes room for calls with `tokens` tokens, which forward() does otherwise when it meets the first. Needed before
-    /// a stream is captured, in which nothing can be allocated.
+    /// Loads the kernels and makes room for calls with `tokens` tokens, as forward() does when it meets the first.
+    /// Needed before a stream is captured, in which nothing can be allocated.
     template <class T, class S>
     void reserve(const SinkedKVCache<T, S>& cache, Index tokens) {
         detail::DecodeTask<U, T> task = task_of(cache);
         task.tokens = static_cast<int>(std::clamp<Index>(tokens, 1, most_tokens(task)));
         grow(task.parts_size());
+        detail::load_kernel(attend_kernel_for<T>(task.group));
+        detail::load_kernel(&detail::combine_kernel<U, T>);
+        cache.template load_append_kernels<U>();
     }
 
     /// Bytes of scratch held on the device.
@@ -166,33 +169,37 @@ private:
         }
     }
 
+    // Query heads that a block takes together.
+    static int heads_of_block(int group) { return group == 1 ? 1 : group == 2 ? 2 : group <= 4 ? 4 : 8; }
+
+    template <class T>
+    static auto attend_kernel_for(int group) {
+        switch (heads_of_block(group)) {
+            case 1:
+                return &detail::attend_kernel<1, U, T>;
+            case 2:
+                return &detail::attend_kernel<2, U, T>;
+            case 4:
+                return &detail::attend_kernel<4, U, T>;
+            default:
+                return &detail::attend_kernel<8, U, T>;
+        }
+    }
+
     template <class T>
     static void launch(const detail::DecodeTask<U, T>& task, const detail::TokenPlaces& places, cudaStream_t stream) {
-        if (task.group == 1) {
-            launch_of<1>(task, places, stream);
-        } else if (task.group == 2) {
-            launch_of<2>(task, places, stream);
-        } else if (task.group <= 4) {
-            launch_of<4>(task, places, stream);
-        } else {
-            launch_of<8>(task, places, stream);
-        }
+        const int heads = heads_of_block(task.group);
+        const int chunks = (task.group + heads - 1) / heads;
+        const Index bytes = Index{detail::decode_floats(heads, task.key_dim, task.value_dim)} * 4;
+        detail::launch_kernel(
+            "cudaLaunchKernel of attend_kernel", attend_kernel_for<T>(task.group),
+            dim3(static_cast<unsigned int>(task.stretches()), static_cast<unsigned int>(task.kv_heads * chunks),
+                 static_cast<unsigned int>(task.tokens)),
+            detail::stretch_entries, bytes, stream, task, places);
         detail::launch_kernel(
             "cudaLaunchKernel of combine_kernel", &detail::combine_kernel<U, T>,
             dim3(static_cast<unsigned int>(task.kv_heads * task.group), static_cast<unsigned int>(task.tokens)),
             detail::stretch_entries, 0, stream, task, places);
-    }
-
-    template <int Heads, class T>
-    static void launch_of(const detail::DecodeTask<U, T>& task, const detail::TokenPlaces& places,
-                          cudaStream_t stream) {
-        const int chunks = (task.group + Heads - 1) / Heads;
-        const Index bytes = Index{detail::decode_floats(Heads, task.key_dim, task.value_dim)} * 4;
-        detail::launch_kernel(
-            "cudaLaunchKernel of attend_kernel", &detail::attend_kernel<Heads, U, T>,
-            dim3(static_cast<unsigned int>(task.stretches()), static_cast<unsigned int>(task.kv_heads * chunks),
-                 static_cast<unsigned int>(task.tokens)),
-            detail::stretch_entries, bytes, stream, task, places);
     }
 
     double scale_;

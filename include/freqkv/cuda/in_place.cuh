@@ -66,10 +66,12 @@ public:
     explicit InPlaceCompressor(S schedule = S{}, std::optional<Rope> rope = std::nullopt)
         : schedule_(std::move(schedule)), rope_(std::move(rope)), device_(detail::current_device()) {}
 
-    /// Makes the plans for lists of `tokens` entries, which compress() does otherwise when it meets the first. Needed
-    /// before a stream is captured. Throws Error if the schedule refuses them, CudaError if there is no memory.
+    /// Loads the kernels and makes the plans for lists of `tokens` entries, which compress() does otherwise when it
+    /// meets the first. Needed before a stream is captured. Throws Error if the schedule refuses them, CudaError if
+    /// there is no memory.
     void prepare(Index tokens, const InPlaceOptions& options = {}, Index compressions = 0) {
         detail::check_device("compressor", device_);
+        detail::load_kernels<T>();
         for (const Span& span : spans_of(tokens, options, compressions)) {
             plan(span.length);
             plan(span.keep);

@@ -279,6 +279,13 @@ public:
         require(v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
     }
 
+    /// For reserve() of attention.
+    template <class U>
+    void load_append_kernels() const {
+        detail::load_kernel(&detail::append_kernel<detail::FloatPair, U, T>);
+        detail::load_kernel(&detail::change_sizes_kernel<std::int32_t>);
+    }
+
     detail::Columns key_columns() const {
         if (!rope_) return {static_cast<int>(options_.key_dim), 0, false};
         return {static_cast<int>(options_.key_dim), static_cast<int>(rope_->pairs()),

@@ -24,6 +24,13 @@ inline Index device_attribute(cudaDeviceAttr attribute) {
     return value;
 }
 
+/// Has the driver load a kernel, which it does otherwise at the first launch, and may not while a stream is captured.
+template <class... Parameters>
+void load_kernel(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes attributes{};
+    check("cudaFuncGetAttributes", cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+}
+
 /// What every kernel may have beside static_shared_bytes.
 inline constexpr Index shared_bytes_without_asking = 48 * 1024 - static_shared_bytes;
 

@@ -68,4 +68,13 @@ void launch_move(std::span<const MoveTask<T>> tasks, cudaStream_t stream) {
     launch_batches("cudaLaunchKernel of move_kernel", kernel, tasks, shape, stream, shape.log_packs, moved_rows);
 }
 
+/// Loads the kernels above.
+template <class T>
+void load_kernels() {
+    load_kernel(&resample_kernel<float, T>);
+    load_kernel(&resample_kernel<FloatPair, T>);
+    load_kernel(&move_kernel<float, T>);
+    load_kernel(&move_kernel<FloatPair, T>);
+}
+
 }  // namespace freqkv::cuda::detail

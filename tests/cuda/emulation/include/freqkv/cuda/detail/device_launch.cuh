@@ -31,6 +31,9 @@ inline Index device_attribute(cudaDeviceAttr attribute) {
 }
 
 template <class... Parameters>
+void load_kernel(void (*)(Parameters...)) {}
+
+template <class... Parameters>
 void launch_kernel(const char* call, void (*kernel)(Parameters...), dim3 grid, Index threads, Index shared_bytes,
                    cudaStream_t stream, std::add_const_t<std::remove_const_t<Parameters>>&... arguments) {
     static_assert((sizeof(Parameters) + ...) <= 32764, "more parameters than a kernel may have");
