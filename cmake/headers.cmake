@@ -95,6 +95,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/closing_up.hpp
     freqkv/cuda/detail/decode_attention.hpp
     freqkv/cuda/detail/decode_kernels.cuh
+    freqkv/cuda/detail/device_attributes.cuh
     freqkv/cuda/detail/device_block.cuh
     freqkv/cuda/detail/device_elements.cuh
     freqkv/cuda/detail/device_launch.cuh

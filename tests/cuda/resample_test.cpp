@@ -70,11 +70,34 @@ void run(const ResampleTask<T>& task, int slots, const Launch& launch, std::vect
     }
 }
 
-int slots_of(const TransformTables& a, const TransformTables& b) { return std::max(a.slots(), b.slots()); }
+// What compresses n rows to `kept`, and back.
+class Transforms {
+public:
+    Transforms(Index n, Index kept)
+        : long_(n),
+          short_(kept),
+          long_view_(long_.view()),
+          short_view_(short_.view()),
+          scale_(static_cast<float>(std::sqrt(static_cast<double>(kept) / static_cast<double>(n)))) {}
 
-bool can_pair(const TransformTables& a, const TransformTables& b) {
-    return std::max(a.largest_radix(), b.largest_radix()) <= detail::widest_pair_radix;
-}
+    template <class T>
+    void set(ResampleTask<T>& task, bool adjoint = false) const {
+        task.forward = adjoint ? &short_view_ : &long_view_;
+        task.inverse = adjoint ? &long_view_ : &short_view_;
+        task.kept = short_.length();
+        task.scale = scale_;
+    }
+
+    int slots() const { return std::max(long_.slots(), short_.slots()); }
+    bool can_pair() const {
+        return std::max(long_.largest_radix(), short_.largest_radix()) <= detail::widest_pair_radix;
+    }
+
+private:
+    TransformTables long_, short_;
+    detail::TransformView long_view_, short_view_;
+    float scale_;
+};
 
 std::vector<float> random_values(Index count, std::uint64_t seed) {
     naive::Random next(seed);
@@ -212,19 +235,13 @@ TEST(CudaBlock, TransformsAsTheDefinition) {
 
 void check_compression(Index n, Index kept, Index dims, const Launch& launch) {
     SCOPED_TRACE(std::to_string(n) + " to " + std::to_string(kept) + (launch.pairs ? ", two columns a call" : ""));
-    const TransformTables long_tables(n);
-    const TransformTables short_tables(kept);
-    if (launch.pairs && !can_pair(long_tables, short_tables)) return;
-    const detail::TransformView long_view = long_tables.view();
-    const detail::TransformView short_view = short_tables.view();
+    const Transforms transforms(n, kept);
+    if (launch.pairs && !transforms.can_pair()) return;
     std::vector<float> in = random_values(n * dims, 2);
     std::vector<float> out(static_cast<std::size_t>(kept * dims), -7);
     ResampleTask<float> task = dense_task(in, n, out, kept, dims);
-    task.forward = &long_view;
-    task.inverse = &short_view;
-    task.kept = static_cast<int>(kept);
-    task.scale = static_cast<float>(std::sqrt(static_cast<double>(kept) / static_cast<double>(n)));
-    run(task, slots_of(long_tables, short_tables), launch);
+    transforms.set(task);
+    run(task, transforms.slots(), launch);
     ASSERT_NO_FATAL_FAILURE(
         expect_rows(out, naive::low_passed(rows_of(in, 0, n, dims), static_cast<std::size_t>(kept)), dims, tolerance));
 }
@@ -242,20 +259,14 @@ TEST(CudaBlock, CompressesLongSpansAsTheHost) {
     for (const Index n : {255, 509, 1000, 1021, 2048, 4091, 4092, 4096, 6561, 8188, 8191, 8192}) {
         for (const Index kept : {n / 2, n - 1}) {
             const Index dims = 4;
-            const TransformTables long_tables(n);
-            const TransformTables short_tables(kept);
-            const bool pairs = can_pair(long_tables, short_tables);
+            const Transforms transforms(n, kept);
+            const bool pairs = transforms.can_pair();
             SCOPED_TRACE(std::to_string(n) + " to " + std::to_string(kept));
-            const detail::TransformView long_view = long_tables.view();
-            const detail::TransformView short_view = short_tables.view();
             std::vector<float> in = random_values(n * dims, 3);
             std::vector<float> out(static_cast<std::size_t>(kept * dims), -7);
             ResampleTask<float> task = dense_task(in, n, out, kept, dims);
-            task.forward = &long_view;
-            task.inverse = &short_view;
-            task.kept = static_cast<int>(kept);
-            task.scale = static_cast<float>(std::sqrt(static_cast<double>(kept) / static_cast<double>(n)));
-            run(task, slots_of(long_tables, short_tables), {CallOrder::backwards, pairs, pairs ? 0 : 1});
+            transforms.set(task);
+            run(task, transforms.slots(), {CallOrder::backwards, pairs, pairs ? 0 : 1});
 
             std::vector<double> exact(in.begin(), in.end());
             std::vector<double> want(out.size());
@@ -271,25 +282,16 @@ TEST(CudaBlock, AdjointIsTheTransposedMap) {
     for (const auto& [n, kept] : {std::pair<Index, Index>{12, 5}, {31, 16}, {37, 20}, {96, 95}, {74, 74}}) {
         SCOPED_TRACE(std::to_string(n) + " to " + std::to_string(kept));
         const Index dims = 3;
-        const TransformTables long_tables(n);
-        const TransformTables short_tables(kept);
-        const detail::TransformView long_view = long_tables.view();
-        const detail::TransformView short_view = short_tables.view();
+        const Transforms transforms(n, kept);
         std::vector<float> x = random_values(n * dims, 4);
         std::vector<float> y = random_values(kept * dims, 5);
         std::vector<float> compressed(y.size());
         std::vector<float> spread(x.size());
         ResampleTask<float> forward = dense_task(x, n, compressed, kept, dims);
-        forward.forward = &long_view;
-        forward.inverse = &short_view;
+        transforms.set(forward);
         ResampleTask<float> adjoint = dense_task(y, kept, spread, n, dims);
-        adjoint.forward = &short_view;
-        adjoint.inverse = &long_view;
-        for (ResampleTask<float>* task : {&forward, &adjoint}) {
-            task->kept = static_cast<int>(kept);
-            task->scale = 0.625F;
-            run(*task, slots_of(long_tables, short_tables), {});
-        }
+        transforms.set(adjoint, true);
+        for (const ResampleTask<float>* task : {&forward, &adjoint}) run(*task, transforms.slots(), {});
         for (Index d = 0; d < dims; ++d) {
             double one = 0;
             double other = 0;
@@ -308,20 +310,15 @@ TEST(CudaBlock, AdjointIsTheTransposedMap) {
 TEST(CudaBlock, DoesNotDependOnTheOrderOfItsThreads) {
     for (const auto& [n, kept] : {std::pair<Index, Index>{60, 31}, {128, 64}, {124, 62}, {74, 37}, {97, 90}}) {
         const Index dims = 8;
-        const TransformTables long_tables(n);
-        const TransformTables short_tables(kept);
-        const detail::TransformView long_view = long_tables.view();
-        const detail::TransformView short_view = short_tables.view();
+        const Transforms transforms(n, kept);
         const std::vector<float> entries = random_values(n * dims, 6);
         std::vector<float> first;
         for (const CallOrder order : {CallOrder::forwards, CallOrder::backwards, CallOrder::shuffled}) {
             for (const int log_packs : {0, 1, 2}) {
                 std::vector<float> cache = entries;  // in place
                 ResampleTask<float> task = dense_task(cache, n, cache, n, dims);
-                task.forward = &long_view;
-                task.inverse = &short_view;
-                task.kept = static_cast<int>(kept);
-                run(task, slots_of(long_tables, short_tables), {order, false, log_packs});
+                transforms.set(task);
+                run(task, transforms.slots(), {order, false, log_packs});
                 if (first.empty()) first = cache;
                 ASSERT_EQ(cache, first) << n << " to " << kept;
             }
@@ -333,20 +330,15 @@ TEST(CudaBlock, MeasuresWhatItDiscards) {
     for (const Index dims : {5, 8}) {
         for (const auto& [n, kept] : {std::pair<Index, Index>{48, 12}, {48, 48}, {41, 20}}) {
             SCOPED_TRACE(std::to_string(n) + " to " + std::to_string(kept));
-            const TransformTables long_tables(n);
-            const TransformTables short_tables(kept);
-            const detail::TransformView long_view = long_tables.view();
-            const detail::TransformView short_view = short_tables.view();
+            const Transforms transforms(n, kept);
             std::vector<float> in = random_values(n * dims, 7);
             std::vector<float> out(static_cast<std::size_t>(kept * dims));
             ResampleTask<float> task = dense_task(in, n, out, kept, dims);
-            task.forward = &long_view;
-            task.inverse = &short_view;
-            task.kept = static_cast<int>(kept);
-            run(task, slots_of(long_tables, short_tables), {});
+            transforms.set(task);
+            run(task, transforms.slots(), {});
             const std::vector<float> without = out;
             std::vector<Energy> energies(1);
-            run(task, slots_of(long_tables, short_tables), {}, &energies);
+            run(task, transforms.slots(), {}, &energies);
             EXPECT_EQ(out, without) << "measuring changes nothing";
             const naive::Rows coefficients = naive::dct(rows_of(in, 0, n, dims));
             const double total = naive::energy(coefficients, 0, static_cast<std::size_t>(n));
@@ -421,23 +413,17 @@ TEST(CudaRope, IsUndoneAndRedoneAroundACompression) {
                             static_cast<float>(turned[static_cast<std::size_t>(d)]);
                     }
                 }
-                const TransformTables long_tables(n);
-                const TransformTables short_tables(kept);
-                const detail::TransformView long_view = long_tables.view();
-                const detail::TransformView short_view = short_tables.view();
+                const Transforms transforms(n, kept);
                 const Columns columns{static_cast<int>(rope.dims), static_cast<int>(rope.rotated_dims / 2),
                                       rope.pairing == RopePairing::half_split};
                 ResampleTask<float> task;
                 task.out = detail::rows_of(one_head<float>(cache, n, rope.dims), columns);
                 task.in = detail::read_only(task.out);
-                task.forward = &long_view;
-                task.inverse = &short_view;
+                transforms.set(task);
                 task.heads = 1;
-                task.kept = static_cast<int>(kept);
-                task.scale = std::sqrt(static_cast<float>(kept) / static_cast<float>(n));
                 task.in_positions = {turns.data(), table ? positions.data() : nullptr, 2};
                 task.out_positions = {turns.data(), nullptr, new_first};
-                run(task, slots_of(long_tables, short_tables), {CallOrder::shuffled, pairs, 0});
+                run(task, transforms.slots(), {CallOrder::shuffled, pairs, 0});
                 naive::Rows want = naive::low_passed(plain, static_cast<std::size_t>(kept));
                 for (Index r = 0; r < kept; ++r) {
                     want[static_cast<std::size_t>(r)] =
@@ -461,18 +447,13 @@ TYPED_TEST_SUITE(CudaRows, Stored);
 template <class T, class View>
 std::vector<T> compressed(std::vector<T> memory, View view, Index offset, Index kept, bool pairs) {
     view.data = memory.data() + offset;
-    const TransformTables long_tables(view.tokens);
-    const TransformTables short_tables(kept);
-    const detail::TransformView long_view = long_tables.view();
-    const detail::TransformView short_view = short_tables.view();
+    const Transforms transforms(view.tokens, kept);
     ResampleTask<T> task;
     task.out = detail::rows_of(view, Columns{static_cast<int>(view.head_dim), 0, false});
     task.in = detail::read_only(task.out);
-    task.forward = &long_view;
-    task.inverse = &short_view;
+    transforms.set(task);
     task.heads = static_cast<int>(view.heads);
-    task.kept = static_cast<int>(kept);
-    run(task, slots_of(long_tables, short_tables), {CallOrder::shuffled, pairs, 0});
+    run(task, transforms.slots(), {CallOrder::shuffled, pairs, 0});
     return memory;
 }
 

@@ -7,22 +7,11 @@
 #include <type_traits>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device_attributes.cuh"
 #include "freqkv/cuda/detail/launch_shape.hpp"
 #include "freqkv/cuda/status.cuh"
 
 namespace freqkv::cuda::detail {
-
-inline int current_device() {
-    int device = 0;
-    check("cudaGetDevice", cudaGetDevice(&device));
-    return device;
-}
-
-inline Index device_attribute(cudaDeviceAttr attribute) {
-    int value = 0;
-    check("cudaDeviceGetAttribute", cudaDeviceGetAttribute(&value, attribute, current_device()));
-    return value;
-}
 
 /// Has the driver load a kernel, which it does otherwise at the first launch, and may not while a stream is captured.
 template <class... Parameters>

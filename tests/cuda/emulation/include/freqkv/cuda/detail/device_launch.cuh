@@ -12,23 +12,12 @@
 
 #include "emulated_runtime.hpp"
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device_attributes.cuh"
 #include "freqkv/cuda/detail/device_block.cuh"
 #include "freqkv/cuda/status.cuh"
 
 // In place of the header of this name: a launch calls the kernel for every block, with copies of its arguments.
 namespace freqkv::cuda::detail {
-
-inline int current_device() {
-    int device = 0;
-    check("cudaGetDevice", cudaGetDevice(&device));
-    return device;
-}
-
-inline Index device_attribute(cudaDeviceAttr attribute) {
-    int value = 0;
-    check("cudaDeviceGetAttribute", cudaDeviceGetAttribute(&value, attribute, current_device()));
-    return value;
-}
 
 template <class... Parameters>
 void load_kernel(void (*)(Parameters...)) {}
