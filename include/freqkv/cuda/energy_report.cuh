@@ -19,8 +19,7 @@ namespace freqkv::cuda {
 class EnergyReport {
 public:
     /// The energies of every head of every view of the latest call it was given to, in the order of that call. Waits
-    /// for the stream. Sums in double, in an order that
-    /// depends on the batch.
+    /// for the stream, which has to be the call's. Sums in double, in an order that depends on the batch.
     std::vector<Energy> read(cudaStream_t stream = nullptr) const {
         const std::vector<Energy> parts = parts_.download(stream);
         std::vector<Energy> energies;
