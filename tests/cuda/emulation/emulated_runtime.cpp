@@ -123,6 +123,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int /*device*/) {
     *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin       ? shared_per_block
              : attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? shared_per_multiprocessor
+             : attribute == cudaDevAttrComputeCapabilityMajor           ? 9
                                                                         : 0;
     return cudaSuccess;
 }
