@@ -88,6 +88,8 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
     freqkv/cuda/detail/append_rows.hpp
+    freqkv/cuda/detail/attention_launch.cuh
+    freqkv/cuda/detail/attention_task.hpp
     freqkv/cuda/detail/batch.hpp
     freqkv/cuda/detail/cache_kernels.cuh
     freqkv/cuda/detail/check_memory.cuh
@@ -99,6 +101,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/device_block.cuh
     freqkv/cuda/detail/device_elements.cuh
     freqkv/cuda/detail/device_launch.cuh
+    freqkv/cuda/detail/device_matrix_block.cuh
     freqkv/cuda/detail/entry_rows.hpp
     freqkv/cuda/detail/feed.hpp
     freqkv/cuda/detail/fft_passes.hpp
@@ -107,6 +110,8 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/launch_shape.hpp
     freqkv/cuda/detail/move_kernel.cuh
     freqkv/cuda/detail/move_rows.hpp
+    freqkv/cuda/detail/prefill_attention.hpp
+    freqkv/cuda/detail/prefill_kernel.cuh
     freqkv/cuda/detail/resample.hpp
     freqkv/cuda/detail/resample_kernel.cuh
     freqkv/cuda/detail/transform_tables.hpp
