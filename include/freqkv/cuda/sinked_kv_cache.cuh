@@ -354,7 +354,9 @@ private:
         return task;
     }
 
-    void compress(std::span<const Index> full, cudaStream_t stream) {
+    void compress(std::span<const Index> full, cudaStream_t stream)
+        requires(!grows)
+    {
         if (full.empty()) return;
         std::vector<ForeignList<KVView<T>>> lists;
         for (const Index sequence : full) {
