@@ -448,6 +448,9 @@ TEST(DeviceAttention, RefusesABoundaryInAGraph) {
     EXPECT_EQ(cache.size(0), capacity);
     EXPECT_EQ(message_of([&] { cache.replayed(next.parts); }),
               "freqkv: tokens of sequence 0 is 1, must be within its room, which is 0");
+    EXPECT_EQ(
+        message_of([&] { cache.replayed(std::vector<SequenceTokens>{{1, Index{1} << 62}, {2, Index{1} << 62}}); }),
+        "freqkv: tokens of a sequence is 4611686018427387904, must be 0 to 2^31 - 1");
     EXPECT_EQ(message_of([&] { cache.replayed(std::vector<SequenceTokens>{{1, 100}, {1, 100}}); }),
               "freqkv: sequence is 1, must not be in one call twice");
 }
@@ -476,7 +479,7 @@ TEST(DeviceCacheErrors, NameWhatIsWrongAndChangeNothing) {
     EXPECT_EQ(verdict({{0, 5}, {0, 4}}), "freqkv: sequence is 0, must not be in one call twice");
     EXPECT_EQ(verdict({{0, 5}, {2, 3}}),
               "freqkv: tokens of all sequences is 8, must be those of the views, which are 9");
-    EXPECT_EQ(verdict({{0, 10}, {2, -1}}), "freqkv: tokens of a sequence is -1, must not be negative");
+    EXPECT_EQ(verdict({{0, 10}, {2, -1}}), "freqkv: tokens of a sequence is -1, must be 0 to 2^31 - 1");
     EXPECT_EQ(message_of([&] {
                   attention.forward(call.queries(), call.keys(), call.values(), cache,
                                     KVView<float>::token_major(call.q.data(), query_heads, 9, value_dim), call.parts);

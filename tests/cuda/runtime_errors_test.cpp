@@ -160,6 +160,31 @@ TEST(NoMemory, ForAPlanLeavesTheTokensBeforeTheBoundary) {
     EXPECT_TRUE(same(cache.save(0), at_once.save(0)));
 }
 
+TEST(AnotherDevice, IsRefusedWhereACacheIsNot) {
+    const std::optional<Rope> rope(RopeOptions{.head_dim = options.key_dim});
+    CountingCache cache(options, rope);
+    append(cache, 0, 20);
+    const SavedSequence<float> before = cache.save(0);
+    const Changed changed;
+    emulated_device().current = 1;
+    const std::string reason = " is 0, must be the current one, which is 1";
+    const auto refuses = [&](const std::string& what) {
+        return testing::ThrowsMessage<Error>("freqkv: device of the " + what + reason);
+    };
+    EXPECT_THAT([&] { append(cache, 20, 1); }, refuses("cache"));
+    EXPECT_THAT([&] { cache.truncate(0, 10); }, refuses("cache"));
+    EXPECT_THAT([&] { cache.clear(0); }, refuses("cache"));
+    EXPECT_THAT([&] { cache.fork(0, 1); }, refuses("cache"));
+    EXPECT_THAT([&] { cache.load(1, before); }, refuses("cache"));
+    EXPECT_THAT([&] { (void)cache.save(0); }, refuses("cache"));
+    EXPECT_THAT([&] { cache.prepare(std::vector<Index>{0}); }, refuses("compressor"));
+    EXPECT_THAT([&] { (SinkedKVCache<float, Full>(options, rope)); }, refuses("rope"));
+    EXPECT_THAT([&] { (SinkedKVCache<float, LocalWindow>(options, rope)); }, refuses("rope"));
+    emulated_device().current = 0;
+    EXPECT_TRUE(same(cache.save(0), before));
+    EXPECT_EQ(cache.size(1), 3);
+}
+
 TEST(NoMemory, ForTheSecondOfTwoListsLeavesBothAsTheyWere) {
     InPlaceCompressor<float> compressor;
     compressor.prepare(20, {.sinks = 0});

@@ -121,7 +121,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t /*stream*/) { return cudaSuccess;
 
 cudaError_t cudaGetDevice(int* device) {
     if (emulated_device().missing != cudaSuccess) return fail(emulated_device().missing);
-    *device = 0;
+    *device = emulated_device().current;
     return cudaSuccess;
 }
 
