@@ -48,10 +48,6 @@ inline int decode_heads(int group, int key_dim, int value_dim) {
 
 /// Throws Error for what launch_decode() cannot launch.
 inline void check_decode(Index kv_heads, Index group, Index key_dim, Index value_dim) {
-    constexpr Index most_dims = 1 << 20;  // far beyond what fits, and no product overflows
-    for (const Index dim : {key_dim, value_dim}) {
-        require(dim <= most_dims, "head_dim", dim, "must be at most 1048576 for attention");
-    }
     require(group < Index{1} << 31, "query heads of a KV head", group, "must be below 2^31");
     const int heads = decode_heads(static_cast<int>(group), static_cast<int>(key_dim), static_cast<int>(value_dim));
     const Index blocks = checked_product("blocks of attention", kv_heads, (group + heads - 1) / heads);
