@@ -90,9 +90,9 @@ constexpr bool has_prefill(Index key_dim, Index value_dim) {
     return sizeof(T) == 2 && key_dim == value_dim && (key_dim == 64 || key_dim == 128);
 }
 
-/// Whether `tokens` tokens go to the prefill kernel where there is one: with fewer rows most of a block's would be
-/// empty, and a few tokens keep a device busy only if their entries are split among blocks.
-inline bool is_prefill(Index tokens, Index group) { return tokens * group >= 64; }
+/// Whether `tokens` tokens go to the prefill kernel where there is one: a few keep a device busy only if their entries
+/// are split among blocks, and with fewer rows most of a block's would be empty.
+inline bool is_prefill(Index tokens, Index group) { return tokens >= 16 && tokens * group >= 64; }
 
 /// Calls f with the PrefillShape for heads of `dim` dimensions.
 template <class F>
