@@ -16,6 +16,7 @@
 #include "freqkv/cuda/detail/attention_launch.cuh"
 #include "freqkv/cuda/detail/check_memory.cuh"
 #include "freqkv/cuda/detail/device_attributes.cuh"
+#include "freqkv/cuda/detail/device_elements.cuh"
 #include "freqkv/cuda/detail/feed.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"
@@ -45,6 +46,8 @@ enum class Chunks {
 /// one stream; not to be used from two threads at once.
 template <class U>
 class ChunkedAttention {
+    static_assert(detail::check_element<U>());
+
 public:
     /// `scale` multiplies scores before the softmax; 0: 1 / sqrt(key_dim). Throws Error unless it is finite and not
     /// negative.
