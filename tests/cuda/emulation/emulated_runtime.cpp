@@ -15,7 +15,7 @@
 // with 64 GiB. Calls do what they say before they return. Memory begins as not-a-numbers.
 namespace {
 
-constexpr std::size_t device_memory = std::size_t{1} << 36;
+std::size_t device_memory = std::size_t{1} << 36;
 constexpr int shared_per_block = 232448;
 constexpr int shared_per_multiprocessor = 233472;
 
@@ -29,6 +29,13 @@ thread_local cudaError_t latest = cudaSuccess;
 
 cudaError_t fail(cudaError_t error) { return latest = error; }
 
+// With allocations_mutex held.
+std::size_t allocated() {
+    std::size_t sum = 0;
+    for (const auto& [begin, bytes] : allocations()) sum += bytes;
+    return sum;
+}
+
 using Graph = std::vector<std::function<void()>>;
 struct Stream {
     std::unique_ptr<Graph> capturing;
@@ -40,6 +47,11 @@ Stream* of(cudaStream_t stream) { return reinterpret_cast<Stream*>(stream); }
 EmulatedDevice& emulated_device() {
     static EmulatedDevice device;
     return device;
+}
+
+void emulate_free_memory(std::size_t bytes) {
+    const std::lock_guard lock(allocations_mutex);
+    device_memory = allocated() + bytes;
 }
 
 cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, std::function<void()> work) {
@@ -62,11 +74,13 @@ extern "C" {
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     if (emulated_device().missing != cudaSuccess) return fail(emulated_device().missing);
     if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
-    if (bytes > device_memory || emulated_device().allocations_left <= 0) return fail(cudaErrorMemoryAllocation);
+    const std::lock_guard lock(allocations_mutex);
+    if (bytes > device_memory - allocated() || emulated_device().allocations_left <= 0) {
+        return fail(cudaErrorMemoryAllocation);
+    }
     --emulated_device().allocations_left;
     if (posix_memalign(pointer, 256, bytes) != 0) return fail(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xff, bytes);
-    const std::lock_guard lock(allocations_mutex);
     allocations()[static_cast<std::byte*>(*pointer)] = bytes;
     return cudaSuccess;
 }
@@ -77,6 +91,24 @@ cudaError_t cudaFree(void* pointer) {
     if (allocations().erase(static_cast<std::byte*>(pointer)) == 0) std::abort();
     std::free(pointer);
     ++emulated_device().allocations_left;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+    const std::lock_guard lock(allocations_mutex);
+    *free = device_memory - allocated();
+    *total = device_memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
+    if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
+    *pointer = std::malloc(bytes);
+    return *pointer == nullptr ? fail(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* pointer) {
+    std::free(pointer);
     return cudaSuccess;
 }
 
@@ -96,8 +128,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t /*stream*/) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    if (stream != nullptr && of(stream)->capturing) return fail(cudaErrorStreamCaptureUnsupported);  // nobody does
     return cudaMemcpy(to, from, bytes, kind);
 }
 

@@ -90,3 +90,6 @@ private:
 };
 
 }  // namespace freqkv::cuda::detail
+
+// Kernels of programs lie in other namespaces.
+using freqkv::cuda::detail::blockIdx;
