@@ -16,6 +16,7 @@
 namespace {
 
 std::size_t device_memory = std::size_t{1} << 36;
+constexpr std::size_t most_pitch = 0x7fffffff;
 constexpr int shared_per_block = 232448;
 constexpr int shared_per_multiprocessor = 233472;
 
@@ -135,7 +136,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
                               std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t /*stream*/) {
-    if (width > std::min(to_pitch, from_pitch)) return fail(cudaErrorInvalidPitchValue);
+    if (width > std::min(to_pitch, from_pitch) || std::max(to_pitch, from_pitch) > most_pitch)
+        return fail(cudaErrorInvalidPitchValue);
     for (std::size_t row = 0; row < height; ++row) {
         cudaMemcpy(static_cast<std::byte*>(to) + row * to_pitch, static_cast<const std::byte*>(from) + row * from_pitch,
                    width, kind);

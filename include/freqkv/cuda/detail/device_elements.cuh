@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "freqkv/config.hpp"
@@ -18,7 +19,9 @@ struct ElementConversion<__half> {
     FREQKV_INLINE static float to_float(__half value) { return __half2float(value); }
     FREQKV_INLINE static std::uint32_t packed(float first, float second) {
         const auto pair = __floats2half2_rn(first, second);
-        return reinterpret_cast<const std::uint32_t&>(pair);
+        std::uint32_t word;
+        std::memcpy(&word, &pair, sizeof(word));
+        return word;
     }
     FREQKV_INLINE static __half from_float(float value) { return __float2half_rn(value); }
 };
@@ -28,7 +31,9 @@ struct ElementConversion<__nv_bfloat16> {
     FREQKV_INLINE static float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
     FREQKV_INLINE static std::uint32_t packed(float first, float second) {
         const auto pair = __floats2bfloat162_rn(first, second);
-        return reinterpret_cast<const std::uint32_t&>(pair);
+        std::uint32_t word;
+        std::memcpy(&word, &pair, sizeof(word));
+        return word;
     }
     FREQKV_INLINE static __nv_bfloat16 from_float(float value) { return __float2bfloat16_rn(value); }
 };
