@@ -16,6 +16,7 @@
 namespace {
 
 std::size_t device_memory = std::size_t{1} << 36;
+constexpr std::size_t most_pitch = 0x7fffffff;
 constexpr int shared_per_block = 232448;
 constexpr int shared_per_multiprocessor = 233472;
 
@@ -44,6 +45,11 @@ Stream* of(cudaStream_t stream) { return reinterpret_cast<Stream*>(stream); }
 
 }  // namespace
 
+EmulatedDevice& emulated_device() {
+    static EmulatedDevice device;
+    return device;
+}
+
 void emulate_free_memory(std::size_t bytes) {
     const std::lock_guard lock(allocations_mutex);
     device_memory = allocated() + bytes;
@@ -55,6 +61,7 @@ cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, s
         launch.threads == 0 || launch.threads > 1024 || launch.shared_bytes > shared_per_block) {
         return fail(cudaErrorInvalidConfiguration);
     }
+    ++emulated_device().launches;
     if (stream != nullptr && of(stream)->capturing) {
         of(stream)->capturing->push_back(std::move(work));
     } else {
@@ -66,9 +73,13 @@ cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, s
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+    if (emulated_device().missing != cudaSuccess) return fail(emulated_device().missing);
     if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
     const std::lock_guard lock(allocations_mutex);
-    if (bytes > device_memory - allocated()) return fail(cudaErrorMemoryAllocation);
+    if (bytes > device_memory - allocated() || emulated_device().allocations_left <= 0) {
+        return fail(cudaErrorMemoryAllocation);
+    }
+    --emulated_device().allocations_left;
     if (posix_memalign(pointer, 256, bytes) != 0) return fail(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xff, bytes);
     allocations()[static_cast<std::byte*>(*pointer)] = bytes;
@@ -80,6 +91,7 @@ cudaError_t cudaFree(void* pointer) {
     const std::lock_guard lock(allocations_mutex);
     if (allocations().erase(static_cast<std::byte*>(pointer)) == 0) std::abort();
     std::free(pointer);
+    ++emulated_device().allocations_left;
     return cudaSuccess;
 }
 
@@ -124,7 +136,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
                               std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t /*stream*/) {
-    if (width > std::min(to_pitch, from_pitch)) return fail(cudaErrorInvalidPitchValue);
+    if (width > std::min(to_pitch, from_pitch) || std::max(to_pitch, from_pitch) > most_pitch)
+        return fail(cudaErrorInvalidPitchValue);
     for (std::size_t row = 0; row < height; ++row) {
         cudaMemcpy(static_cast<std::byte*>(to) + row * to_pitch, static_cast<const std::byte*>(from) + row * from_pitch,
                    width, kind);
@@ -141,13 +154,14 @@ cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t /*stream*/) { return cudaSuccess; }
 
 cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
+    if (emulated_device().missing != cudaSuccess) return fail(emulated_device().missing);
+    *device = emulated_device().current;
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
+    *count = emulated_device().missing == cudaSuccess ? 1 : 0;
+    return emulated_device().missing == cudaSuccess ? cudaSuccess : fail(emulated_device().missing);
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int /*device*/) {
@@ -158,10 +172,28 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int /*d
 }
 
 const char* cudaGetErrorName(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorInvalidValue";
+    switch (error) {
+        case cudaErrorMemoryAllocation:
+            return "cudaErrorMemoryAllocation";
+        case cudaErrorInsufficientDriver:
+            return "cudaErrorInsufficientDriver";
+        case cudaErrorNoDevice:
+            return "cudaErrorNoDevice";
+        default:
+            return "cudaErrorInvalidValue";
+    }
 }
 const char* cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
+    switch (error) {
+        case cudaErrorMemoryAllocation:
+            return "out of memory";
+        case cudaErrorInsufficientDriver:
+            return "CUDA driver version is insufficient for CUDA runtime version";
+        case cudaErrorNoDevice:
+            return "no CUDA-capable device is detected";
+        default:
+            return "invalid argument";
+    }
 }
 cudaError_t cudaGetLastError() { return std::exchange(latest, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return latest; }
