@@ -77,6 +77,7 @@ set(FREQKV_HEADERS_adjoint
 # Of the target freqkv::cuda. The .hpp ones are for every compiler, so that tests on the host run what kernels are made
 # of; the .cuh ones need nvcc.
 set(FREQKV_HEADERS_cuda
+    freqkv/cuda/cache_options.hpp
     freqkv/cuda/chunked_attention.cuh
     freqkv/cuda/dct_plan.cuh
     freqkv/cuda/device_array.cuh
@@ -90,6 +91,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/append_rows.hpp
     freqkv/cuda/detail/batch.hpp
     freqkv/cuda/detail/cache_kernels.cuh
+    freqkv/cuda/detail/cache_launch.cuh
     freqkv/cuda/detail/check_memory.cuh
     freqkv/cuda/detail/check_views.hpp
     freqkv/cuda/detail/closing_up.hpp
@@ -107,6 +109,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/launch_shape.hpp
     freqkv/cuda/detail/move_kernel.cuh
     freqkv/cuda/detail/move_rows.hpp
+    freqkv/cuda/detail/policies.hpp
     freqkv/cuda/detail/resample.hpp
     freqkv/cuda/detail/resample_kernel.cuh
     freqkv/cuda/detail/transform_tables.hpp

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/rope.hpp"
+#include "freqkv/rope_options.hpp"
 #include "llama/file.hpp"
 
 namespace llama {

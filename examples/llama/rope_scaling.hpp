@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "freqkv/rope.hpp"
+#include "freqkv/rope_options.hpp"
 #include "llama/config.hpp"
 
 namespace llama {

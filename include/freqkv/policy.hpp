@@ -5,6 +5,7 @@
 #include <span>
 
 #include "freqkv/policy/codec.hpp"
+#include "freqkv/policy/full.hpp"
 #include "freqkv/policy/report.hpp"
 #include "freqkv/policy/schedule.hpp"
 
@@ -22,10 +23,6 @@ struct DueHead {
 template <class A, class T>
 concept Allocation = std::copyable<A> &&
                      requires(const A& allocation, std::span<const DueHead<T>> heads) { allocation.allocate(heads); };
-
-/// A policy under which the cache grows and nothing is compressed (Full).
-template <class P>
-concept GrowingPolicy = std::copyable<P> && requires { requires P::grows; };
 
 namespace detail {
 

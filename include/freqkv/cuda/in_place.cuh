@@ -16,7 +16,9 @@
 #include "freqkv/cuda/detail/check_memory.cuh"
 #include "freqkv/cuda/detail/check_views.hpp"
 #include "freqkv/cuda/detail/closing_up.hpp"
+#include "freqkv/cuda/detail/device_elements.cuh"
 #include "freqkv/cuda/detail/launch.cuh"
+#include "freqkv/cuda/detail/policies.hpp"
 #include "freqkv/cuda/energy_report.cuh"
 #include "freqkv/cuda/frequency_compressor.cuh"
 #include "freqkv/cuda/paged_view.hpp"
@@ -54,17 +56,23 @@ struct InPlaceResult {
 };
 
 /// Compresses caches that belong to another engine, in that engine's device memory: all sequences and layers of a
-/// batch at once, each with its own length. As freqkv::InPlaceCompressor; what is kept of the spans that the schedule S
-/// names are their low frequencies. T is float, __half or __nv_bfloat16.
+/// batch at once, each with its own length. As freqkv::InPlaceCompressor. P is a Schedule, of whose spans the low
+/// frequencies are kept, or a policy with the codec SelectLatest, as LocalWindow. T is float, __half or __nv_bfloat16.
 ///
 /// It belongs to the device that is current when it is made, and holds the plans it has needed so far; it is not to be
 /// used from two threads at once, and must live until its work is done.
-template <class T, Schedule S = WholeSpan>
+template <class T, class P = WholeSpan>
 class InPlaceCompressor {
+    static_assert(detail::check_element<T>());
+    static_assert(
+        detail::CompressingPolicy<P>,
+        "freqkv: what a device compresses under is a Schedule (`SpanList plan(const CacheLayout&, Index) const`; "
+        "low frequencies are kept) or a policy with a schedule and the codec SelectLatest, as LocalWindow");
+
 public:
     /// `rope` says how the stored keys were rotated; without it they are taken to be stored before RoPE.
-    explicit InPlaceCompressor(S schedule = S{}, std::optional<Rope> rope = std::nullopt)
-        : schedule_(std::move(schedule)), rope_(std::move(rope)), device_(detail::current_device()) {}
+    explicit InPlaceCompressor(P policy = P{}, std::optional<Rope> rope = std::nullopt)
+        : policy_(std::move(policy)), rope_(std::move(rope)), device_(detail::current_device()) {}
 
     /// Loads the kernels and makes the plans for lists of `tokens` entries, which compress() does otherwise when it
     /// meets the first. Needed before a stream is captured. Throws Error if the schedule refuses them, CudaError if
@@ -73,6 +81,7 @@ public:
         detail::check_device("compressor", device_);
         detail::load_kernels<T>();
         for (const Span& span : spans_of(tokens, options, compressions)) {
+            if (span.keep == 0) continue;
             plan(span.length);
             plan(span.keep);
         }
@@ -83,7 +92,7 @@ public:
     ///
     /// Returns at once what becomes of each list; the work is in the stream, and entries behind the new length, as well
     /// as freed pages, may be written until it is done. `report`, if not null, gets for each list, span by span, the
-    /// energies of the heads' un-rotated keys and then of their values.
+    /// energies of the heads' un-rotated keys and then of their values; nothing for spans that are not transformed.
     ///
     /// Throws Error for views that do not fit together or that the schedule refuses, and CudaError if plans cannot
     /// be made, before anything is launched.
@@ -103,10 +112,13 @@ public:
             const SpanList spans = spans_of(tokens, options, list.compressions);
             Index freed = 0;
             for (const Span& span : spans) {
-                const FrequencyCompressor compressor(plan(span.length), plan(span.keep));
-                squeezed.add(squeeze(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
-                             compressor);
-                squeezed.add(squeeze(list.values, columns(list.values), compressor, span, nullptr, freed), compressor);
+                if (span.keep > 0) {
+                    const FrequencyCompressor compressor(plan(span.length), plan(span.keep));
+                    squeezed.add(squeeze(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
+                                 compressor);
+                    squeezed.add(squeeze(list.values, columns(list.values), compressor, span, nullptr, freed),
+                                 compressor);
+                }
                 freed += span.length - span.keep;
             }
             add_moves(list, spans, moved);
@@ -148,10 +160,7 @@ private:
         require(options.recent >= 0 && options.recent < tokens - options.sinks, "recent", options.recent,
                 "must not be negative and must be below the number of tokens less the sinks");
         require(compressions >= 0, "compressions", compressions, "must not be negative");
-        const CacheLayout layout{tokens, options.sinks, options.recent};
-        SpanList spans = schedule_.plan(layout, compressions);
-        check_spans(spans, layout);
-        return spans;
+        return detail::spans_under(policy_, {tokens, options.sinks, options.recent}, compressions);
     }
 
     const DctPlan& plan(Index n) {
@@ -251,7 +260,7 @@ private:
         return {length, left, used - left};
     }
 
-    S schedule_;
+    P policy_;
     std::optional<Rope> rope_;
     int device_;
     std::map<Index, DctPlan> plans_;
@@ -259,10 +268,10 @@ private:
 };
 
 /// InPlaceCompressor::compress() for a single call and list: waits until it is done, and drops the plans.
-template <class T, class View, Schedule S = WholeSpan>
+template <class T, class View, class P = WholeSpan>
 InPlaceResult compress_in_place(const View& keys, const View& values, std::optional<Rope> rope = std::nullopt,
-                                const InPlaceOptions& options = {}, S schedule = S{}, cudaStream_t stream = nullptr) {
-    InPlaceCompressor<T, S> compressor(std::move(schedule), std::move(rope));
+                                const InPlaceOptions& options = {}, P policy = P{}, cudaStream_t stream = nullptr) {
+    InPlaceCompressor<T, P> compressor(std::move(policy), std::move(rope));
     const InPlaceResult result = compressor.compress(keys, values, options, stream);
     cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
     return result;

@@ -3,11 +3,9 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -16,64 +14,60 @@
 
 #include "freqkv/cache_options.hpp"
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/cache_kernels.cuh"
+#include "freqkv/cuda/cache_options.hpp"
+#include "freqkv/cuda/detail/append_rows.hpp"
+#include "freqkv/cuda/detail/cache_launch.cuh"
 #include "freqkv/cuda/detail/check_memory.cuh"
-#include "freqkv/cuda/detail/device_launch.cuh"
+#include "freqkv/cuda/detail/device_elements.cuh"
 #include "freqkv/cuda/detail/feed.hpp"
+#include "freqkv/cuda/detail/policies.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/in_place.cuh"
 #include "freqkv/cuda/rope.cuh"
+#include "freqkv/cuda/status.cuh"
 #include "freqkv/error.hpp"
+#include "freqkv/policy/full.hpp"
 #include "freqkv/policy/whole_span.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::cuda {
 
-/// The shape of one layer's cache for a batch of sequences.
-struct CacheOptions {
-    Index sequences = 1;    ///< >= 1
-    Index kv_heads = 0;     ///< >= 1
-    Index query_heads = 0;  ///< a multiple of kv_heads (grouped queries); 0: kv_heads
-    Index key_dim = 0;      ///< >= 1
-    Index value_dim = 0;    ///< >= 1; 0: key_dim
-    Index capacity = 0;     ///< entries of each sequence
-    Index sinks = 4;        ///< first entries, kept as they are
-    Index recent = 0;       ///< latest entries, kept as they are at a compression
-};
-
-/// One sequence's entries and counts in host memory, as the cache stores them.
-template <class T>
-struct SavedSequence {
-    std::vector<T> keys;    ///< [kv_heads, size, key_dim]
-    std::vector<T> values;  ///< [kv_heads, size, value_dim]
-    Index size = 0;
-    Index tokens_seen = 0;
-    Index compressions = 0;
-    Index compressed_at = 0;
-};
-
 /// The keys and values of one layer on a device, for a batch of sequences, each with its own length and bounded by
 /// compression as in freqkv::SinkedKVCache: when a sequence is full and a further token arrives, what lies between its
-/// sinks and its recent part is squeezed under the schedule S. Sequences that are full at the same time are compressed
-/// in one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
+/// sinks and its recent part is squeezed under the policy P. Sequences that are full at the same time are compressed in
+/// one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
+///
+/// P is one of
+///   a Schedule      of its spans the low frequencies are kept (the paper's method); spans up to what DctPlan takes
+///   LocalWindow     the latest entries of the span are kept, as by all policies with the codec SelectLatest
+///   Full            nothing is compressed: a sequence takes as many tokens as it has capacity, further ones are
+///   refused
 ///
 /// T is float, __half or __nv_bfloat16; keys are stored rotated at their index. Work is given to a stream; sizes are
 /// known on the host at once, for they depend on numbers of tokens alone. Use one stream at a time. Not to be used from
 /// two threads at once.
-template <class T, Schedule S = WholeSpan>
+template <class T, class P = WholeSpan>
 class SinkedKVCache {
+    static_assert(detail::check_element<T>());
+    static_assert(detail::CompressingPolicy<P> || GrowingPolicy<P>,
+                  "freqkv: the policy of a cache on a device is a Schedule (`SpanList plan(const CacheLayout&, Index) "
+                  "const`; low frequencies are kept), a policy with a schedule and the codec SelectLatest, as "
+                  "LocalWindow, or Full");
+
+    static constexpr bool grows = GrowingPolicy<P>;
+
 public:
     /// Allocates everything that entries and their first compression need, on the current device; a schedule that
     /// changes from compression to compression makes plans for later ones when they come. Throws Error if an option is
-    /// outside its range or the schedule refuses the layout, CudaError if there is no device or no memory.
-    explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, S schedule = S{})
-        : options_(completed(options)),
+    /// outside its range or the policy refuses the layout, CudaError if there is no device or no memory.
+    explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, P policy = P{})
+        : options_(detail::completed(options, sizeof(T), grows)),
           rope_(std::move(rope)),
-          compressor_(std::move(schedule), rope_),
+          compressor_(std::move(policy), rope_),
           states_(static_cast<std::size_t>(options_.sequences)) {
         require(!rope_ || rope_->head_dim() == options_.key_dim, "head_dim of the rope", rope_ ? rope_->head_dim() : 0,
                 "must be key_dim of the cache");
-        compressor_.prepare(options_.capacity, {options_.sinks, options_.recent});
+        if constexpr (!grows) compressor_.prepare(options_.capacity, {options_.sinks, options_.recent});
         const Index lists = checked_product("lists of the cache", options_.sequences, options_.kv_heads);
         keys_ = DeviceArray<T>(checked_product("keys of the cache", lists, options_.capacity, options_.key_dim));
         values_ = DeviceArray<T>(checked_product("values of the cache", lists, options_.capacity, options_.value_dim));
@@ -87,7 +81,7 @@ public:
     Index size(Index sequence) const { return state(sequence).size; }
     Index tokens_seen(Index sequence) const { return state(sequence).tokens_seen; }
     Index compressions(Index sequence) const { return state(sequence).compressions; }
-    /// Tokens that can be appended before the sequence has to be compressed.
+    /// Tokens that can be appended before the sequence has to be compressed; under Full, at all.
     Index room(Index sequence) const { return options_.capacity - size(sequence); }
 
     /// The stored keys of a sequence, [kv_heads, size, key_dim], entry i rotated at position i; on the device.
@@ -102,7 +96,8 @@ public:
 
     /// Appends tokens, compressing sequences that are full when a further one comes. k is [kv_heads, tokens, key_dim]
     /// and v [kv_heads, tokens, value_dim], un-rotated, the tokens of parts[0] first. Throws Error for what does not
-    /// fit, without change.
+    /// fit, without change. If a plan for a compression cannot be made, the tokens before that boundary remain, and
+    /// tokens_seen() says how many.
     template <class U>
     void append(KVView<const U> k, KVView<const U> v, std::span<const SequenceTokens> parts,
                 cudaStream_t stream = nullptr) {
@@ -122,20 +117,18 @@ public:
     void replayed(std::span<const SequenceTokens> parts) {
         Index tokens = 0;
         for (const SequenceTokens& part : parts) tokens += part.tokens;
-        (void)detail::Feed(parts, options_.sequences, tokens);
-        for (const SequenceTokens& part : parts) {
-            require(part.tokens <= room(part.sequence), "tokens of a sequence", part.tokens, "must be within its room");
-        }
+        detail::Feed(parts, options_.sequences, tokens).require_room(rooms());
         for (const SequenceTokens& part : parts) count(part.sequence, part.tokens);
     }
 
-    /// Compresses now those of the sequences that are full; the state is what the next token would have made.
+    /// Compresses now those of the sequences that are full; the state is what the next token would have made. Under
+    /// Full there is nothing to do.
     void prepare(std::span<const Index> sequences, cudaStream_t stream = nullptr) {
         std::vector<Index> full;
         for (const Index sequence : sequences) {
             if (room(sequence) == 0) full.push_back(sequence);
         }
-        compress(full, stream);
+        if constexpr (!grows) compress(full, stream);
     }
 
     /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression.
@@ -222,7 +215,7 @@ public:
         memory.keys = keys_.size() * static_cast<Index>(sizeof(T));
         memory.values = values_.size() * static_cast<Index>(sizeof(T));
         memory.bookkeeping = sizes_.size() * static_cast<Index>(sizeof(std::int32_t));
-        memory.tables = compressor_.table_bytes();
+        if constexpr (!grows) memory.tables = compressor_.table_bytes();
         return memory;
     }
 
@@ -231,9 +224,9 @@ public:
 
     /// For attention. Throws what compression throws; the tokens before it are then in the cache.
     std::vector<detail::FeedPiece> next_round(detail::Feed& feed, cudaStream_t stream) {
-        const auto room_of = [&](Index sequence) { return room(sequence); };
-        const std::vector<Index> full = feed.full(room_of);
-        if (!full.empty()) {
+        if constexpr (grows) {
+            feed.require_room(rooms());
+        } else if (const std::vector<Index> full = feed.full(rooms()); !full.empty()) {
             cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
             cuda::check("cudaStreamIsCapturing", cudaStreamIsCapturing(stream, &capture));
             require(
@@ -241,12 +234,13 @@ public:
                 "must not be while a stream is captured: every launch of the graph would compress; prepare() before");
             compress(full, stream);
         }
-        return feed.next(room_of);
+        return feed.next(rooms());
     }
 
     template <class U>
     void write(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
                cudaStream_t stream) {
+        static_assert(detail::check_element<U>());
         std::vector<detail::AppendTask<U, T>> tasks;
         for (const detail::FeedPiece& piece : pieces) {
             const detail::Columns columns = key_columns();
@@ -255,7 +249,7 @@ public:
             tasks.push_back(
                 append_task(v, values_, detail::Columns{static_cast<int>(options_.value_dim), 0, false}, piece));
         }
-        launch_append(std::span<const detail::AppendTask<U, T>>(tasks), stream);
+        detail::launch_append(std::span<const detail::AppendTask<U, T>>(tasks), stream);
     }
 
     void advance(std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
@@ -264,7 +258,7 @@ public:
             changes.push_back(
                 {static_cast<std::int32_t>(piece.sequence), static_cast<std::int32_t>(piece.count), true});
         }
-        change_sizes(changes, stream);
+        detail::change_sizes(changes, sizes_.data(), stream);
         for (const detail::FeedPiece& piece : pieces) count(piece.sequence, piece.count);
     }
 
@@ -282,8 +276,7 @@ public:
     /// For reserve() of attention.
     template <class U>
     void load_append_kernels() const {
-        detail::load_kernel(&detail::append_kernel<detail::FloatPair, U, T>);
-        detail::load_kernel(&detail::change_sizes_kernel<std::int32_t>);
+        detail::load_append_kernels<U, T>();
     }
 
     detail::Columns key_columns() const {
@@ -300,24 +293,13 @@ private:
         Index compressed_at = 0;
     };
 
-    static CacheOptions completed(CacheOptions options) {
-        require(options.sequences >= 1 && options.sequences < Index{1} << 31, "sequences", options.sequences,
-                "must be 1 to 2^31 - 1");
-        freqkv::CacheOptions of_one;
-        of_one.kv_heads = options.kv_heads;
-        of_one.query_heads = options.query_heads;
-        of_one.key_dim = options.key_dim;
-        of_one.value_dim = options.value_dim;
-        of_one.capacity = options.capacity;
-        of_one.sinks = options.sinks;
-        of_one.recent = options.recent;
-        of_one = freqkv::detail::completed(of_one);
-        options.query_heads = of_one.query_heads;
-        options.value_dim = of_one.value_dim;
-        require(options.capacity - options.sinks - options.recent >= 2, "capacity", options.capacity,
-                "must be at least sinks + recent + 2");
-        require(options.capacity < Index{1} << 31, "capacity", options.capacity, "must be below 2^31");
-        return options;
+    // A growing cache has nothing to compress.
+    struct NoCompressor {
+        NoCompressor(const P& /*policy*/, const std::optional<Rope>& /*rope*/) {}
+    };
+
+    auto rooms() const {
+        return [this](Index sequence) { return room(sequence); };
     }
 
     State& state(Index sequence) {
@@ -372,26 +354,6 @@ private:
         return task;
     }
 
-    template <class U>
-    static void launch_append(std::span<const detail::AppendTask<U, T>> tasks, cudaStream_t stream) {
-        constexpr int columns = 2 << detail::append_log_packs;
-        const auto batch = std::make_unique<detail::Batch<detail::AppendTask<U, T>, detail::small_batch>>();
-        while (!tasks.empty()) {
-            const std::size_t count = std::min<std::size_t>(tasks.size(), batch->most_tasks);
-            dim3 grid(1, static_cast<unsigned int>(count), 1);
-            for (std::size_t i = 0; i < count; ++i) {
-                const detail::AppendTask<U, T>& task = batch->tasks[i] = tasks[i];
-                const int groups = detail::column_groups(task.columns(), columns);
-                const int pieces = (task.count + detail::append_rows_per_block - 1) / detail::append_rows_per_block;
-                grid.x = std::max(grid.x, static_cast<unsigned int>(task.heads * groups));
-                grid.z = std::max(grid.z, static_cast<unsigned int>(pieces));
-            }
-            detail::launch_kernel("cudaLaunchKernel of append_kernel", &detail::append_kernel<detail::FloatPair, U, T>,
-                                  grid, detail::append_threads, 0, stream, *batch);
-            tasks = tasks.subspan(count);
-        }
-    }
-
     void compress(std::span<const Index> full, cudaStream_t stream) {
         if (full.empty()) return;
         std::vector<ForeignList<KVView<T>>> lists;
@@ -405,7 +367,7 @@ private:
             changes.push_back(
                 {static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(results[i].length), false});
         }
-        change_sizes(changes, stream);
+        detail::change_sizes(changes, sizes_.data(), stream);
         for (std::size_t i = 0; i < full.size(); ++i) {
             State& s = state(full[i]);
             s.size = results[i].length;
@@ -416,23 +378,12 @@ private:
 
     void set_size(Index sequence, Index size, cudaStream_t stream) {
         const detail::SizeChange change{static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(size), false};
-        change_sizes(std::span<const detail::SizeChange>(&change, 1), stream);
-    }
-
-    void change_sizes(std::span<const detail::SizeChange> changes, cudaStream_t stream) {
-        const auto batch = std::make_unique<detail::Batch<detail::SizeChange, detail::small_batch>>();
-        while (!changes.empty()) {
-            const std::size_t count = std::min<std::size_t>(changes.size(), batch->most_tasks);
-            std::copy_n(changes.begin(), count, batch->tasks);
-            detail::launch_kernel("cudaLaunchKernel of change_sizes_kernel", &detail::change_sizes_kernel<std::int32_t>,
-                                  dim3(static_cast<unsigned int>(count)), 1, 0, stream, *batch, sizes_.data());
-            changes = changes.subspan(count);
-        }
+        detail::change_sizes(std::span<const detail::SizeChange>(&change, 1), sizes_.data(), stream);
     }
 
     CacheOptions options_;
     std::optional<Rope> rope_;
-    InPlaceCompressor<T, S> compressor_;
+    std::conditional_t<grows, NoCompressor, InPlaceCompressor<T, P>> compressor_;
     std::vector<State> states_;
     DeviceArray<T> keys_;    // [sequences, kv_heads, capacity, key_dim]
     DeviceArray<T> values_;  // [sequences, kv_heads, capacity, value_dim]

@@ -15,13 +15,18 @@ namespace freqkv::cuda {
 class CudaError : public std::runtime_error {
 public:
     CudaError(const char* call, cudaError_t status)
-        : std::runtime_error("freqkv: " + std::string(call) + " failed: " + cudaGetErrorString(status) + " (" +
-                             cudaGetErrorName(status) + ")"),
+        : std::runtime_error("freqkv: " + std::string(has_no_device(status) ? "no CUDA device can be used: " : "") +
+                             call + " failed: " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")"),
           status_(status) {}
 
     cudaError_t status() const { return status_; }
 
 private:
+    // Where there is no device there may be no driver either, and then the runtime's own words are about versions.
+    static bool has_no_device(cudaError_t status) {
+        return status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver;
+    }
+
     cudaError_t status_;
 };
 

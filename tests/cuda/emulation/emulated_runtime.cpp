@@ -15,7 +15,7 @@
 // with 64 GiB. Calls do what they say before they return. Memory begins as not-a-numbers.
 namespace {
 
-constexpr std::size_t device_memory = std::size_t{1} << 36;
+std::size_t device_memory = std::size_t{1} << 36;
 constexpr int shared_per_block = 232448;
 constexpr int shared_per_multiprocessor = 233472;
 
@@ -29,6 +29,13 @@ thread_local cudaError_t latest = cudaSuccess;
 
 cudaError_t fail(cudaError_t error) { return latest = error; }
 
+// With allocations_mutex held.
+std::size_t allocated() {
+    std::size_t sum = 0;
+    for (const auto& [begin, bytes] : allocations()) sum += bytes;
+    return sum;
+}
+
 using Graph = std::vector<std::function<void()>>;
 struct Stream {
     std::unique_ptr<Graph> capturing;
@@ -36,6 +43,11 @@ struct Stream {
 Stream* of(cudaStream_t stream) { return reinterpret_cast<Stream*>(stream); }
 
 }  // namespace
+
+void emulate_free_memory(std::size_t bytes) {
+    const std::lock_guard lock(allocations_mutex);
+    device_memory = allocated() + bytes;
+}
 
 cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, std::function<void()> work) {
     const dim3& grid = launch.grid;
@@ -55,10 +67,10 @@ extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
     if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
-    if (bytes > device_memory) return fail(cudaErrorMemoryAllocation);
+    const std::lock_guard lock(allocations_mutex);
+    if (bytes > device_memory - allocated()) return fail(cudaErrorMemoryAllocation);
     if (posix_memalign(pointer, 256, bytes) != 0) return fail(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xff, bytes);
-    const std::lock_guard lock(allocations_mutex);
     allocations()[static_cast<std::byte*>(*pointer)] = bytes;
     return cudaSuccess;
 }
@@ -67,6 +79,24 @@ cudaError_t cudaFree(void* pointer) {
     if (pointer == nullptr) return cudaSuccess;
     const std::lock_guard lock(allocations_mutex);
     if (allocations().erase(static_cast<std::byte*>(pointer)) == 0) std::abort();
+    std::free(pointer);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+    const std::lock_guard lock(allocations_mutex);
+    *free = device_memory - allocated();
+    *total = device_memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
+    if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
+    *pointer = std::malloc(bytes);
+    return *pointer == nullptr ? fail(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* pointer) {
     std::free(pointer);
     return cudaSuccess;
 }
@@ -87,8 +117,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t /*stream*/) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    if (stream != nullptr && of(stream)->capturing) return fail(cudaErrorStreamCaptureUnsupported);  // nobody does
     return cudaMemcpy(to, from, bytes, kind);
 }
 

@@ -15,3 +15,6 @@ struct EmulatedLaunch {
 
 /// Calls `work`, or keeps it for the graph that the stream is captured in.
 cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, std::function<void()> work);
+
+/// From now on the device has that much memory left.
+void emulate_free_memory(std::size_t bytes);

@@ -15,17 +15,24 @@ inline constexpr int append_rows_per_block = 64;
 /// Columns of a block: 2^append_log_packs packs.
 inline constexpr int append_log_packs = 4;
 
-/// Grid: x is a head and a group of packs of columns, y a task, z a piece of its rows.
+/// Most blocks of a launch in z.
+inline constexpr Index most_append_pieces = 65535;
+
+/// Grid: x is a head and a group of packs of columns, y a task, z every so many-th piece of its rows.
 template <class V, class U, class T>
 __global__ void __launch_bounds__(append_threads)
     append_kernel(const __grid_constant__ Batch<AppendTask<U, T>, small_batch> batch) {
     const AppendTask<U, T>& task = batch.tasks[blockIdx.y];
     const BlockWork work =
         work_of_block(static_cast<int>(blockIdx.x), task.columns(), columns_of<V> << append_log_packs);
-    const int first = static_cast<int>(blockIdx.z) * append_rows_per_block;
-    if (work.head >= task.heads || first >= task.count) return;
-    const int count = task.count - first < append_rows_per_block ? task.count - first : append_rows_per_block;
-    append_rows<V>(task, work.head, work.group << append_log_packs, append_log_packs, first, count, DeviceBlock());
+    if (work.head >= task.heads) return;
+    const int pieces = (task.count - 1) / append_rows_per_block + 1;
+    for (auto piece = static_cast<int>(blockIdx.z); piece < pieces; piece += static_cast<int>(gridDim.z)) {
+        const int first = piece * append_rows_per_block;
+        const int left = task.count - first;
+        append_rows<V>(task, work.head, work.group << append_log_packs, append_log_packs, first,
+                       left < append_rows_per_block ? left : append_rows_per_block, DeviceBlock());
+    }
 }
 
 /// A list's new size, or what it grows by.

@@ -4,6 +4,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/entry_rows.hpp"
 
@@ -21,5 +23,13 @@ struct ElementConversion<__nv_bfloat16> {
     FREQKV_INLINE static float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
     FREQKV_INLINE static __nv_bfloat16 from_float(float value) { return __float2bfloat16_rn(value); }
 };
+
+// Instantiated where an element type is given, so that the compiler's message is a sentence.
+template <class T>
+consteval bool check_element() {
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, __half> || std::is_same_v<T, __nv_bfloat16>,
+                  "freqkv: elements on a device are float, __half or __nv_bfloat16");
+    return true;
+}
 
 }  // namespace freqkv::cuda::detail

@@ -67,6 +67,17 @@ public:
         return sequences;
     }
 
+    /// Throws Error unless each sequence has room for all its tokens.
+    template <class Room>
+    void require_room(const Room& room) const {
+        for (const FeedPiece& piece : left_) {
+            if (piece.count > room(piece.sequence)) {
+                refuse(("tokens of sequence " + std::to_string(piece.sequence)).c_str(), std::to_string(piece.count),
+                       "must be within its room, which is " + std::to_string(room(piece.sequence)));
+            }
+        }
+    }
+
     /// As many tokens of each sequence as it has room for.
     template <class Room>
     std::vector<FeedPiece> next(const Room& room) {

@@ -24,6 +24,7 @@
 namespace freqkv::cuda::detail {
 
 inline thread_local uint3 blockIdx{};
+inline thread_local dim3 gridDim;
 inline thread_local std::unique_ptr<std::byte[]> emulated_shared_memory;
 
 class DeviceBlock {
@@ -88,3 +89,6 @@ private:
 };
 
 }  // namespace freqkv::cuda::detail
+
+// Kernels of programs lie in other namespaces.
+using freqkv::cuda::detail::blockIdx;

@@ -28,6 +28,7 @@ void launch_kernel(const char* call, void (*kernel)(Parameters...), dim3 grid, I
     static_assert((sizeof(Parameters) + ...) <= 32764, "more parameters than a kernel may have");
     const auto copies = std::make_shared<std::tuple<std::remove_const_t<Parameters>...>>(arguments...);
     const auto run = [=] {
+        gridDim = grid;
         for (unsigned int z = 0; z < grid.z; ++z) {
             for (unsigned int y = 0; y < grid.y; ++y) {
                 for (unsigned int x = 0; x < grid.x; ++x) {

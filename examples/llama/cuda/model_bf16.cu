@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+#include "llama/cuda/models.cuh"
+
+namespace llama {
+
+template class CudaLlama<__nv_bfloat16, freqkv::WholeSpan>;
+
+template std::unique_ptr<DeviceLlama> make_model<__nv_bfloat16>(const Config&,
+                                                                std::shared_ptr<const device::DeviceWeights>,
+                                                                const DeviceSettings&);
+
+}  // namespace llama

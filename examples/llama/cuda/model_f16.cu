@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#include "llama/cuda/models.cuh"
+
+namespace llama {
+
+template class CudaLlama<__half, freqkv::WholeSpan>;
+
+template std::unique_ptr<DeviceLlama> make_model<__half>(const Config&, std::shared_ptr<const device::DeviceWeights>,
+                                                         const DeviceSettings&);
+
+}  // namespace llama

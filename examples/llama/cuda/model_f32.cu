@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#include "llama/cuda/models.cuh"
+
+namespace llama {
+
+template class CudaLlama<float, freqkv::WholeSpan>;
+
+template std::unique_ptr<DeviceLlama> make_model<float>(const Config&, std::shared_ptr<const device::DeviceWeights>,
+                                                        const DeviceSettings&);
+
+}  // namespace llama

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <memory>
+#include <utility>
+
+#include "freqkv/policy/whole_span.hpp"
+#include "kernels.cuh"
+#include "llama/cuda/cuda_llama.cuh"
+#include "llama/cuda/make_model.cuh"
+
+namespace llama {
+
+// Compiled once, in model_<type>.cu.
+extern template class CudaLlama<float, freqkv::WholeSpan>;
+extern template class CudaLlama<__half, freqkv::WholeSpan>;
+extern template class CudaLlama<__nv_bfloat16, freqkv::WholeSpan>;
+
+template <class T>
+std::unique_ptr<DeviceLlama> make_model(const Config& config, std::shared_ptr<const device::DeviceWeights> weights,
+                                        const DeviceSettings& settings) {
+    const auto with = [&]<class P>(const P& policy) -> std::unique_ptr<DeviceLlama> {
+        return std::make_unique<CudaLlama<T, P>>(config, std::move(weights), settings.sizes, policy, settings.chunk);
+    };
+    return with(freqkv::WholeSpan(settings.ratio));
+}
+
+}  // namespace llama
