@@ -16,6 +16,7 @@
 #include "freqkv/cuda/sinked_kv_cache.cuh"
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/error.hpp"
+#include "freqkv/policy/full.hpp"
 #include "freqkv/view.hpp"
 #include "llama/checkpoint.hpp"
 #include "llama/cuda/activations.cuh"
@@ -134,7 +135,7 @@ private:
         for (const Token token : tokens) {
             freqkv::require(token >= 0 && token < config_.vocabulary, "token", token, "must be within the vocabulary");
         }
-        if constexpr (requires { P::grows; }) {
+        if constexpr (freqkv::GrowingPolicy<P>) {
             freqkv::require(static_cast<Index>(tokens.size()) <= caches_.front().room(0), "number of tokens",
                             static_cast<Index>(tokens.size()), "must be within the room of the cache");
         }

@@ -4,6 +4,8 @@
 namespace llama {
 
 template class CudaLlama<float, freqkv::WholeSpan>;
+template class CudaLlama<float, freqkv::LocalWindow>;
+template class CudaLlama<float, freqkv::Full>;
 
 template std::unique_ptr<DeviceLlama> make_model<float>(const Config&, std::shared_ptr<const device::DeviceWeights>,
                                                         const DeviceSettings&);

@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "freqkv/policy/full.hpp"
+#include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/whole_span.hpp"
 #include "kernels.cuh"
 #include "llama/cuda/cuda_llama.cuh"
@@ -16,8 +18,14 @@ namespace llama {
 
 // Compiled once, in model_<type>.cu.
 extern template class CudaLlama<float, freqkv::WholeSpan>;
+extern template class CudaLlama<float, freqkv::LocalWindow>;
+extern template class CudaLlama<float, freqkv::Full>;
 extern template class CudaLlama<__half, freqkv::WholeSpan>;
+extern template class CudaLlama<__half, freqkv::LocalWindow>;
+extern template class CudaLlama<__half, freqkv::Full>;
 extern template class CudaLlama<__nv_bfloat16, freqkv::WholeSpan>;
+extern template class CudaLlama<__nv_bfloat16, freqkv::LocalWindow>;
+extern template class CudaLlama<__nv_bfloat16, freqkv::Full>;
 
 template <class T>
 std::unique_ptr<DeviceLlama> make_model(const Config& config, std::shared_ptr<const device::DeviceWeights> weights,
@@ -25,6 +33,8 @@ std::unique_ptr<DeviceLlama> make_model(const Config& config, std::shared_ptr<co
     const auto with = [&]<class P>(const P& policy) -> std::unique_ptr<DeviceLlama> {
         return std::make_unique<CudaLlama<T, P>>(config, std::move(weights), settings.sizes, policy, settings.chunk);
     };
+    if (settings.policy == "full") return with(freqkv::Full{});
+    if (settings.policy == "local-window") return with(freqkv::LocalWindow(settings.ratio));
     return with(freqkv::WholeSpan(settings.ratio));
 }
 
