@@ -57,7 +57,8 @@ struct Shape {
     Index full_tokens;  // timed under policy "full"
 };
 
-llama::Config config_of(Index dim, Index hidden, Index layers, Index heads, Index kv_heads, Index vocabulary) {
+llama::Config config_of(Index dim, Index hidden, Index layers, Index heads, Index kv_heads, Index vocabulary,
+                        bool shared_classifier) {
     llama::Config config;
     config.dim = dim;
     config.hidden = hidden;
@@ -67,7 +68,7 @@ llama::Config config_of(Index dim, Index hidden, Index layers, Index heads, Inde
     config.head_dim = dim / heads;
     config.vocabulary = vocabulary;
     config.context = 4096;
-    config.shared_classifier = true;
+    config.shared_classifier = shared_classifier;
     config.rope_pairing = freqkv::RopePairing::half_split;
     return config;
 }
@@ -78,10 +79,10 @@ constexpr llama::WeightType type = llama::WeightType::f16;
 
 // Of which the first one that fits the GPU's memory is measured.
 std::vector<Shape> shapes(bool smoke) {
-    if (smoke) return {{"small", config_of(128, 352, 2, 4, 2, 512), 64, {64, 300}, 32, 10, 2, 20}};
+    if (smoke) return {{"small", config_of(128, 352, 2, 4, 2, 512, true), 64, {64, 300}, 32, 10, 2, 20}};
     const std::array<Index, 2> texts{4096, 65536};
-    return {{"LLaMA-2-7B", config_of(4096, 11008, 32, 32, 32, 32000), 4096, texts, 2048, 186, 2, 256},
-            {"Llama-3.2-1B", config_of(2048, 8192, 16, 32, 8, 128256), 4096, texts, 2048, 186, 2, 256}};
+    return {{"LLaMA-2-7B", config_of(4096, 11008, 32, 32, 32, 32000, false), 4096, texts, 2048, 186, 2, 256},
+            {"Llama-3.2-1B", config_of(2048, 8192, 16, 32, 8, 128256, true), 4096, texts, 2048, 186, 2, 256}};
 }
 
 // Tokens from one compression to the next.
@@ -123,6 +124,7 @@ llama::Checkpoint random_weights(const Shape& shape) {
     float* const ones = checkpoint.allocate_floats(config.dim);
     std::fill_n(ones, config.dim, 1.0F);
     checkpoint.embedding = checkpoint.classifier = matrix(config.vocabulary, config.dim);
+    if (!config.shared_classifier) checkpoint.classifier = matrix(config.vocabulary, config.dim);
     checkpoint.final_norm = ones;
     for (Index l = 0; l < config.layers; ++l) {
         llama::LayerWeights& layer = checkpoint.layers.emplace_back();
@@ -222,7 +224,7 @@ void compare(const std::string& what, std::span<const float> actual, std::span<c
         difference = std::max(difference, error);
         largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
     }
-    std::printf("logits of %s: relative error %.1e\n", what.c_str(), difference / largest);
+    std::fprintf(stderr, "logits of %s: relative error %.1e\n", what.c_str(), difference / largest);
     if (!(difference <= allowed_error * largest)) {
         throw std::runtime_error("wrong result: logits of " + what + " have a relative error of " +
                                  std::to_string(difference / largest));
@@ -262,9 +264,9 @@ nlohmann::ordered_json result_of(const Shape& shape, const std::string& policy, 
         rates.push_back(static_cast<double>(tokens) / part);
     }
     const double rate = static_cast<double>(tokens) * static_cast<double>(seconds.size()) / all;
-    std::printf("%s, %s, %lld tokens before: %.1f tokens/s, %lld entries, %lld MiB of caches\n", shape.name,
-                policy.c_str(), static_cast<long long>(before), rate, static_cast<long long>(model.cache(0).size()),
-                static_cast<long long>(model.cache_bytes() >> 20));
+    std::fprintf(stderr, "%s, %s, %lld tokens before: %.1f tokens/s, %lld entries, %lld MiB of caches\n", shape.name,
+                 policy.c_str(), static_cast<long long>(before), rate, static_cast<long long>(model.cache(0).size()),
+                 static_cast<long long>(model.cache_bytes() >> 20));
     return {{"model", shape.name},
             {"policy", policy},
             {"tokens_before", before},
@@ -283,6 +285,7 @@ nlohmann::ordered_json measure_bounded(const llama::Checkpoint& checkpoint, cons
                             open(checkpoint, shape, policy, shape.capacity)};
     check(checkpoint, shape, runs[0], threads);
     for (std::size_t i = 0; i < runs.size(); ++i) {
+        std::fprintf(stderr, "%s: feeding %lld tokens\n", shape.name, static_cast<long long>(shape.texts[i]));
         runs[i].feed(shape.texts[i], shape.chunk);
         (void)runs[i].generate(3);  // after these nothing is loaded, captured or allocated
     }
@@ -318,6 +321,7 @@ void measure_full(const llama::Checkpoint& checkpoint, const Shape& shape, nlohm
     const Index warm_up = 3;
     Run run = open(checkpoint, shape, "full", shape.texts.back() + warm_up + shape.full_tokens);
     for (const Index before : shape.texts) {
+        std::fprintf(stderr, "%s with a full cache: feeding %lld tokens\n", shape.name, static_cast<long long>(before));
         run.feed(before, shape.chunk);
         (void)run.generate(warm_up);
         const std::vector<double> seconds{run.generate(shape.full_tokens)};
@@ -343,13 +347,13 @@ void run(const std::string& json_path, bool smoke, int threads) {
             results = measure_bounded(checkpoint, shape, threads);
         } catch (const NoRoom& error) {
             refusal = error.what();
-            std::printf("%s is left out: %s\n", shape.name, refusal.c_str());
+            std::fprintf(stderr, "%s is left out: %s\n", shape.name, refusal.c_str());
             continue;
         }
         try {
             measure_full(checkpoint, shape, results);
         } catch (const NoRoom& error) {
-            std::printf("%s with a full cache is left out: %s\n", shape.name, error.what());
+            std::fprintf(stderr, "%s with a full cache is left out: %s\n", shape.name, error.what());
         }
         output.write({{"device", device_name()}, {"results", results}});
         return;
