@@ -17,7 +17,7 @@
 #include "llama/terminal.hpp"
 #include "llama/text.hpp"
 #include "llama/tokenizer.hpp"
-#include "llama/with_model.hpp"
+#include "llama/with_device.hpp"
 
 namespace llama {
 
@@ -70,7 +70,7 @@ template <class Model>
 std::string describe_cache(const Model& model) {
     const auto& cache = model.cache(0);
     const auto size = static_cast<long long>(cache.size());
-    if constexpr (freqkv::GrowingPolicy<typename Model::Policy>) return format("cache %lld", size);
+    if (model.cache_grows()) return format("cache %lld", size);
     return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),
                   static_cast<long long>(cache.compressions()));
 }
@@ -131,6 +131,7 @@ void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenize
 
 int generate(const GenerateOptions& options) {
     check_options(options);
+    check_device(options);
     const Checkpoint checkpoint = open_model(options);
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     const Prompt prompt = read_prompt(options);
@@ -139,8 +140,8 @@ int generate(const GenerateOptions& options) {
         throw UsageError("the model has no begin-of-text token, so there must be a text to continue: give --prompt");
     }
     const auto prompt_tokens = static_cast<Index>(tokens.size());
-    const CacheSettings settings = resolve(options, checkpoint.config, prompt_tokens + options.tokens);
-    return with_model(checkpoint, settings, options.threads, [&](auto& model) {
+    const CacheSettings settings = resolve(options, checkpoint, prompt_tokens + options.tokens);
+    return with_model(checkpoint, settings, options, [&](auto& model) {
         Interrupt::install();
         TextOutput output;
         output.write(prompt.text);

@@ -56,11 +56,14 @@ public:
     const Config& config() const { return config_; }
     const Cache& cache(Index layer) const { return caches_[static_cast<std::size_t>(layer)]; }
 
+    /// Whether the cache grows with the text.
+    static constexpr bool cache_grows() { return freqkv::GrowingPolicy<P>; }
+
     /// f(i, worker) for i in [0, count), on the model's threads if it is worth it: each is some `work`
     /// exponentials.
     template <class F>
     void share(Index count, Index work, F&& f) const {
-        SerialIf<E>{executor_, count * work < serial_exponentials}.for_each(count, f);
+        share_exponentials(executor_, count, work, f);
     }
 
     /// Bytes of the keys and values of all layers.
@@ -109,8 +112,6 @@ public:
 private:
     // Positions whose angles are kept; a longer growing cache computes the others when it needs them.
     static constexpr Index longest_table = Index{1} << 18;
-
-    static constexpr Index serial_exponentials = Index{1} << 16;
 
     // Activations of `tokens` tokens.
     struct State {

@@ -55,6 +55,7 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
         ->type_name("N");
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
     llama::add_model_options(*command, *options);
+    llama::add_device_option(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::generate(*options); }; });
 }
 
@@ -101,6 +102,7 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
                       "Go on where an interrupted run with the same options stopped; its progress is in "
                       "<JSON file>.partial, or freqkv-perplexity.partial here");
     llama::add_model_options(*command, *options);
+    llama::add_device_option(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::perplexity(*options); }; });
 }
 

@@ -30,6 +30,13 @@ struct SerialIf {
     }
 };
 
+/// f(i, worker) for i in [0, count), each of which is some `work` exponentials, on the executor's threads if there are
+/// enough of them.
+template <freqkv::Executor E, class F>
+void share_exponentials(const E& executor, Index count, Index work, F&& f) {
+    SerialIf<E>{executor, count * work < Index{1} << 16}.for_each(count, f);
+}
+
 namespace detail {
 
 // Multiply-adds below which waking other threads costs more than it saves: of a product with one token,

@@ -40,7 +40,8 @@ struct PolicyOptions {
 struct ModelOptions : PolicyOptions {
     std::string model;
     std::string adapter;
-    std::string cache_type = "f32";
+    std::string device = "cpu";
+    std::optional<std::string> cache_type;
     int threads = 0;
     Index prefill_chunk = 512;
 };
@@ -97,14 +98,24 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
     add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
     add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
     add_policy_options(command, options, {"low-pass", "local-window", "full"}, group);
-    add("--cache-type", options.cache_type, "How keys and values are stored", "")
-        ->check(CLI::IsMember(std::vector<std::string>{"f32", "f16", "bf16"}))
-        ->capture_default_str();
+    add("--cache-type", options.cache_type, "How keys and values are stored [f32]", "")
+        ->check(CLI::IsMember(std::vector<std::string>{"f32", "f16", "bf16"}));
     add_threads_option(command, options.threads);
     command.get_option("--threads")->group(group);
     add("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once", "N")
         ->check(number<Index>(1, most_tokens))
         ->capture_default_str();
+}
+
+/// For the commands that run on a GPU as well; after add_model_options().
+inline void add_device_option(CLI::App& command, ModelOptions& options) {
+    command.add_option("--device", options.device, "Where the model runs; cuda: an NVIDIA GPU")
+        ->type_name("")
+        ->group("Model and cache")
+        ->check(CLI::IsMember(std::vector<std::string>{"cpu", "cuda"}))
+        ->capture_default_str();
+    command.get_option("--cache-type")
+        ->description("How keys and values are stored [f32; on a GPU that of the weights]");
 }
 
 /// What the options come to for one model.
@@ -138,8 +149,15 @@ inline void check_options(const PolicyOptions& options) {
     }
 }
 
+/// Warns on standard error of a capacity that the model never saw.
+inline void warn_of_capacity(const Config& config, const CacheSettings& settings) {
+    if (settings.grows() || settings.sizes.capacity <= config.context) return;
+    std::fprintf(stderr, "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
+                 static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
+}
+
 /// Refuses a cache that is larger than the machine's memory. Unused memory is not touched, so it would be noticed
-/// late and badly. Throws std::runtime_error; warns on standard error of a capacity that the model never saw.
+/// late and badly. Throws std::runtime_error.
 inline void check_capacity(const Config& config, const CacheSettings& settings) {
     if (settings.grows()) return;
     const Index bytes = cache_bytes(config, settings.sizes.capacity, element_bytes(settings.type));
@@ -150,11 +168,6 @@ inline void check_capacity(const Config& config, const CacheSettings& settings) 
                                  std::to_string(bytes >> 20) + " MiB, the machine has " +
                                  std::to_string(pages * (page / 1024) / 1024) +
                                  " MiB; a smaller --capacity or --cache-type bf16 needs less");
-    }
-    if (settings.sizes.capacity > config.context) {
-        std::fprintf(stderr,
-                     "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
-                     static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
     }
 }
 
@@ -201,7 +214,7 @@ inline CacheSettings resolve(const PolicyOptions& options, const Config& config,
 
 inline CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
     CacheSettings settings = resolve(static_cast<const PolicyOptions&>(options), config, expected_tokens);
-    settings.type = options.cache_type;
+    settings.type = options.cache_type.value_or("f32");
     return settings;
 }
 

@@ -26,7 +26,7 @@
 #include "llama/text.hpp"
 #include "llama/token_file.hpp"
 #include "llama/tokenizer.hpp"
-#include "llama/with_model.hpp"
+#include "llama/with_device.hpp"
 
 namespace llama {
 
@@ -221,6 +221,7 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
     if (!options.adapter.empty()) object["adapter"] = options.adapter;
     object["tokens"] = tokens.size();
     object["skip"] = options.skip;
+    object["device"] = options.device;
     object.update(to_json(settings));
     object["prefill_chunk"] = options.prefill_chunk;
     if (options.window > 0) {
@@ -304,11 +305,12 @@ int perplexity(const PerplexityOptions& options) {
                          std::to_string(options.window) + " tokens has " + std::to_string(options.window - 1) +
                          " targets");
     }
+    check_device(options);
     const Checkpoint checkpoint = open_model(options);
     const std::vector<Token> tokens = read_tokens(options, checkpoint);
     const auto count = static_cast<Index>(tokens.size());
     const Index windows = options.window > 0 ? count_windows(options, count) : 0;
-    const CacheSettings settings = resolve(options, checkpoint.config, options.window > 0 ? options.window : count);
+    const CacheSettings settings = resolve(options, checkpoint, options.window > 0 ? options.window : count);
     const JsonOutput json(options.json);
     const nlohmann::ordered_json run = describe_run(options, settings, tokens);
     std::optional<PartialResult> partial = partial_result(options, run, tokens);
@@ -319,7 +321,7 @@ int perplexity(const PerplexityOptions& options) {
         if (!state.is_null()) result = from_json(state, most, partial->path());
     }
     Interrupt::install();
-    const Index cache_bytes = with_model(checkpoint, settings, options.threads, [&](auto& model) {
+    const Index cache_bytes = with_model(checkpoint, settings, options, [&](auto& model) {
         Measurement measurement(model, options, tokens, partial ? &*partial : nullptr);
         windows > 0 ? measurement.windows(result, windows) : measurement.one_sequence(result);
         return model.cache_bytes();

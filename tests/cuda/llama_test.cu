@@ -47,10 +47,7 @@ float as_float(T value) {
     return freqkv::cuda::detail::to_float(value);
 }
 
-// How the losses of a text are computed.
-enum class Feed { tokens_by_graph, tokens_by_launches, chunks };
-
-// Calls each(model, t) when the model has read tokens[t], of those it is called for.
+// The losses of tokens[1..], fed in chunks, behind each of which each() is called.
 template <class Model, class F>
 std::vector<double> losses_of(Model& model, std::span<const Token> tokens, Index chunk, const F& each) {
     std::vector<double> losses;
@@ -188,26 +185,26 @@ TEST_P(DeviceLlamaGolden, FloatInChunks) {
 
 TEST_P(DeviceLlamaGolden, HalfCache) {
     const double difference = mean_difference<__half>(WeightType::f32);
-    RecordProperty("mean loss", std::to_string(difference));
-    EXPECT_NEAR(difference, 0, 2e-3);
+    RecordProperty("mean_loss_difference", std::to_string(difference));
+    EXPECT_NEAR(difference, 0, 5e-4);
 }
 
 TEST_P(DeviceLlamaGolden, Bfloat16Cache) {
     const double difference = mean_difference<__nv_bfloat16>(WeightType::f32);
-    RecordProperty("mean loss", std::to_string(difference));
-    EXPECT_NEAR(difference, 0, 2e-2);
+    RecordProperty("mean_loss_difference", std::to_string(difference));
+    EXPECT_NEAR(difference, 0, 5e-3);
 }
 
 TEST_P(DeviceLlamaGolden, HalfWeights) {
     const double difference = mean_difference<__half>(WeightType::f16);
-    RecordProperty("mean loss", std::to_string(difference));
-    EXPECT_NEAR(difference, 0, 5e-3);
+    RecordProperty("mean_loss_difference", std::to_string(difference));
+    EXPECT_NEAR(difference, 0, 1e-3);
 }
 
 TEST_P(DeviceLlamaGolden, Bfloat16Weights) {
     const double difference = mean_difference<__nv_bfloat16>(WeightType::bf16);
-    RecordProperty("mean loss", std::to_string(difference));
-    EXPECT_NEAR(difference, 0, 3e-2);
+    RecordProperty("mean_loss_difference", std::to_string(difference));
+    EXPECT_NEAR(difference, 0, 1e-2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, DeviceLlamaGolden,
@@ -325,9 +322,9 @@ TEST(DeviceLlamaRandom, GivesTheHostsLogits) {
 TEST(DeviceLlamaRandom, TakesWeightsOfSixteenBitsAndQuantisedOnes) {
     const std::vector<Token> tokens = some_tokens(60);
     const Checkpoint checkpoint = test::random_model(small_config(), 5);
-    for (const auto& [type, on_device, tolerance] : {std::tuple{WeightType::f16, WeightType::f16, 5e-3},
+    for (const auto& [type, on_device, tolerance] : {std::tuple{WeightType::f16, WeightType::f16, 1e-2},
                                                      {WeightType::bf16, WeightType::bf16, 4e-2},
-                                                     {WeightType::q8_0, WeightType::f16, 5e-3}}) {
+                                                     {WeightType::q8_0, WeightType::f16, 1e-2}}) {
         const Checkpoint stored = test::stored_as(checkpoint, type);
         EXPECT_EQ(device_type(stored), on_device);
         const DeviceSettings settings = small_settings("low-pass");
@@ -434,7 +431,7 @@ TEST(DeviceLlamaErrors, NameWhatIsTooLargeForTheMemory) {
     // What cuBLAS works in is not counted.
     refused(2000000, "the GPU is out of memory: ");
     settings.sizes.capacity = Index{1} << 24;
-    refused(std::size_t{1} << 32, "a cache of 16777216 entries 8193 MiB and 8 tokens at once 1 MiB, but 4097 MiB");
+    refused(std::size_t{1} << 32, "a cache of 16777216 entries 8192 MiB and 8 tokens at once 1 MiB, but 4096 MiB");
     settings = small_settings("low-pass");
     const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, settings);
     const std::vector<Token> tokens = some_tokens(20);

@@ -276,6 +276,7 @@ TEST_F(ProgramTest, PerplexityWritesJson) {
     EXPECT_GT(result["seconds"], 0.0);
     EXPECT_EQ(result["policy"], "low-pass");
     EXPECT_EQ(result["cache_type"], "f32");
+    EXPECT_EQ(result["device"], "cpu");
     EXPECT_EQ(result["capacity"], 100);
     EXPECT_EQ(result["sinks"], 3);
     EXPECT_EQ(result["recent"], 7);
@@ -700,6 +701,31 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
     EXPECT_EQ(json_of(perplexity() + Arguments{"--limit", "10"})["cache_bytes"], result["cache_bytes"][0]["f32"]);
 }
 
+// --- on a GPU
+
+TEST_F(ProgramTest, RunsOnAGpuOrSaysThatThereIsNone) {
+    const Arguments on_gpu{"--device", "cuda"};
+    const Arguments options{"--capacity", "100", "--limit", "300"};
+    const Outcome outcome = run(perplexity() + options + on_gpu + Arguments{"--json", "-"});
+    if (outcome.status == 0) {
+        const json result = json::parse(outcome.out);
+        EXPECT_EQ(result["device"], "cuda");
+        EXPECT_EQ(result["cache_type"], "f32");
+        EXPECT_LE(largest_difference(result["nll"], nll_of(perplexity() + options)), 2e-3);
+        EXPECT_THAT(run(generate() + on_gpu + Arguments{"--tokens", "700"}).err, HasSubstr("after a prompt of 1"));
+        return;
+    }
+    const std::string reason = "(this program was built without CUDA|there is no CUDA device \\(.+\\))";
+    expect_refusal(outcome, 1, {});
+    EXPECT_THAT(outcome.err, ContainsRegex(reason));
+    // Before anything is read.
+    for (const Arguments& command : {Arguments{"generate"}, Arguments{"perplexity", "--text", "/nowhere"}}) {
+        const Outcome other = run(command + on_gpu + Arguments{"--model", "/nowhere"});
+        expect_refusal(other, 1, {});
+        EXPECT_EQ(other.err, outcome.err);
+    }
+}
+
 TEST_F(ProgramTest, VersionAndHelp) {
     EXPECT_THAT(output_of({"--version"}), MatchesRegex("freqkv-llama [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     EXPECT_THAT(output_of({"--help"}), HasSubstr("perplexity"));
@@ -707,6 +733,14 @@ TEST_F(ProgramTest, VersionAndHelp) {
     EXPECT_THAT(output_of({"tokenize", "--help"}), HasSubstr("--out"));
     for (const char* const command : {"generate", "perplexity", "inspect", "flops"}) {
         EXPECT_THAT(output_of({command, "--help"}), HasSubstr("--prefill-chunk"));
+    }
+    for (const char* const command : {"generate", "perplexity"}) {
+        EXPECT_THAT(output_of({command, "--help"}), ContainsRegex("--device:{cpu,cuda} \\[cpu\\]"));
+        EXPECT_THAT(output_of({command, "--help"}), ContainsRegex("\\[f32; on a GPU that of the[ \n]+weights\\]"));
+    }
+    for (const char* const command : {"inspect", "flops"}) {
+        EXPECT_THAT(output_of({command, "--help"}), testing::Not(HasSubstr("--device")));
+        EXPECT_THAT(output_of({command, "--help"}), HasSubstr("[f32]"));
     }
 }
 
@@ -724,6 +758,8 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         {generate() + Arguments{"more"}, {"more"}},
         {generate() + Arguments{"--policy", "fifo"}, {"--policy", "fifo", "low-pass"}},
         {generate() + Arguments{"--cache-type", "f8"}, {"--cache-type", "f8", "bf16"}},
+        {generate() + Arguments{"--device", "gpu"}, {"--device", "gpu", "cuda"}},
+        {{"inspect", "--model", file("m.bin"), "--device", "cuda"}, {"--device"}},
         {generate() + Arguments{"--ratio", "0"}, {"--ratio", "0"}},
         {generate() + Arguments{"--ratio", "1"}, {"--ratio", "1"}},
         {generate() + Arguments{"--ratio", "-0.5"}, {"--ratio", "-0.5"}},

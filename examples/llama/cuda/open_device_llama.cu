@@ -18,7 +18,8 @@ namespace llama {
 
 namespace {
 
-std::string mebibytes(Index bytes) { return std::to_string((bytes >> 20) + 1) + " MiB"; }
+// Rounded up, so that no part is said to need nothing.
+std::string mebibytes(Index bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
 
 // What a model takes, to be said in an error.
 struct Needs {
