@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Measures how long PyTorch takes on a GPU for what cuda_benchmark and cuda_attention_benchmark measure of freqkv.
 
-Compression of a whole model's cache, by Fourier transforms. A compression is a DCT along the rows, truncation to half of them, the inverse DCT and a rescaling. PyTorch has no
-DCT, so one writes it with torch.fft: the rows in Makhoul's order, a batched Fourier transform in float32, and one
-multiplication for each coefficient. This is done in four ways (complex or real transforms; along the rows as they lie,
-or transposed first), layer by layer, in groups, and all at once, as far as there is memory; the fastest counts. Tables
-and orders are made beforehand, and the rescaling is part of a table. The same map as one dense matrix in half
-precision, times the rows, is measured as well.
+Compression of a whole model's cache, by Fourier transforms. A compression is a DCT along the rows, truncation to half
+of them, the inverse DCT and a rescaling. PyTorch has no DCT, so one writes it with torch.fft: the rows in Makhoul's
+order, a batched Fourier transform in float32, and one multiplication for each coefficient. This is done in four ways
+(complex or real transforms; along the rows as they lie, or transposed first), layer by layer, in groups, and all at
+once, as far as there is memory; the fastest counts. Tables and orders are made beforehand, and the rescaling is part of
+a table. The same map as one dense matrix in half precision, times the rows, is measured as well.
 
 The data are [layers, keys and values, heads, n, 128] in half precision, as in cuda_benchmark. A head is compared with
 the dense operator in double before anything is timed.
@@ -15,11 +15,12 @@ the dense operator in double before anything is timed.
 Attention by torch.nn.functional.scaled_dot_product_attention, with each backend that takes a case, on the shapes of
 cuda_attention_benchmark: one token of each sequence, over caches that take turns where the device's second-level cache
 might hold one; and a causal chunk of 4096 tokens. Grouped queries are told to it by enable_gqa; keys and values are
-repeated where a backend does not take that. Unlike freqkv's times, these are of attention alone: nothing is appended or
-rotated. Some of a result is compared with softmax attention in double before anything is timed.
+repeated where a backend does not take that. Single tokens are measured in a captured graph, too. Unlike freqkv's times,
+these are of attention alone: nothing is appended or rotated. Some of a result is compared with softmax attention in
+double before anything is timed.
 
-Times are those of CUDA events. A table of each goes to standard output, progress to standard error. Exit status: 0, or 1 if something cannot be run, or 2 for
-a wrong command line.
+Times are those of CUDA events. A table of each goes to standard output, progress to standard error. Exit status: 0, or
+1 if something cannot be run, or 2 for a wrong command line.
 """
 
 from __future__ import annotations
@@ -265,6 +266,20 @@ class Attention:
                 raise CannotRun(f"PyTorch's {backend} is wrong for {case}: relative error {error:.1e}")
 
 
+def times_of(torch: ModuleType, args: argparse.Namespace, attention: Attention) -> list[float]:
+    """Milliseconds for each cache. Single tokens are measured in a captured graph as well; the faster way counts."""
+    times = timed(torch, args.device, attention, args.repeats)
+    if args.device == "cuda" and attention.case.what == "decode":
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                attention()
+            times = min(times, timed(torch, args.device, graph.replay, args.repeats), key=min)
+        except RuntimeError as error:
+            say(f"not captured: {str(error).splitlines()[0]}")
+    return [each / len(attention.caches) for each in times]
+
+
 def measure_attention(torch: ModuleType, args: argparse.Namespace) -> list[MeasuredAttention]:
     backends = torch.nn.attention.SDPBackend
     found = []
@@ -279,8 +294,7 @@ def measure_attention(torch: ModuleType, args: argparse.Namespace) -> list[Measu
                     with torch.nn.attention.sdpa_kernel(backend), warnings.catch_warnings():
                         warnings.simplefilter("ignore")  # why a backend does not take a case
                         attention.check(backend.name)
-                        times = [each / len(attention.caches)
-                                 for each in timed(torch, args.device, attention, args.repeats)]  # fmt: skip
+                        times = times_of(torch, args, attention)
                 except (RuntimeError, TypeError) as error:  # memory is short, or the backend does not take the case
                     say(f"{backend.name}, {heads}: {(str(error).splitlines() or [type(error).__name__])[0]}")
                     continue
