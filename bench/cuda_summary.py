@@ -114,13 +114,13 @@ def targets(cases: list[Case], attention: list[Case], peers: list[dict[str, Any]
                measured)
     for kind in TYPES:
         case = find(attention, f"decode<{kind}>", batch=16, kv_heads=8, entries=4096, graph=1)
-        number(f"attention of one token, {kind}, 16 sequences of 4096 entries, 32 query and 8 KV heads of 128, in a graph: "
-               "part of the copy bandwidth", DECODE_PART_OF_COPY, case and case.of("of_copy"))  # fmt: skip
+        number(f"attention of one token, {kind}, 16 sequences of 4096 entries, 32 query and 8 KV heads of 128, in a "
+               "graph: part of the copy bandwidth", DECODE_PART_OF_COPY, case and case.of("of_copy"))  # fmt: skip
     for tokens, before in ((4096, 0), (2048, 2048)):
         for kind in TYPES:
             case = find(attention, f"prefill<{kind}>", batch=1, kv_heads=8, dim=128, tokens=tokens, before=before)
-            number(f"attention of a causal chunk, {kind}, {tokens} tokens onto {before} entries, the same heads: part of "
-                   "the matrix rate", PREFILL_PART_OF_MATRIX, case and case.of("of_matrix"))  # fmt: skip
+            number(f"attention of a causal chunk, {kind}, {tokens} tokens onto {before} entries, the same heads: part "
+                   "of the matrix rate", PREFILL_PART_OF_MATRIX, case and case.of("of_matrix"))  # fmt: skip
     number("reference Llama: tokens/s behind 64K tokens over those behind 4K", LONG_OVER_SHORT, long_over_short(llama))
     checks = [("tests on the device", "tests"), *((f"{tool} on these", f"{tool},.*") for tool in SANITIZERS)]
     for what, pattern in checks:
@@ -168,7 +168,8 @@ def fastest_peer(peers: list[dict[str, Any]], case: Case, what: str) -> dict[str
     return min(same, key=lambda one: one["best_ms"], default=None)
 
 
-def measured_attention(cases: list[Case], peers: list[dict[str, Any]], what: str, axes: Row, counters: Row) -> list[Row]:
+def measured_attention(cases: list[Case], peers: list[dict[str, Any]], what: str, axes: Row,
+                       counters: Row) -> list[Row]:  # fmt: skip
     rows = []
     for case in cases:
         if not case.kind.startswith(f"{what}<"):
@@ -221,8 +222,8 @@ def main(arguments: list[str]) -> int:
                        shown(one["median_ms"])] for one in peers])
           + markdown("Attention of one token of each sequence, 32 query heads of 128",
                      ["type", "sequences", "KV heads", "entries", "graph", "GB/s", "of copy", "one layer, µs",
-                      "caches by turns", "best, ms", "median, ms", "call returns after, µs", "PyTorch's time over this",
-                      "PyTorch's way"],
+                      "caches by turns", "best, ms", "median, ms", "call returns after, µs",
+                      "PyTorch's time over this", "PyTorch's way"],
                      measured_attention(attention, attention_peers, "decode", ["batch", "kv_heads", "entries", "graph"],
                                         ["GB/s", "of_copy", "layer_us", "caches", "best_ms", "median_ms", "host_us"]))
           + markdown("Attention of a causal chunk, 32 query heads",
