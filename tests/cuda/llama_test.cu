@@ -434,10 +434,16 @@ TEST(DeviceLlamaErrors, NameWhatIsTooLargeForTheMemory) {
     refused(std::size_t{1} << 32, "a cache of 16777216 entries 8192 MiB and 8 tokens at once 1 MiB, but 4096 MiB");
     settings = small_settings("low-pass");
     const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, settings);
-    const std::vector<Token> tokens = some_tokens(20);
-    const std::vector<float> expected = logits_of(*model, tokens, 1);
+    const std::vector<Token> tokens = some_tokens(60);
+    const std::vector<float> expected = logits_of(*model, tokens, 60);
+    const auto many = some_tokens(3000);
+    emulate_free_memory(1000000);
+    EXPECT_THAT([&] { model->forward(many); },
+                testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr(
+                    "the GPU is out of memory: 3000 tokens at once need 7 MiB; a smaller --prefill-chunk")));
+    emulate_free_memory(std::size_t{1} << 36);
     model->clear();
-    EXPECT_EQ(largest_difference(logits_of(*model, tokens, 1), expected), 0);
+    EXPECT_EQ(largest_difference(logits_of(*model, tokens, 60), expected), 0);
 }
 
 #endif

@@ -3,12 +3,16 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/error.hpp"
 #include "llama/config.hpp"
 
 namespace llama::device {
+
+/// For people; rounded up, so that nothing is said to need nothing.
+inline std::string mebibytes(Index bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
 
 /// What a forward pass of up to `tokens` tokens keeps on the device. Bytes hold elements of the weights' type, which
 /// may be another for every matrix.

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -86,14 +88,10 @@ public:
 
     void forward(std::span<const Token> tokens) override {
         check_tokens(tokens);
+        tokens_ = 0;
+        if (tokens.empty()) return;
+        make_room(static_cast<Index>(tokens.size()));
         tokens_ = static_cast<Index>(tokens.size());
-        if (tokens_ == 0) return;
-        if (tokens_ > activations_.tokens) {
-            graph_.reset();
-            stream_.wait();
-            activations_ = {};
-            activations_ = device::Activations(config_, tokens_);
-        }
         // From pageable memory: read when it returns.
         freqkv::cuda::check("cudaMemcpyAsync", cudaMemcpyAsync(activations_.ids.data(), tokens.data(),
                                                                tokens.size_bytes(), cudaMemcpyHostToDevice, stream_));
@@ -138,6 +136,22 @@ private:
         if constexpr (freqkv::GrowingPolicy<P>) {
             freqkv::require(static_cast<Index>(tokens.size()) <= caches_.front().room(0), "number of tokens",
                             static_cast<Index>(tokens.size()), "must be within the room of the cache");
+        }
+    }
+
+    // The graph does not survive that activations move.
+    void make_room(Index tokens) {
+        if (tokens <= activations_.tokens) return;
+        graph_.reset();
+        stream_.wait();
+        activations_ = {};
+        try {
+            activations_ = device::Activations(config_, tokens);
+        } catch (const freqkv::cuda::CudaError& error) {
+            if (error.status() != cudaErrorMemoryAllocation) throw;
+            throw std::runtime_error("the GPU is out of memory: " + std::to_string(tokens) + " tokens at once need " +
+                                     device::mebibytes(device::Activations::bytes(config_, tokens)) +
+                                     "; a smaller --prefill-chunk needs less");
         }
     }
 

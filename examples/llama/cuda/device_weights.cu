@@ -18,7 +18,7 @@ namespace {
 
 using freqkv::cuda::DeviceArray;
 
-// Host memory for rows on their way.
+// Host memory for rows that are converted on their way.
 constexpr Index staging_bytes = Index{1} << 24;
 
 DeviceArray<float> floats(const float* from, Index count) {
@@ -59,17 +59,24 @@ Matrix::Matrix(std::initializer_list<const Weights*> parts)
     const Index row_bytes = columns * format_of(type).bytes;
     data = DeviceArray<std::byte>(freqkv::checked_product("bytes of a weight matrix", rows, row_bytes));
     const Index rows_at_once = std::max<Index>(1, staging_bytes / row_bytes);
-    std::vector<std::byte> staging(static_cast<std::size_t>(std::min(rows, rows_at_once) * row_bytes));
+    std::vector<std::byte> staging;
     std::byte* to = data.data();
+    // From pageable memory: read when it returns.
+    const auto copy = [&](const std::byte* from, Index count) {
+        const auto bytes = static_cast<std::size_t>(count * row_bytes);
+        freqkv::cuda::check("cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+        to += bytes;
+    };
     for (const Weights* const part : parts) {
+        if (part->type == type) {
+            copy(part->data, part->rows);
+            continue;
+        }
+        staging.resize(static_cast<std::size_t>(rows_at_once * row_bytes));
         for (Index first = 0; first < part->rows; first += rows_at_once) {
             const Index count = std::min(rows_at_once, part->rows - first);
             convert_rows(*part, first, count, type, staging.data());
-            // From pageable memory: read when it returns.
-            freqkv::cuda::check(
-                "cudaMemcpy",
-                cudaMemcpy(to, staging.data(), static_cast<std::size_t>(count * row_bytes), cudaMemcpyHostToDevice));
-            to += count * row_bytes;
+            copy(staging.data(), count);
         }
     }
 }

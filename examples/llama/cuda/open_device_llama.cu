@@ -18,8 +18,7 @@ namespace llama {
 
 namespace {
 
-// Rounded up, so that no part is said to need nothing.
-std::string mebibytes(Index bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+using device::mebibytes;
 
 // What a model takes, to be said in an error.
 struct Needs {

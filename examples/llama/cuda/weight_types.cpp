@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -51,10 +50,6 @@ Index device_bytes(const Checkpoint& checkpoint) {
 }
 
 void convert_rows(const Weights& weights, Index first, Index count, WeightType type, std::byte* out) {
-    if (weights.type == type) {
-        std::memcpy(out, weights.row(first), static_cast<std::size_t>(count * weights.row_bytes()));
-        return;
-    }
     std::vector<float> row(static_cast<std::size_t>(weights.columns));
     const Index row_bytes = weights.columns * format_of(type).bytes;
     for (Index r = first; r < first + count; ++r, out += row_bytes) {
