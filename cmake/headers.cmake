@@ -89,6 +89,8 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
     freqkv/cuda/detail/append_rows.hpp
+    freqkv/cuda/detail/attention_launch.cuh
+    freqkv/cuda/detail/attention_task.hpp
     freqkv/cuda/detail/batch.hpp
     freqkv/cuda/detail/cache_kernels.cuh
     freqkv/cuda/detail/cache_launch.cuh
@@ -101,6 +103,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/device_block.cuh
     freqkv/cuda/detail/device_elements.cuh
     freqkv/cuda/detail/device_launch.cuh
+    freqkv/cuda/detail/device_matrix_block.cuh
     freqkv/cuda/detail/entry_rows.hpp
     freqkv/cuda/detail/feed.hpp
     freqkv/cuda/detail/fft_passes.hpp
@@ -110,6 +113,8 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/move_kernel.cuh
     freqkv/cuda/detail/move_rows.hpp
     freqkv/cuda/detail/policies.hpp
+    freqkv/cuda/detail/prefill_attention.hpp
+    freqkv/cuda/detail/prefill_kernel.cuh
     freqkv/cuda/detail/resample.hpp
     freqkv/cuda/detail/resample_kernel.cuh
     freqkv/cuda/detail/transform_tables.hpp

@@ -8,6 +8,9 @@
 #include "cuda/device_tests.cuh"
 #include "freqkv/cuda/chunked_attention.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"
+#include "freqkv/policy/full.hpp"
+#include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/whole_span.hpp"
 #include "naive_cache.hpp"
 
 // The cache and attention on a device.
@@ -101,8 +104,8 @@ std::vector<Text> three_texts() {
 
 // Feeds the texts to sequences of a cache, `chunk(sequence)` tokens of each at a time; returns the results of
 // each sequence's tokens, [tokens][query_heads * value_dim].
-template <class T, class F>
-std::vector<std::vector<float>> feed(SinkedKVCache<T>& cache, const std::vector<Text>& texts, const F& chunk) {
+template <class T, class P, class F>
+std::vector<std::vector<float>> feed(SinkedKVCache<T, P>& cache, const std::vector<Text>& texts, const F& chunk) {
     ChunkedAttention<float> attention;
     std::vector<Index> done(texts.size(), 0);
     std::vector<std::vector<float>> results(texts.size());
@@ -141,11 +144,13 @@ template <class T>
 class DeviceCache : public testing::Test {};
 TYPED_TEST_SUITE(DeviceCache, ElementTypes, ElementNames);
 
-TYPED_TEST(DeviceCache, HoldsAndAttendsAsTheMethodSays) {
-    using T = TypeParam;
-    SinkedKVCache<T> cache(options, Rope(rope_options));
+// Feeds three texts, and compares with the cache as the method describes it.
+template <class T, class P>
+void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, double ratio,
+                       const naive::Squeeze& squeeze) {
     const std::vector<Text> texts = three_texts();
     const auto results = feed(cache, texts, [](Index sequence) { return 37 + 20 * sequence; });
+    const CacheOptions& shape = cache.options();
     // Of the largest entry: rounding at each compression and when a key is turned.
     const double tolerance = std::is_same_v<T, float> ? 1e-5 : 20 * rounding<T>;
     for (Index s = 0; s < 3; ++s) {
@@ -153,7 +158,7 @@ TYPED_TEST(DeviceCache, HoldsAndAttendsAsTheMethodSays) {
         const SavedSequence<T> saved = cache.save(s);
         EXPECT_EQ(saved.tokens_seen, text.tokens);
         for (Index h = 0; h < kv_heads; ++h) {
-            naive::Cache expected(capacity, sinks, recent, 0.5, naive::low_passed);
+            naive::Cache expected(shape.capacity, shape.sinks, shape.recent, ratio, squeeze);
             double largest_error = 0;
             for (Index t = 0; t < text.tokens; ++t) {
                 expected.append(naive::row(text.k.view().head(h), t), naive::row(text.v.view().head(h), t));
@@ -192,15 +197,50 @@ TYPED_TEST(DeviceCache, HoldsAndAttendsAsTheMethodSays) {
     }
 }
 
-TYPED_TEST(DeviceCache, ChunksAndBatchesChangeNoBit) {
+TYPED_TEST(DeviceCache, HoldsAndAttendsAsTheMethodSays) {
+    SinkedKVCache<TypeParam> cache(options, Rope(rope_options));
+    expect_the_method(cache, rotary, 0.5, naive::low_passed);
+}
+
+TYPED_TEST(DeviceCache, ForgetsAllButALocalWindow) {
     using T = TypeParam;
+    struct Rotation {
+        const char* name;
+        std::optional<RopeOptions> rope;
+        naive::Rotary rotary;
+    };
+    for (const Rotation& rotation :
+         {Rotation{"split", rope_options, rotary},
+          {"adjacent", RopeOptions{.head_dim = key_dim, .base = 300, .pairing = RopePairing::adjacent}, {8, 300, true}},
+          {"before RoPE", std::nullopt, {}}}) {
+        for (const auto& [ratio, latest] : {std::pair<double, Index>{0.5, recent}, {0.05, 0}, {0.97, 1}}) {
+            SCOPED_TRACE(std::string(rotation.name) + ", ratio " + std::to_string(ratio));
+            SinkedKVCache<T, LocalWindow> cache(with(options, &CacheOptions::recent, latest),
+                                                rotation.rope ? std::optional<Rope>(*rotation.rope) : std::nullopt,
+                                                LocalWindow(ratio));
+            expect_the_method(cache, rotation.rotary, ratio, naive::latest);
+            EXPECT_EQ(cache.memory().tables, 0) << "nothing is transformed";
+        }
+    }
+}
+
+TYPED_TEST(DeviceCache, HoldsAllThatItHasRoomForUnderFull) {
+    SinkedKVCache<TypeParam, Full> cache(with(options, &CacheOptions::capacity, Index{500}), Rope(rope_options));
+    expect_the_method(cache, rotary, 0.5, naive::low_passed);
+    EXPECT_EQ(cache.room(0), 0);
+    EXPECT_EQ(cache.compressions(0), 0);
+}
+
+// P's cache of these options, fed in three ways and each text by itself.
+template <class T, class P>
+void expect_chunks_and_batches_change_no_bit(const CacheOptions& options) {
     const std::vector<Text> texts = three_texts();
     std::vector<std::vector<float>> first;
     std::vector<SavedSequence<T>> entries;
     const auto chunks = {+[](Index) { return Index{1000}; }, +[](Index) { return Index{1}; },
                          +[](Index s) { return 1 + 61 * s; }};
     for (const auto& chunk : chunks) {
-        SinkedKVCache<T> cache(options, Rope(rope_options));
+        SinkedKVCache<T, P> cache(options, Rope(rope_options));
         const auto results = feed(cache, texts, chunk);
         for (Index s = 0; s < 3; ++s) {
             if (first.empty()) {
@@ -215,11 +255,17 @@ TYPED_TEST(DeviceCache, ChunksAndBatchesChangeNoBit) {
     for (std::size_t s = 0; s < 3; ++s) {
         CacheOptions one = options;
         one.sequences = 1;
-        SinkedKVCache<T> cache(one, Rope(rope_options));
+        SinkedKVCache<T, P> cache(one, Rope(rope_options));
         EXPECT_EQ(feed(cache, std::vector<Text>{texts[s]}, [](Index) { return Index{64}; }).front(), first[s])
             << "sequence " << s << " alone";
         EXPECT_TRUE(same(cache.save(0), entries[s]));
     }
+}
+
+TYPED_TEST(DeviceCache, ChunksAndBatchesChangeNoBit) {
+    expect_chunks_and_batches_change_no_bit<TypeParam, WholeSpan>(options);
+    expect_chunks_and_batches_change_no_bit<TypeParam, LocalWindow>(options);
+    expect_chunks_and_batches_change_no_bit<TypeParam, Full>(with(options, &CacheOptions::capacity, Index{500}));
 }
 
 TYPED_TEST(DeviceCache, AppendsWithoutAttention) {
@@ -401,7 +447,10 @@ TEST(DeviceAttention, RefusesABoundaryInAGraph) {
     check("cudaStreamDestroy", cudaStreamDestroy(stream));
     EXPECT_EQ(cache.size(0), capacity);
     EXPECT_EQ(message_of([&] { cache.replayed(next.parts); }),
-              "freqkv: tokens of a sequence is 1, must be within its room");
+              "freqkv: tokens of sequence 0 is 1, must be within its room, which is 0");
+    EXPECT_EQ(
+        message_of([&] { cache.replayed(std::vector<SequenceTokens>{{1, Index{1} << 62}, {2, Index{1} << 62}}); }),
+        "freqkv: tokens of a sequence is 4611686018427387904, must be 0 to 2^31 - 1");
     EXPECT_EQ(message_of([&] { cache.replayed(std::vector<SequenceTokens>{{1, 100}, {1, 100}}); }),
               "freqkv: sequence is 1, must not be in one call twice");
 }
@@ -430,7 +479,7 @@ TEST(DeviceCacheErrors, NameWhatIsWrongAndChangeNothing) {
     EXPECT_EQ(verdict({{0, 5}, {0, 4}}), "freqkv: sequence is 0, must not be in one call twice");
     EXPECT_EQ(verdict({{0, 5}, {2, 3}}),
               "freqkv: tokens of all sequences is 8, must be those of the views, which are 9");
-    EXPECT_EQ(verdict({{0, 10}, {2, -1}}), "freqkv: tokens of a sequence is -1, must not be negative");
+    EXPECT_EQ(verdict({{0, 10}, {2, -1}}), "freqkv: tokens of a sequence is -1, must be 0 to 2^31 - 1");
     EXPECT_EQ(message_of([&] {
                   attention.forward(call.queries(), call.keys(), call.values(), cache,
                                     KVView<float>::token_major(call.q.data(), query_heads, 9, value_dim), call.parts);
@@ -460,6 +509,89 @@ TEST(DeviceCacheErrors, NameWhatIsWrongAndChangeNothing) {
     saved.size = capacity + 1;
     EXPECT_THAT(message_of([&] { cache.load(1, saved); }), testing::HasSubstr("must be within the capacity"));
     EXPECT_EQ(cache.size(1), 0);
+}
+
+TEST(DeviceCacheErrors, WhatLaunchesAndCopiesCannotCountIsRefused) {
+    const auto refused = [](CacheOptions changed) { return message_of([&] { SinkedKVCache<float, Full>{changed}; }); };
+    EXPECT_EQ(refused(with(options, &CacheOptions::capacity, Index{0})), "freqkv: capacity is 0, must be at least 1");
+    EXPECT_EQ(refused(with(options, &CacheOptions::capacity, Index{1} << 31)),
+              "freqkv: capacity is 2147483648, must be below 2^31");
+    EXPECT_EQ(refused(with(options, &CacheOptions::capacity, Index{1} << 26)),
+              "freqkv: capacity is 67108864, must be at most 67108863, for a head of such key_dim may take 2 GiB");
+    EXPECT_EQ(refused(with(options, &CacheOptions::capacity, Index{1} << 30)),
+              "freqkv: capacity is 1073741824, must be at most 67108863, for a head of such key_dim may take 2 GiB");
+    EXPECT_EQ(refused(with(options, &CacheOptions::value_dim, (Index{1} << 20) + 1)),
+              "freqkv: value_dim is 1048577, must be at most 2^20");
+    CacheOptions wide = options;
+    wide.query_heads = wide.kv_heads = Index{1} << 11;
+    wide.value_dim = Index{1} << 20;
+    EXPECT_EQ(refused(wide), "freqkv: kv_heads is 2048, times value_dim must be below 2^31");
+    wide.kv_heads = (Index{1} << 20) + 1;
+    EXPECT_EQ(refused(wide), "freqkv: kv_heads is 1048577, must be at most 2^20");
+    EXPECT_EQ(
+        message_of([&] { SinkedKVCache<float, LocalWindow>(with(options, &CacheOptions::sinks, (Index{1} << 62))); }),
+        "freqkv: capacity is 150, must be at least sinks + recent + 2");
+}
+
+// More rows than a launch has blocks for in one direction.
+TEST(DeviceCacheSizes, AppendsMillionsOfTokensAtOnce) {
+    constexpr Index tokens = 65535 * 64 + 100;
+    SinkedKVCache<float, Full> cache({.kv_heads = 1, .key_dim = 1, .capacity = tokens});
+    std::vector<float> rows(tokens);
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i);
+    const DeviceArray<float> memory(rows);
+    const KVView<const float> view = KVView<const float>::token_major(memory.data(), 1, tokens, 1);
+    cache.append(view, view, std::vector<SequenceTokens>{{0, tokens}});
+    EXPECT_TRUE(cache.save(0).keys == rows);
+}
+
+TEST(DeviceCacheErrors, BeyondItsRoomUnderFullNothingChanges) {
+    const std::vector<Text> texts = three_texts();
+    SinkedKVCache<float, Full> cache(options, Rope(rope_options));
+    const Call first(texts, {{0, 100}, {2, 40}}, {0, 0, 0});
+    cache.append(first.keys(), first.values(), first.parts);
+    std::vector<SavedSequence<float>> before;
+    for (Index s = 0; s < 3; ++s) before.push_back(cache.save(s));
+    ChunkedAttention<float> attention;
+    const Call next(texts, {{2, 60}, {0, 51}}, {100, 0, 40});
+    const std::string reason = "freqkv: tokens of sequence 0 is 51, must be within its room, which is 50";
+    EXPECT_EQ(message_of([&] { cache.append(next.keys(), next.values(), next.parts); }), reason);
+    EXPECT_EQ(message_of([&] {
+                  attention.forward(next.queries(), next.keys(), next.values(), cache, next.results(), next.parts);
+              }),
+              reason);
+    EXPECT_EQ(message_of([&] { cache.replayed(next.parts); }), reason);
+    for (Index s = 0; s < 3; ++s) EXPECT_TRUE(same(cache.save(s), before[static_cast<std::size_t>(s)])) << s;
+
+    const Call last(texts, {{2, 60}, {0, 50}}, {100, 0, 40});
+    cache.append(last.keys(), last.values(), last.parts);
+    cache.prepare(std::vector<Index>{0, 1, 2});
+    EXPECT_EQ(cache.size(0), capacity) << "there is nothing to prepare";
+    EXPECT_EQ(cache.size(2), 100);
+    EXPECT_EQ(cache.memory().tables, 0);
+}
+
+// A capacity beyond what one transform takes.
+TEST(DeviceCacheSizes, OnlyTransformsBoundTheCapacity) {
+    const CacheOptions large{.kv_heads = 1, .key_dim = 2, .capacity = 40000};
+    EXPECT_THAT([&] { SinkedKVCache<float>{large}; }, refuses("n is 39996, must be 1 to 16384 on a device"));
+    std::vector<float> rows;
+    for (Index t = 0; t < 40001; ++t) rows.insert(rows.end(), {static_cast<float>(t), 0.5F});
+    const DeviceArray<float> memory(rows);
+    const auto append = [&](auto& cache, Index tokens) {
+        const KVView<const float> view = KVView<const float>::token_major(memory.data(), 1, tokens, 2);
+        cache.append(view, view, std::vector<SequenceTokens>{{0, tokens}});
+    };
+    SinkedKVCache<float, Full> full(large);
+    append(full, 40000);
+    EXPECT_EQ(full.size(0), 40000);
+    SinkedKVCache<float, LocalWindow> window(large);
+    append(window, 40001);
+    const SavedSequence<float> saved = window.save(0);
+    ASSERT_EQ(saved.size, 4 + 39996 / 2 + 1);
+    for (Index e = 0; e < saved.size; ++e) {
+        ASSERT_EQ(saved.values[static_cast<std::size_t>(2 * e)], static_cast<float>(e < 4 ? e : e + 39996 / 2));
+    }
 }
 
 TEST(DeviceCacheErrors, OutOfMemoryIsOneErrorAndNoHarm) {

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
-#include <cmath>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/attention_case.hpp"
 #include "cuda/serial_block.hpp"
 #include "freqkv/cuda/detail/append_rows.hpp"
 #include "freqkv/cuda/detail/check_views.hpp"
 #include "freqkv/rope_options.hpp"
-#include "freqkv/workspace.hpp"
 #include "naive.hpp"
 
 // Decode attention and appending as the kernels do it, on the host.
@@ -99,12 +99,6 @@ void decode_in_blocks(const DecodeTask<Q, T>& task, CallOrder order) {
     }
 }
 
-struct Case {
-    int kv_heads, group, key_dim, value_dim;
-    RopePairing pairing;
-    int rotated_dims;
-};
-
 template <class T>
 class CudaDecode : public testing::Test {};
 using Stored = testing::Types<float, Eigen::half, Eigen::bfloat16>;
@@ -112,58 +106,26 @@ TYPED_TEST_SUITE(CudaDecode, Stored);
 
 TYPED_TEST(CudaDecode, IsTheSoftmaxOverWhatCameBefore) {
     using T = TypeParam;
-    const int capacity = 300;
-    for (const Case& c : {Case{2, 1, 8, 8, RopePairing::adjacent, 8}, Case{2, 3, 16, 8, RopePairing::half_split, 8},
-                          Case{1, 5, 7, 5, RopePairing::adjacent, 6}, Case{1, 8, 8, 12, RopePairing::half_split, 0}}) {
+    for (const AttentionShape& c :
+         {AttentionShape{2, 1, 8, 8, RopePairing::adjacent, 8}, AttentionShape{2, 3, 16, 8, RopePairing::half_split, 8},
+          AttentionShape{1, 5, 7, 5, RopePairing::adjacent, 6},
+          AttentionShape{1, 8, 8, 12, RopePairing::half_split, 0}}) {
         SCOPED_TRACE(std::to_string(c.kv_heads) + " KV heads, " + std::to_string(c.group) + " queries each, " +
                      std::to_string(c.key_dim) + " and " + std::to_string(c.value_dim) + " dimensions");
         const std::vector<detail::TokenPlace> places{{2, 0}, {0, 0}, {1, 1}, {1, 0}};
-        const std::vector<std::int32_t> sizes{0, 127, 290};  // and the tokens of this call
         const int tokens = static_cast<int>(places.size());
-        const int query_heads = c.kv_heads * c.group;
-        naive::Random next(3);
-        const auto fill = [&](int count) {
-            AlignedBuffer<T> values(count);
-            for (int i = 0; i < count; ++i) values.data()[i] = static_cast<T>(static_cast<float>(next()));
-            return values;
-        };
-        const AlignedBuffer<T> keys = fill(3 * c.kv_heads * capacity * c.key_dim);
-        const AlignedBuffer<T> values = fill(3 * c.kv_heads * capacity * c.value_dim);
-        std::vector<float> queries;
-        for (int i = 0; i < tokens * query_heads * c.key_dim; ++i) queries.push_back(static_cast<float>(3 * next()));
-        const RopeOptions options{
-            .head_dim = c.key_dim, .rotated_dims = c.rotated_dims, .base = 500, .pairing = c.pairing};
-        const std::vector<std::uint64_t> turns = detail::rope_frequencies_in_turns(rope_frequencies(options));
-        const naive::Rotary rotary{static_cast<std::size_t>(c.rotated_dims), options.base,
-                                   c.pairing == RopePairing::adjacent};
-
+        AttentionCase<float, T> attention(c, 300, tokens, {0, 127, 290});
         DecodeTask<float, T> task;
-        task.queries = queries.data();
-        task.query_head_stride = c.key_dim;
-        task.query_token_stride = Index{query_heads} * c.key_dim;
-        task.result_head_stride = c.value_dim;
-        task.result_token_stride = Index{query_heads} * c.value_dim;
-        task.keys = keys.data();
-        task.values = values.data();
+        attention.describe(task);
         task.places = places.data();
-        task.sizes = sizes.data();
-        task.frequencies = turns.data();
-        task.key_columns = Columns{c.key_dim, c.rotated_dims / 2, c.pairing == RopePairing::half_split};
         task.tokens = tokens;
-        task.kv_heads = c.kv_heads;
-        task.group = c.group;
-        task.capacity = capacity;
-        task.key_dim = c.key_dim;
-        task.value_dim = c.value_dim;
-        task.scale = 0.4F;
         std::vector<float> parts(static_cast<std::size_t>(task.parts_size()), -7);
         task.parts = parts.data();
         std::vector<float> first;
         for (const bool wide : {false, true}) {
             if (wide && (c.key_dim % 8 != 0 || c.value_dim % 4 != 0)) continue;
             for (const CallOrder order : {CallOrder::forwards, CallOrder::shuffled}) {
-                std::vector<float> results(static_cast<std::size_t>(tokens * query_heads * c.value_dim), -7);
-                task.results = results.data();
+                std::fill(attention.results().begin(), attention.results().end(), -7.0F);
                 task.wide = wide;
                 if (c.group <= 1) {
                     decode_in_blocks<1>(task, order);
@@ -173,45 +135,17 @@ TYPED_TEST(CudaDecode, IsTheSoftmaxOverWhatCameBefore) {
                     decode_in_blocks<4>(task, order);
                 }
                 if (order == CallOrder::shuffled) {
-                    ASSERT_EQ(results, first) << "the order of threads changes nothing";
+                    ASSERT_EQ(attention.results(), first) << "the order of threads changes nothing";
                     continue;
                 }
-                first = results;
+                first = attention.results();
                 for (int s = 0; s < tokens; ++s) {
                     const detail::TokenPlace place = places[static_cast<std::size_t>(s)];
-                    const int list = place.list;
-                    const int entries = sizes[static_cast<std::size_t>(list)] + place.behind + 1;
-                    for (int h = 0; h < query_heads; ++h) {
-                        const auto row_of = [&](const AlignedBuffer<T>& rows, int e, int dim) {
-                            const T* const at =
-                                rows.data() + (Index{list * c.kv_heads + h / c.group} * capacity + e) * dim;
-                            naive::Row row;
-                            for (int d = 0; d < dim; ++d) {
-                                row.push_back(static_cast<double>(at[d]));
-                            }
-                            return row;
-                        };
-                        naive::Row query;
-                        for (int d = 0; d < c.key_dim; ++d) {
-                            query.push_back(static_cast<double>(
-                                queries[static_cast<std::size_t>((s * query_heads + h) * c.key_dim + d)]));
-                        }
-                        query = naive::rotated(query, entries - 1, rotary);
-                        // attended() divides by the root of the dimensions.
-                        for (double& x : query) x *= 0.4 * std::sqrt(static_cast<double>(c.key_dim));
-                        naive::Rows of_keys;
-                        naive::Rows of_values;
-                        for (int e = 0; e < entries; ++e) {
-                            of_keys.push_back(row_of(keys, e, c.key_dim));
-                            of_values.push_back(row_of(values, e, c.value_dim));
-                        }
-                        const naive::Row want = naive::attended(query, of_keys, of_values);
-                        for (int d = 0; d < c.value_dim; ++d) {
-                            ASSERT_NEAR(static_cast<double>(
-                                            results[static_cast<std::size_t>((s * query_heads + h) * c.value_dim + d)]),
-                                        want[static_cast<std::size_t>(d)], 1e-5)
-                                << "token " << s << ", head " << h << ", dimension " << d;
-                        }
+                    for (int h = 0; h < attention.query_heads(); ++h) {
+                        EXPECT_THAT(attention.result(s, h),
+                                    testing::Pointwise(testing::DoubleNear(1e-5),
+                                                       attention.expected(s, h, place.list, place.behind)))
+                            << "token " << s << ", head " << h;
                     }
                 }
             }

@@ -22,10 +22,12 @@
 #include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/cuda/rope.cuh"
 #include "freqkv/energy.hpp"
+#include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/rope_options.hpp"
 #include "kernels.cuh"
 #include "naive.hpp"
+#include "naive_cache.hpp"
 
 // What the host's tests of the in-place call do not say of a device; they run there too, as cuda_host_in_place_test.
 namespace freqkv::cuda {
@@ -71,10 +73,38 @@ naive::Rotary rotary_of(const RopeOptions& options) {
             options.linear_scaling, options.frequency_factors};
 }
 
-// One head's entries afterwards, from those before: spans are un-rotated, compressed by the formula of the paper and
-// rotated at their new indices; the others turn to theirs.
-naive::Rows squeezed(const naive::Rows& before, const SpanList& spans, const std::vector<Index>& positions,
-                     const naive::Rotary& rotary) {
+// Schedules of a user's own with the codec of LocalWindow.
+struct LatestOfTwoSpans {
+    TwoSpans schedule;
+    SelectLatest codec;
+};
+struct LatestOfThreeSpans {
+    ThreeSpans schedule;
+    SelectLatest codec;
+};
+
+// The spans of a list, and what becomes of each.
+template <class P>
+SpanList spans_of(const P& policy, const CacheLayout& layout) {
+    if constexpr (Schedule<P>) {
+        return policy.plan(layout, 0);
+    } else {
+        return policy.schedule.plan(layout, 0);
+    }
+}
+template <class P>
+naive::Squeeze squeeze_of() {
+    if constexpr (Schedule<P>) {
+        return naive::low_passed;
+    } else {
+        return naive::latest;
+    }
+}
+
+// One head's entries afterwards, from those before: spans are un-rotated, squeezed and rotated at their new indices;
+// the others turn to theirs.
+naive::Rows squeezed(const naive::Rows& before, const SpanList& spans, const naive::Squeeze& squeeze,
+                     const std::vector<Index>& positions, const naive::Rotary& rotary) {
     naive::Rows after;
     std::size_t next = 0;
     const auto index = [&] { return static_cast<Index>(after.size()); };
@@ -87,7 +117,7 @@ naive::Rows squeezed(const naive::Rows& before, const SpanList& spans, const std
         for (; next < static_cast<std::size_t>(span.begin + span.length); ++next) {
             plain.push_back(naive::rotated(before[next], -positions[next], rotary));
         }
-        for (const naive::Row& row : naive::low_passed(plain, static_cast<std::size_t>(span.keep))) {
+        for (const naive::Row& row : squeeze(plain, static_cast<std::size_t>(span.keep))) {
             after.push_back(naive::rotated(row, index(), rotary));
         }
     }
@@ -242,8 +272,8 @@ void expect_head(const Entries<T>& entries, Index head, const naive::Rows& expec
 }
 
 // Fills one list, compresses it, and compares with the formula.
-template <class T, class S>
-void expect_the_definition(const Shape& shape, Place place, const S& schedule, const std::optional<RopeOptions>& rope,
+template <class T, class P>
+void expect_the_definition(const Shape& shape, Place place, const P& policy, const std::optional<RopeOptions>& rope,
                            const InPlaceOptions& options, const std::vector<Index>& positions, bool give_positions) {
     const naive::Rotary rotary = rope ? rotary_of(*rope) : naive::Rotary{};
     Lists<T> lists({shape}, place);
@@ -253,11 +283,11 @@ void expect_the_definition(const Shape& shape, Place place, const S& schedule, c
         keys.push_back(lists[0].keys.rows(h));
         values.push_back(lists[0].values.rows(h));
     }
-    const SpanList spans = schedule.plan({shape.tokens, options.sinks, options.recent}, 0);
+    const SpanList spans = spans_of(policy, {shape.tokens, options.sinks, options.recent});
     Index length = shape.tokens;
     for (const Span& span : spans) length -= span.length - span.keep;
 
-    InPlaceCompressor<T, S> compressor(schedule, rope ? std::optional<Rope>(*rope) : std::nullopt);
+    InPlaceCompressor<T, P> compressor(policy, rope ? std::optional<Rope>(*rope) : std::nullopt);
     const DeviceArray<Index> table(give_positions ? positions : std::vector<Index>());
     with_views<T>(place, [&](auto view) {
         auto views = lists.template as<decltype(view)>();
@@ -272,10 +302,10 @@ void expect_the_definition(const Shape& shape, Place place, const S& schedule, c
         const auto head = static_cast<std::size_t>(h);
         {
             SCOPED_TRACE("keys");
-            expect_head(lists[0].keys, h, squeezed(keys[head], spans, positions, rotary));
+            expect_head(lists[0].keys, h, squeezed(keys[head], spans, squeeze_of<P>(), positions, rotary));
         }
         SCOPED_TRACE("values");
-        expect_head(lists[0].values, h, squeezed(values[head], spans, positions, naive::Rotary{}));
+        expect_head(lists[0].values, h, squeezed(values[head], spans, squeeze_of<P>(), positions, naive::Rotary{}));
     }
 }
 
@@ -318,8 +348,8 @@ TYPED_TEST(DeviceInPlaceTest, IsTheDefinitionForAllRotationsPositionsAndSchedule
                         .head_dim = dims.key, .rotated_dims = dims.rotated, .base = 5000, .pairing = pairing};
                     std::vector<Index> table = from_zero(shape.tokens);
                     for (Index& position : table) position = positions.of(position);
-                    const auto check = [&](const auto& schedule) {
-                        expect_the_definition<T>(shape, place, schedule, rope, options, table, positions.given);
+                    const auto check = [&](const auto& policy) {
+                        expect_the_definition<T>(shape, place, policy, rope, options, table, positions.given);
                     };
                     {
                         SCOPED_TRACE("one span");
@@ -329,8 +359,20 @@ TYPED_TEST(DeviceInPlaceTest, IsTheDefinitionForAllRotationsPositionsAndSchedule
                         SCOPED_TRACE("two spans");
                         ASSERT_NO_FATAL_FAILURE(check(TwoSpans{}));
                     }
-                    SCOPED_TRACE("three spans");
-                    ASSERT_NO_FATAL_FAILURE(check(ThreeSpans{}));
+                    {
+                        SCOPED_TRACE("three spans");
+                        ASSERT_NO_FATAL_FAILURE(check(ThreeSpans{}));
+                    }
+                    {
+                        SCOPED_TRACE("a local window");
+                        ASSERT_NO_FATAL_FAILURE(check(LocalWindow(0.6)));
+                    }
+                    {
+                        SCOPED_TRACE("the latest of two spans");
+                        ASSERT_NO_FATAL_FAILURE(check(LatestOfTwoSpans{}));
+                    }
+                    SCOPED_TRACE("the latest of three spans");
+                    ASSERT_NO_FATAL_FAILURE(check(LatestOfThreeSpans{}));
                 }
             }
         }
@@ -629,6 +671,27 @@ TEST(DeviceInPlaceResults, SchedulesKnowHowOftenEachListHasBeenCompressed) {
     EXPECT_THAT(compressor.compress(std::span<const ForeignList<KVView<float>>>(views), {.sinks = 2, .recent = 1}),
                 testing::ElementsAre(InPlaceResult{29, 0, 0}, InPlaceResult{24, 0, 0}, InPlaceResult{22, 0, 0}));
     lists.download();
+}
+
+// Nothing is transformed: there is no length too large, no plan, and no energy.
+TEST(DeviceInPlaceResults, UnderALocalWindowNeedNoTransform) {
+    constexpr Index tokens = 20000;
+    Lists<float> lists({{.heads = 1, .tokens = tokens, .key_dim = 2, .value_dim = 2}}, Place::pages_by_token);
+    lists.fill({from_zero(tokens)}, {}, 3);
+    const naive::Rows before = lists[0].values.rows(0);
+    InPlaceCompressor<float, LocalWindow> compressor(LocalWindow(0.25));
+    const InPlaceOptions options{.sinks = 4, .recent = 10};
+    compressor.prepare(tokens, options);
+    EXPECT_EQ(compressor.table_bytes(), 0);
+    EnergyReport report;
+    const InPlaceResult result =
+        compressor.compress(lists[0].keys.paged(), lists[0].values.paged(), options, nullptr, &report);
+    EXPECT_EQ(result, (InPlaceResult{4 + 4996 + 10, 314, 1250 - 314}));
+    EXPECT_TRUE(report.read().empty());
+    lists.download();
+    naive::Rows after(before.begin(), before.begin() + 4);
+    after.insert(after.end(), before.end() - 5006, before.end());
+    EXPECT_EQ(lists[0].values.rows(0, result.length), after) << "values are moved as they are";
 }
 
 // For each list, span by span, the heads' keys before RoPE and then their values.

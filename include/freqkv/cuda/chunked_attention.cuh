@@ -13,9 +13,10 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/attention_launch.cuh"
 #include "freqkv/cuda/detail/check_memory.cuh"
-#include "freqkv/cuda/detail/decode_kernels.cuh"
-#include "freqkv/cuda/detail/device_launch.cuh"
+#include "freqkv/cuda/detail/device_attributes.cuh"
+#include "freqkv/cuda/detail/device_elements.cuh"
 #include "freqkv/cuda/detail/feed.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"
@@ -24,19 +25,33 @@
 
 namespace freqkv::cuda {
 
+/// How the tokens of a call attend that follow each other in a sequence.
+enum class Chunks {
+    /// Many of them together, on tensor cores, where the cache holds 16-bit elements, keys and values have 64 or 128
+    /// dimensions, and the device is of compute capability 8.0 or above; else each by itself. Queries and weights are
+    /// rounded to the cache's type then, so results differ a little with how a text is cut into calls.
+    together,
+    /// Always each by itself: results do not depend on how a text is cut into calls, to the bit. Slow for long chunks.
+    token_by_token,
+};
+
 /// Causal attention that drives its cache, for a batch of sequences with any number of tokens each: fill, attend,
-/// compress, go on, as freqkv::ChunkedAttention. Results do not depend on the other sequences of a batch nor on how a
-/// text is cut into calls, to the bit.
+/// compress, go on, as freqkv::ChunkedAttention. Results do not depend on the other sequences of a batch, to the bit;
+/// what the cache holds depends neither on these nor on how a text is cut into calls, results only as Chunks says.
 ///
-/// Each token reads keys and values of its sequence, once for up to 8 query heads of a KV head; for long chunks that is
-/// the slow way. U is the type of q, k, v and the result. One object serves all layers of a model on one stream; not to
-/// be used from two threads at once.
+/// A token by itself reads keys and values of its sequence, once for up to 8 query heads of a KV head. Tokens together
+/// take 4 * key_dim operations for each query head and entry that a token sees, and memory hardly counts.
+///
+/// U is the type of q, k, v and the result: float, __half or __nv_bfloat16. One object serves all layers of a model on
+/// one stream; not to be used from two threads at once.
 template <class U>
 class ChunkedAttention {
+    static_assert(detail::check_element<U>());
+
 public:
     /// `scale` multiplies scores before the softmax; 0: 1 / sqrt(key_dim). Throws Error unless it is finite and not
     /// negative.
-    explicit ChunkedAttention(double scale = 0) : scale_(scale) {
+    explicit ChunkedAttention(double scale = 0, Chunks chunks = Chunks::together) : scale_(scale), chunks_(chunks) {
         require(std::isfinite(scale_) && scale_ >= 0, "scale", scale_, "must be finite and not negative");
     }
 
@@ -64,11 +79,14 @@ public:
     /// Needed before a stream is captured, in which nothing can be allocated.
     template <class T, class S>
     void reserve(const SinkedKVCache<T, S>& cache, Index tokens) {
+        check_device(cache.options());
         detail::DecodeTask<U, T> task = task_of(cache);
         task.tokens = static_cast<int>(std::clamp<Index>(tokens, 1, most_tokens(task)));
         grow(task.parts_size());
-        detail::load_kernel(attend_kernel_for<T>(task.group));
-        detail::load_kernel(&detail::combine_kernel<U, T>);
+        detail::load_decode_kernels<U, T>(detail::decode_heads(task.group, task.key_dim, task.value_dim));
+        if constexpr (sizeof(T) == 2) {
+            if (takes_together(cache)) detail::load_prefill_kernels<U, T>(task.key_dim);
+        }
         cache.template load_append_kernels<U>();
     }
 
@@ -90,6 +108,7 @@ private:
                 refuse("overlap", std::string("out with ") + name, "must not be");
             }
         }
+        check_device(options);
         require(q.heads == options.query_heads, "heads of q", q.heads, "must be query_heads of the cache");
         require(q.head_dim == options.key_dim, "head_dim of q", q.head_dim, "must be key_dim of the cache");
         require(q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
@@ -98,6 +117,11 @@ private:
         require(out.head_dim == options.value_dim, "head_dim of out", out.head_dim, "must be value_dim of the cache");
         require(q.dim_stride == 1, "dim_stride of q", q.dim_stride, "must be 1");
         require(out.dim_stride == 1, "dim_stride of out", out.dim_stride, "must be 1");
+    }
+
+    static void check_device(const CacheOptions& options) {
+        detail::check_decode(options.kv_heads, options.query_heads / options.kv_heads, options.key_dim,
+                             options.value_dim);
     }
 
     // All that does not depend on the call.
@@ -121,6 +145,14 @@ private:
         return task;
     }
 
+    // Whether there are tokens of this cache that attend together.
+    template <class T, class S>
+    bool takes_together(const SinkedKVCache<T, S>& cache) const {
+        return chunks_ == Chunks::together &&
+               detail::has_prefill<T>(cache.options().key_dim, cache.options().value_dim) &&
+               detail::device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8;
+    }
+
     // Of one launch.
     template <class T>
     static Index most_tokens(detail::DecodeTask<U, T> task) {
@@ -138,12 +170,31 @@ private:
 
     template <class T, class S>
     void attend(const KVView<const U>& q, const SinkedKVCache<T, S>& cache, const KVView<U>& out,
-                std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
+                std::vector<detail::FeedPiece> pieces, cudaStream_t stream) {
         detail::DecodeTask<U, T> task = task_of(cache);
         task.query_token_stride = q.token_stride;
         task.query_head_stride = q.head_stride;
         task.result_token_stride = out.token_stride;
         task.result_head_stride = out.head_stride;
+        task.queries = q.data;
+        task.results = out.data;
+        if constexpr (sizeof(T) == 2) {
+            if (takes_together(cache)) {
+                const auto behind = std::stable_partition(pieces.begin(), pieces.end(), [&](const auto& piece) {
+                    return detail::is_prefill(piece.count, task.group);
+                });
+                detail::launch_prefill<U, T>(task, {pieces.begin(), behind}, stream);
+                pieces.erase(pieces.begin(), behind);
+            }
+        }
+        attend_one_by_one(task, pieces, stream);
+    }
+
+    template <class T>
+    void attend_one_by_one(detail::DecodeTask<U, T>& task, std::span<const detail::FeedPiece> pieces,
+                           cudaStream_t stream) {
+        const U* const queries = task.queries;
+        U* const results = task.results;
         const Index most = most_tokens(task);
         // Tokens of a launch lie side by side in q and out.
         std::size_t at = 0;
@@ -163,46 +214,14 @@ private:
             task.tokens = static_cast<int>(count);
             grow(task.parts_size());
             task.parts = parts_.data();
-            task.queries = q.data + first * q.token_stride;
-            task.results = out.data + first * out.token_stride;
-            launch(task, *places, stream);
+            task.queries = queries + first * task.query_token_stride;
+            task.results = results + first * task.result_token_stride;
+            detail::launch_decode(task, *places, stream);
         }
-    }
-
-    // Query heads that a block takes together.
-    static int heads_of_block(int group) { return group == 1 ? 1 : group == 2 ? 2 : group <= 4 ? 4 : 8; }
-
-    template <class T>
-    static auto attend_kernel_for(int group) {
-        switch (heads_of_block(group)) {
-            case 1:
-                return &detail::attend_kernel<1, U, T>;
-            case 2:
-                return &detail::attend_kernel<2, U, T>;
-            case 4:
-                return &detail::attend_kernel<4, U, T>;
-            default:
-                return &detail::attend_kernel<8, U, T>;
-        }
-    }
-
-    template <class T>
-    static void launch(const detail::DecodeTask<U, T>& task, const detail::TokenPlaces& places, cudaStream_t stream) {
-        const int heads = heads_of_block(task.group);
-        const int chunks = (task.group + heads - 1) / heads;
-        const Index bytes = Index{detail::decode_floats(heads, task.key_dim, task.value_dim)} * 4;
-        detail::launch_kernel(
-            "cudaLaunchKernel of attend_kernel", attend_kernel_for<T>(task.group),
-            dim3(static_cast<unsigned int>(task.stretches()), static_cast<unsigned int>(task.kv_heads * chunks),
-                 static_cast<unsigned int>(task.tokens)),
-            detail::stretch_entries, bytes, stream, task, places);
-        detail::launch_kernel(
-            "cudaLaunchKernel of combine_kernel", &detail::combine_kernel<U, T>,
-            dim3(static_cast<unsigned int>(task.kv_heads * task.group), static_cast<unsigned int>(task.tokens)),
-            detail::stretch_entries, 0, stream, task, places);
     }
 
     double scale_;
+    Chunks chunks_;
     DeviceArray<float> parts_;
     std::vector<DeviceArray<float>> outgrown_;
 };

@@ -90,6 +90,8 @@ namespace detail {
 // The tasks of one call: a launch for those that carry pairs of columns, and one for the others.
 template <class T>
 class ResampleLaunch {
+    static_assert(check_element<T>());
+
 public:
     ResampleLaunch() : limits_(device_limits()) {}
 

@@ -38,10 +38,9 @@ namespace freqkv::cuda {
 /// one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
 ///
 /// P is one of
-///   a Schedule      of its spans the low frequencies are kept (the paper's method); spans up to what DctPlan takes
-///   LocalWindow     the latest entries of the span are kept, as by all policies with the codec SelectLatest
-///   Full            nothing is compressed: a sequence takes as many tokens as it has capacity, further ones are
-///   refused
+///   a Schedule     low frequencies of its spans are kept (the paper's method); spans up to what DctPlan takes
+///   LocalWindow    the latest entries of the span are kept, as by all policies with the codec SelectLatest
+///   Full           nothing is compressed; tokens beyond the capacity are refused
 ///
 /// T is float, __half or __nv_bfloat16; keys are stored rotated at their index. Work is given to a stream; sizes are
 /// known on the host at once, for they depend on numbers of tokens alone. Use one stream at a time. Not to be used from
@@ -64,7 +63,9 @@ public:
         : options_(detail::completed(options, sizeof(T), grows)),
           rope_(std::move(rope)),
           compressor_(std::move(policy), rope_),
+          device_(detail::current_device()),
           states_(static_cast<std::size_t>(options_.sequences)) {
+        if (rope_) detail::check_device("rope", rope_->device());
         require(!rope_ || rope_->head_dim() == options_.key_dim, "head_dim of the rope", rope_ ? rope_->head_dim() : 0,
                 "must be key_dim of the cache");
         if constexpr (!grows) compressor_.prepare(options_.capacity, {options_.sinks, options_.recent});
@@ -115,9 +116,7 @@ public:
     /// counts for itself, the host is told. No sequence may meet a boundary: prepare() in time. Throws Error if one
     /// does.
     void replayed(std::span<const SequenceTokens> parts) {
-        Index tokens = 0;
-        for (const SequenceTokens& part : parts) tokens += part.tokens;
-        detail::Feed(parts, options_.sequences, tokens).require_room(rooms());
+        detail::Feed(parts, options_.sequences).require_room(rooms());
         for (const SequenceTokens& part : parts) count(part.sequence, part.tokens);
     }
 
@@ -264,6 +263,7 @@ public:
 
     template <class U>
     void check(const KVView<const U>& k, const KVView<const U>& v) const {
+        detail::check_device("cache", device_);
         (void)detail::checked_device_extent("k", k);
         (void)detail::checked_device_extent("v", v);
         require(k.heads == options_.kv_heads, "heads of k", k.heads, "must be kv_heads of the cache");
@@ -334,6 +334,7 @@ private:
     // A row of `elements` for each KV head.
     void copy_rows(T* to, Index to_pitch, const T* from, Index from_pitch, Index elements, cudaMemcpyKind kind,
                    cudaStream_t stream) const {
+        detail::check_device("cache", device_);
         if (elements == 0) return;
         cuda::check("cudaMemcpy2DAsync", cudaMemcpy2DAsync(to, static_cast<std::size_t>(to_pitch), from,
                                                            static_cast<std::size_t>(from_pitch),
@@ -354,7 +355,9 @@ private:
         return task;
     }
 
-    void compress(std::span<const Index> full, cudaStream_t stream) {
+    void compress(std::span<const Index> full, cudaStream_t stream)
+        requires(!grows)
+    {
         if (full.empty()) return;
         std::vector<ForeignList<KVView<T>>> lists;
         for (const Index sequence : full) {
@@ -377,6 +380,7 @@ private:
     }
 
     void set_size(Index sequence, Index size, cudaStream_t stream) {
+        detail::check_device("cache", device_);
         const detail::SizeChange change{static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(size), false};
         detail::change_sizes(std::span<const detail::SizeChange>(&change, 1), sizes_.data(), stream);
     }
@@ -384,6 +388,7 @@ private:
     CacheOptions options_;
     std::optional<Rope> rope_;
     std::conditional_t<grows, NoCompressor, InPlaceCompressor<T, P>> compressor_;
+    int device_;
     std::vector<State> states_;
     DeviceArray<T> keys_;    // [sequences, kv_heads, capacity, key_dim]
     DeviceArray<T> values_;  // [sequences, kv_heads, capacity, value_dim]

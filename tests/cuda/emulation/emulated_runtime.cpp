@@ -44,6 +44,11 @@ Stream* of(cudaStream_t stream) { return reinterpret_cast<Stream*>(stream); }
 
 }  // namespace
 
+EmulatedDevice& emulated_device() {
+    static EmulatedDevice device;
+    return device;
+}
+
 void emulate_free_memory(std::size_t bytes) {
     const std::lock_guard lock(allocations_mutex);
     device_memory = allocated() + bytes;
@@ -55,6 +60,7 @@ cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, s
         launch.threads == 0 || launch.threads > 1024 || launch.shared_bytes > shared_per_block) {
         return fail(cudaErrorInvalidConfiguration);
     }
+    ++emulated_device().launches;
     if (stream != nullptr && of(stream)->capturing) {
         of(stream)->capturing->push_back(std::move(work));
     } else {
@@ -66,9 +72,13 @@ cudaError_t emulated_launch(const EmulatedLaunch& launch, cudaStream_t stream, s
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
+    if (emulated_device().missing != cudaSuccess) return fail(emulated_device().missing);
     if (captures > 0) return fail(cudaErrorStreamCaptureUnsupported);
     const std::lock_guard lock(allocations_mutex);
-    if (bytes > device_memory - allocated()) return fail(cudaErrorMemoryAllocation);
+    if (bytes > device_memory - allocated() || emulated_device().allocations_left <= 0) {
+        return fail(cudaErrorMemoryAllocation);
+    }
+    --emulated_device().allocations_left;
     if (posix_memalign(pointer, 256, bytes) != 0) return fail(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xff, bytes);
     allocations()[static_cast<std::byte*>(*pointer)] = bytes;
@@ -80,6 +90,7 @@ cudaError_t cudaFree(void* pointer) {
     const std::lock_guard lock(allocations_mutex);
     if (allocations().erase(static_cast<std::byte*>(pointer)) == 0) std::abort();
     std::free(pointer);
+    ++emulated_device().allocations_left;
     return cudaSuccess;
 }
 
@@ -141,27 +152,47 @@ cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t /*stream*/) { return cudaSuccess; }
 
 cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
+    if (emulated_device().missing != cudaSuccess) return fail(emulated_device().missing);
+    *device = emulated_device().current;
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
+    *count = emulated_device().missing == cudaSuccess ? 1 : 0;
+    return emulated_device().missing == cudaSuccess ? cudaSuccess : fail(emulated_device().missing);
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int /*device*/) {
     *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin       ? shared_per_block
              : attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? shared_per_multiprocessor
+             : attribute == cudaDevAttrComputeCapabilityMajor           ? 9
                                                                         : 0;
     return cudaSuccess;
 }
 
 const char* cudaGetErrorName(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorInvalidValue";
+    switch (error) {
+        case cudaErrorMemoryAllocation:
+            return "cudaErrorMemoryAllocation";
+        case cudaErrorInsufficientDriver:
+            return "cudaErrorInsufficientDriver";
+        case cudaErrorNoDevice:
+            return "cudaErrorNoDevice";
+        default:
+            return "cudaErrorInvalidValue";
+    }
 }
 const char* cudaGetErrorString(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
+    switch (error) {
+        case cudaErrorMemoryAllocation:
+            return "out of memory";
+        case cudaErrorInsufficientDriver:
+            return "CUDA driver version is insufficient for CUDA runtime version";
+        case cudaErrorNoDevice:
+            return "no CUDA-capable device is detected";
+        default:
+            return "invalid argument";
+    }
 }
 cudaError_t cudaGetLastError() { return std::exchange(latest, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return latest; }

@@ -18,8 +18,9 @@ struct Stretch {
     friend bool operator==(const Stretch&, const Stretch&) = default;
 };
 
-/// All of a list of `tokens` entries once its spans have been squeezed to where they begin, in ascending order: a
-/// stretch may go where the ones before it have been, and reaches none behind it.
+/// All that is left of a list of `tokens` entries once its spans have been squeezed to where they begin, in ascending
+/// order: a stretch may go where the ones before it have been, and reaches none behind it. Of spans that keep 0 entries
+/// nothing is left.
 inline std::vector<Stretch> closing_up(const SpanList& spans, Index tokens) {
     std::vector<Stretch> stretches;
     Index from = 0;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/attention_task.hpp"
 #include "freqkv/cuda/detail/entry_rows.hpp"
 #include "freqkv/cuda/detail/fft_passes.hpp"
 #include "freqkv/detail/unrolled.hpp"
@@ -24,40 +25,26 @@ struct TokenPlace {
     std::int32_t behind;  ///< tokens of the same call before it: it is entry sizes[list] + behind
 };
 
-/// One layer and a batch of tokens. Q is the type of queries and results, T that of the cache.
+/// A batch of tokens, whose rows of queries and results follow each other.
 template <class Q, class T>
-struct DecodeTask {
-    const Q* queries = nullptr;  ///< [query_heads, tokens, key_dim], un-rotated
-    Index query_token_stride = 0;
-    Index query_head_stride = 0;
-    Q* results = nullptr;  ///< [query_heads, tokens, value_dim]
-    Index result_token_stride = 0;
-    Index result_head_stride = 0;
-    const T* keys = nullptr;              ///< [lists, kv_heads, capacity, key_dim], entry i rotated at i
-    const T* values = nullptr;            ///< [lists, kv_heads, capacity, value_dim]
-    const TokenPlace* places = nullptr;   ///< [tokens]
-    const std::int32_t* sizes = nullptr;  ///< [lists]: entries before this call, whose keys are written behind them
-    float* parts = nullptr;               ///< scratch, parts_size()
-    const std::uint64_t* frequencies = nullptr;  ///< of the rope; null: none
-    Columns key_columns;                         ///< how RoPE pairs the dimensions of a query
+struct DecodeTask : AttentionTask<Q, T> {
+    const TokenPlace* places = nullptr;  ///< [tokens]
+    float* parts = nullptr;              ///< scratch, parts_size()
     int tokens = 0;
-    int kv_heads = 0;
-    int group = 1;  ///< query heads of a KV head
-    int capacity = 0;
-    int key_dim = 0;
-    int value_dim = 0;
-    float scale = 1;
     bool wide = false;  ///< rows may be read 8 keys and 4 values at a time
 
     /// What token `token` attends to: all up to itself.
-    FREQKV_INLINE int entries(int token) const { return sizes[places[token].list] + places[token].behind + 1; }
-    FREQKV_INLINE int stretches() const { return (capacity + stretch_entries - 1) / stretch_entries; }
+    FREQKV_INLINE int entries(int token) const { return this->sizes[places[token].list] + places[token].behind + 1; }
+    FREQKV_INLINE int stretches() const { return (this->capacity + stretch_entries - 1) / stretch_entries; }
+    FREQKV_INLINE int query_heads() const { return this->kv_heads * this->group; }
     /// Where one query head's part of one stretch begins: value_dim sums, the greatest score, the sum of weights.
     FREQKV_INLINE float* part(int token, int query_head, int stretch) const {
-        const Index row = (Index{token} * kv_heads * group + query_head) * stretches() + stretch;
-        return parts + row * (value_dim + 2);
+        const Index row = (Index{token} * query_heads() + query_head) * stretches() + stretch;
+        return parts + row * (this->value_dim + 2);
     }
-    FREQKV_INLINE Index parts_size() const { return Index{tokens} * kv_heads * group * stretches() * (value_dim + 2); }
+    FREQKV_INLINE Index parts_size() const {
+        return Index{tokens} * query_heads() * stretches() * (this->value_dim + 2);
+    }
 };
 
 /// Floats in shared memory that a block of attend_stretch() takes.
@@ -79,7 +66,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
     if (count <= 0) return;
     const int key_dim = task.key_dim;
     const int value_dim = task.value_dim;
-    const Index row = (Index{task.places[token].list} * task.kv_heads + kv_head) * task.capacity + begin;
+    const Index row = task.first_row(task.places[token].list, kv_head) + begin;
     const T* const keys = task.keys + row * key_dim;
     const T* const values = task.values + row * value_dim;
     const auto head_of = [&](int h) {
@@ -101,11 +88,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         const Q* const query = task.queries + token * task.query_token_stride + head_of(h) * task.query_head_stride;
         const int a = task.key_columns.first(c);
         const int b = task.key_columns.second(c);
-        Complex<float> x{to_float(query[a]), b < key_dim ? to_float(query[b]) : 0.0F};
-        if (task.frequencies != nullptr && c < task.key_columns.pairs) {
-            const Complex<float> angle = rope_angle(entries - 1, task.frequencies[c]);
-            x = x.turned(angle.re, angle.im);
-        }
+        const Complex<float> x = task.query_column(query, c, entries - 1);
         memory.store(a * Heads + h, task.scale * x.re);
         if (b < key_dim) memory.store(b * Heads + h, task.scale * x.im);
     });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -73,6 +74,18 @@ struct ElementConversion {
 template <class T>
 FREQKV_INLINE float to_float(const T& value) {
     return ElementConversion<T>::to_float(value);
+}
+
+/// Two elements of 16 bits in a word, the first one in its lower half.
+template <class T>
+FREQKV_INLINE std::uint32_t packed(float first, float second) {
+    static_assert(sizeof(T) == 2);
+    if constexpr (requires { ElementConversion<T>::packed(first, second); }) {
+        return ElementConversion<T>::packed(first, second);
+    } else {
+        const T elements[2] = {ElementConversion<T>::from_float(first), ElementConversion<T>::from_float(second)};
+        return std::bit_cast<std::uint32_t>(elements);
+    }
 }
 
 /// N elements that are read or written at once.

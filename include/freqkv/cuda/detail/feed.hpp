@@ -33,8 +33,8 @@ struct FeedPiece {
 /// tokens it takes until then, and fills up as pieces are taken.
 class Feed {
 public:
-    /// Throws Error unless the parts are of different sequences in [0, sequences), not negative, `tokens` in all.
-    Feed(std::span<const SequenceTokens> parts, Index sequences, Index tokens) {
+    /// Throws Error unless the parts are of different sequences in [0, sequences).
+    Feed(std::span<const SequenceTokens> parts, Index sequences) {
         std::vector<bool> met(static_cast<std::size_t>(sequences));
         Index total = 0;
         for (const SequenceTokens& part : parts) {
@@ -42,11 +42,17 @@ public:
                     "must be one of the cache's");
             require(!met[static_cast<std::size_t>(part.sequence)], "sequence", part.sequence,
                     "must not be in one call twice");
-            require(part.tokens >= 0, "tokens of a sequence", part.tokens, "must not be negative");
+            require(part.tokens >= 0 && part.tokens < Index{1} << 31, "tokens of a sequence", part.tokens,
+                    "must be 0 to 2^31 - 1");
             met[static_cast<std::size_t>(part.sequence)] = true;
             left_.push_back({part.sequence, total, part.tokens});
             total += part.tokens;
         }
+    }
+
+    /// And unless they are `tokens` in all.
+    Feed(std::span<const SequenceTokens> parts, Index sequences, Index tokens) : Feed(parts, sequences) {
+        const Index total = left_.empty() ? 0 : left_.back().first + left_.back().count;
         if (total != tokens) {
             refuse("tokens of all sequences", std::to_string(total),
                    "must be those of the views, which are " + std::to_string(tokens));

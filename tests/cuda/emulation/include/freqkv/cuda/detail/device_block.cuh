@@ -26,6 +26,7 @@ namespace freqkv::cuda::detail {
 inline thread_local uint3 blockIdx{};
 inline thread_local dim3 gridDim;
 inline thread_local std::unique_ptr<std::byte[]> emulated_shared_memory;
+inline thread_local std::size_t emulated_shared_bytes = 0;
 
 class DeviceBlock {
 public:

@@ -29,13 +29,13 @@ void launch_kernel(const char* call, void (*kernel)(Parameters...), dim3 grid, I
     const auto copies = std::make_shared<std::tuple<std::remove_const_t<Parameters>...>>(arguments...);
     const auto run = [=] {
         gridDim = grid;
+        emulated_shared_bytes = static_cast<std::size_t>(shared_bytes);
         for (unsigned int z = 0; z < grid.z; ++z) {
             for (unsigned int y = 0; y < grid.y; ++y) {
                 for (unsigned int x = 0; x < grid.x; ++x) {
                     blockIdx = {x, y, z};
-                    const auto bytes = static_cast<std::size_t>(shared_bytes);
-                    emulated_shared_memory.reset(new std::byte[bytes]);
-                    std::memset(emulated_shared_memory.get(), 0xff, bytes);
+                    emulated_shared_memory.reset(new std::byte[emulated_shared_bytes]);
+                    std::memset(emulated_shared_memory.get(), 0xff, emulated_shared_bytes);
                     std::apply(kernel, *copies);
                     emulated_shared_memory.reset();
                 }
