@@ -34,6 +34,8 @@
 #include "freqkv/rope_options.hpp"
 #include "freqkv/view.hpp"
 
+#include "cuda_benchmark.cuh"
+
 // Compression of a whole model's cache on a GPU, 32 layers of keys and values in one call, from n rows to half; beside
 // the device's own copy. A case first compares some of its result with the definition in double on the host.
 //
@@ -49,48 +51,13 @@ using cuda::Compression;
 using cuda::DeviceArray;
 using cuda::FrequencyCompressor;
 using cuda::PagedKVView;
+using namespace device_bench;
 
 constexpr Index dim = 128;
 constexpr Index all_layers = 32;
 constexpr Index least_layers = 4;  // more than any device's caches hold
 constexpr Index sinks = 4;
 constexpr Index page = 16;
-constexpr int iterations = 20;
-
-// --- what is wrong, and what cannot be measured
-
-bool something_failed = false;
-
-void fail(benchmark::State& state, const std::string& reason) {
-    something_failed = true;
-    state.SkipWithError(reason.c_str());
-}
-
-void skip(benchmark::State& state, const std::string& reason) { state.SkipWithError(("skipped: " + reason).c_str()); }
-
-// A case that throws does not keep the others from running. Lengths that the device's shared memory has no room for are
-// left out.
-template <auto run>
-void guarded(benchmark::State& state) {
-    try {
-        run(state);
-    } catch (const Error& error) {
-        // Every other refusal is a fault.
-        const std::string reason = error.what();
-        reason.find("too large for the device") != std::string::npos ? skip(state, reason) : fail(state, reason);
-    } catch (const std::exception& error) {
-        fail(state, error.what());
-    }
-}
-
-Index free_bytes() {
-    std::size_t free = 0, total = 0;
-    cuda::check("cudaMemGetInfo", cudaMemGetInfo(&free, &total));
-    const Index others = Index{256} << 20;  // plans, reports and what the driver takes
-    return std::max<Index>(static_cast<Index>(free) - others, 0);
-}
-
-std::string mebibytes(Index bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 // As many layers as there is memory for, all of them or a half, a quarter and so on; 0, and `state` is told, if too
 // few.
@@ -102,120 +69,6 @@ Index layers_that_fit(benchmark::State& state, Index bytes_of_layer) {
     skip(state,
          mebibytes(least_layers * bytes_of_layer) + " of device memory are needed, " + mebibytes(free) + " are free");
     return 0;
-}
-
-// --- time
-
-class Event {
-public:
-    Event() { cuda::check("cudaEventCreate", cudaEventCreate(&event_)); }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-    ~Event() { (void)cudaEventDestroy(event_); }
-
-    void record() const { cuda::check("cudaEventRecord", cudaEventRecord(event_, nullptr)); }
-    double seconds_since(const Event& start) const {
-        cuda::check("cudaEventSynchronize", cudaEventSynchronize(event_));
-        float milliseconds = 0;
-        cuda::check("cudaEventElapsedTime", cudaEventElapsedTime(&milliseconds, start.event_, event_));
-        return 1e-3 * static_cast<double>(milliseconds);
-    }
-
-private:
-    cudaEvent_t event_ = nullptr;
-};
-
-// Seconds of one run(), without prepare(), on the device.
-template <class Run, class Prepare>
-double seconds_of(const Run& run, const Prepare& prepare) {
-    const Event start, stop;
-    prepare();
-    start.record();
-    run();
-    stop.record();
-    return stop.seconds_since(start);
-}
-
-// The device's copy of 1 GiB to another place.
-class Copy {
-public:
-    static constexpr Index size = Index{1} << 30;
-    static constexpr double bytes = 2.0 * size;  // read and written
-
-    Copy() : from_(size), to_(size) { cuda::check("cudaMemset", cudaMemset(from_.data(), 1, size)); }
-
-    void operator()() const {
-        cuda::check("cudaMemcpyAsync",
-                    cudaMemcpyAsync(to_.data(), from_.data(), size, cudaMemcpyDeviceToDevice, nullptr));
-    }
-
-private:
-    DeviceArray<char> from_, to_;
-};
-
-// In bytes per second, the best of several.
-double copy_bandwidth() {
-    static const double measured = [] {
-        const Copy copy;
-        double best = 1e300;
-        for (int i = 0; i < 3 + iterations; ++i) best = std::min(best, seconds_of(copy, [] {}));
-        return Copy::bytes / best;
-    }();
-    return measured;
-}
-
-template <class Run, class Prepare>
-void measure(benchmark::State& state, double bytes, const Run& run, const Prepare& prepare) {
-    double host_seconds = 1e300;
-    for (int i = 0; i < 3; ++i) {
-        prepare();
-        cuda::check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-        const auto start = std::chrono::steady_clock::now();
-        run();
-        host_seconds =
-            std::min(host_seconds, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    std::vector<double> seconds;
-    for (auto _ : state) {
-        seconds.push_back(seconds_of(run, prepare));
-        state.SetIterationTime(seconds.back());
-    }
-    std::sort(seconds.begin(), seconds.end());
-    const double best = seconds.front();
-    state.counters["GB/s"] = bytes / best / 1e9;
-    state.counters["of_copy"] = bytes / best / copy_bandwidth();
-    state.counters["best_ms"] = 1e3 * best;
-    state.counters["host_us"] = 1e6 * host_seconds;
-    state.counters["median_ms"] = 1e3 * seconds[seconds.size() / 2];
-}
-
-// --- data
-
-// Numbers in [-0.5, 1.5), each by its place alone.
-template <class T>
-__global__ void fill(T* values, Index count) {
-    const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
-    for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
-        auto bits = static_cast<std::uint64_t>(i + 1) * 0x9E3779B97F4A7C15U;
-        bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9U;
-        bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBU;
-        values[i] = static_cast<T>(static_cast<float>(bits >> 40) * 0x1p-23F - 0.5F);
-    }
-}
-
-template <class T>
-DeviceArray<T> random_values(Index count) {
-    DeviceArray<T> values(count);
-    fill<T><<<4096, 256>>>(values.data(), count);
-    cuda::check("launch of fill", cudaGetLastError());
-    return values;
-}
-
-template <class T>
-std::vector<T> download(const T* data, Index count) {
-    std::vector<T> values(static_cast<std::size_t>(count));
-    cuda::check("cudaMemcpy", cudaMemcpy(values.data(), data, values.size() * sizeof(T), cudaMemcpyDeviceToHost));
-    return values;
 }
 
 // --- the definition, in double
@@ -370,10 +223,9 @@ void compress(benchmark::State& state) {
         return skip(state, "blocks of this length get " + std::to_string(columns) + " columns on this device");
     }
 
-    const DeviceArray<T> in = random_values<T>(views * rows);
+    const DeviceArray<T> in = random_values<T>(views * rows, -0.5F);
     const DeviceArray<T> out(views * kept_rows);
-    const auto out_bytes = static_cast<std::size_t>(out.size() * size);
-    cuda::check("cudaMemset", cudaMemset(out.data(), 0xFF, out_bytes));  // NaN, where a case before left its result
+    spoil(out);
     std::vector<Compression<T>> batch;
     for (Index v = 0; v < views; ++v) {
         batch.push_back({&compressor, KVView<const T>(in.data() + v * rows, heads, n, dim),
@@ -402,7 +254,7 @@ void compress(benchmark::State& state) {
         }
     }
 
-    measure(state, static_cast<double>(views * (rows + kept_rows) * size), run, [] {});
+    measure_bytes(state, static_cast<double>(views * (rows + kept_rows) * size), run, [] {});
     state.counters["layers"] = static_cast<double>(layers);
     state.counters["columns"] = columns;
 }
@@ -476,7 +328,7 @@ void in_place(benchmark::State& state) {
 
     const RopeOptions options{.head_dim = dim, .base = 500000, .pairing = RopePairing::half_split};
     cuda::InPlaceCompressor<T> compressor({}, cuda::Rope(options));
-    const DeviceArray<T> original = random_values<T>(views * size);
+    const DeviceArray<T> original = random_values<T>(views * size, -0.5F);
     const DeviceArray<T> cache(views * size);
     std::vector<cuda::ForeignList<View>> lists;
     for (Index v = 0; v < views; v += 2) {
@@ -519,20 +371,16 @@ void in_place(benchmark::State& state) {
     }
 
     const Index moved = views * heads * (n + kept) * dim * static_cast<Index>(sizeof(T));
-    measure(state, static_cast<double>(moved), run, restore);
+    measure_bytes(state, static_cast<double>(moved), run, restore);
     state.counters["layers"] = static_cast<double>(layers);
 }
 
 void copy(benchmark::State& state) {
     const Copy copy;
-    measure(state, Copy::bytes, copy, [] {});
+    measure_bytes(state, Copy::bytes, copy, [] {});
 }
 
 // --- the cases. LLaMA-2-7B has 32 KV heads, Llama-3-8B has 8. A cache of 4096 entries with 4 sinks compresses 4092.
-
-void timed(benchmark::internal::Benchmark* bench) {
-    bench->UseManualTime()->Iterations(iterations)->Unit(benchmark::kMillisecond);
-}
 
 void compression(benchmark::internal::Benchmark* bench) {
     timed(bench);
@@ -565,47 +413,8 @@ BENCHMARK(guarded<compress<float>>)->Name("compress<float>")->Apply(compression)
 BENCHMARK(guarded<in_place<KVView<__half>>>)->Name("in_place<half>")->Apply(cache_lengths);
 BENCHMARK(guarded<in_place<PagedKVView<__half>>>)->Name("in_place_paged<half>")->Apply(cache_lengths);
 
-std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
-
-void describe_device() {
-    cudaDeviceProp device{};
-    cuda::check("cudaGetDeviceProperties", cudaGetDeviceProperties(&device, 0));
-    int driver = 0, runtime = 0;
-    cuda::check("cudaDriverGetVersion", cudaDriverGetVersion(&driver));
-    cuda::check("cudaRuntimeGetVersion", cudaRuntimeGetVersion(&runtime));
-    benchmark::AddCustomContext("device", device.name);
-    benchmark::AddCustomContext("compute capability",
-                                std::to_string(device.major) + "." + std::to_string(device.minor));
-    benchmark::AddCustomContext("memory", mebibytes(static_cast<Index>(device.totalGlobalMem)));
-    benchmark::AddCustomContext("second-level cache", mebibytes(device.l2CacheSize));
-    benchmark::AddCustomContext("multiprocessors", std::to_string(device.multiProcessorCount));
-    benchmark::AddCustomContext("CUDA of the driver, of the program", version(driver) + ", " + version(runtime));
-    benchmark::AddCustomContext("copy bandwidth", std::to_string(copy_bandwidth() / 1e9) + " GB/s");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-    int devices = 0;
-    const cudaError_t status = cudaGetDeviceCount(&devices);
-    if (status != cudaSuccess || devices == 0) {
-        std::fprintf(stderr, "there is no CUDA device (%s)\n", cudaGetErrorString(status));
-        return 1;
-    }
-    try {
-        if (free_bytes() < 2 * Copy::size) {
-            std::fprintf(stderr, "the copy alone needs %s of device memory, %s are free\n",
-                         mebibytes(2 * Copy::size).c_str(), mebibytes(free_bytes()).c_str());
-            return 1;
-        }
-        describe_device();
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "%s\n", error.what());
-        return 1;
-    }
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return something_failed ? 1 : 0;
+    return device_bench::run(argc, argv, [] {});
 }

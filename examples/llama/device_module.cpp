@@ -22,7 +22,8 @@ const DeviceModule& device_module() {
     }();
     return *module;
 #else
-    throw std::runtime_error("--device cuda: this program was built without CUDA, for no nvcc was found");
+    throw std::runtime_error(
+        "--device cuda: this program was built without CUDA, for which CMake has to find nvcc and cuBLAS");
 #endif
 }
 

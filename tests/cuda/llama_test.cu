@@ -416,6 +416,18 @@ TEST(DeviceLlamaErrors, NameWeightsThatHalfCannotHold) {
 
 #if defined(FREQKV_EMULATED_DEVICE)
 
+TEST(DeviceLlamaErrors, SayThatThereIsNoDevice) {
+    const Checkpoint checkpoint = test::random_model(small_config(), 3);
+    const auto says = testing::ThrowsMessage<std::runtime_error>(
+        testing::StrEq("there is no CUDA device (no CUDA-capable device is detected)"));
+    emulated_device().missing = cudaErrorNoDevice;
+    EXPECT_THAT([] { check_device(); }, says);
+    EXPECT_THAT([&] { (void)open_device_llama(checkpoint, small_settings("low-pass")); }, says);
+    emulated_device().missing = cudaSuccess;
+    EXPECT_NO_THROW(check_device());
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
 TEST(DeviceLlamaErrors, NameWhatIsTooLargeForTheMemory) {
     const Checkpoint checkpoint = test::random_model(small_config(), 3);
     DeviceSettings settings = small_settings("low-pass");

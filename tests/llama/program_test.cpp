@@ -735,8 +735,8 @@ TEST_F(ProgramTest, VersionAndHelp) {
         EXPECT_THAT(output_of({command, "--help"}), HasSubstr("--prefill-chunk"));
     }
     for (const char* const command : {"generate", "perplexity"}) {
-        EXPECT_THAT(output_of({command, "--help"}), ContainsRegex("--device:{cpu,cuda} \\[cpu\\]"));
-        EXPECT_THAT(output_of({command, "--help"}), ContainsRegex("\\[f32; on a GPU that of the[ \n]+weights\\]"));
+        EXPECT_THAT(output_of({command, "--help"}), ContainsRegex("--device.*cpu,cuda.*cpu"));
+        EXPECT_THAT(output_of({command, "--help"}), HasSubstr("on a GPU that of the"));
     }
     for (const char* const command : {"inspect", "flops"}) {
         EXPECT_THAT(output_of({command, "--help"}), testing::Not(HasSubstr("--device")));
