@@ -79,7 +79,7 @@ constexpr llama::WeightType type = llama::WeightType::f16;
 
 // Of which the first one that fits the GPU's memory is measured.
 std::vector<Shape> shapes(bool smoke) {
-    if (smoke) return {{"small", config_of(128, 352, 2, 4, 2, 512, true), 64, {64, 300}, 32, 10, 2, 20}};
+    if (smoke) return {{"small", config_of(256, 352, 2, 4, 2, 512, true), 64, {64, 300}, 32, 10, 2, 20}};
     const std::array<Index, 2> texts{4096, 65536};
     return {{"LLaMA-2-7B", config_of(4096, 11008, 32, 32, 32, 32000, false), 4096, texts, 2048, 186, 2, 256},
             {"Llama-3.2-1B", config_of(2048, 8192, 16, 32, 8, 128256, true), 4096, texts, 2048, 186, 2, 256}};
