@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -162,8 +163,8 @@ private:
             warm_ = true;
             return;
         }
-        const std::vector<freqkv::cuda::SequenceTokens> one{{0, 1}};
-        const std::vector<Index> sequences{0};
+        constexpr std::array<freqkv::cuda::SequenceTokens, 1> one{{{0, 1}}};
+        constexpr std::array<Index, 1> sequences{0};
         for (Cache& cache : caches_) cache.prepare(sequences, stream_);
         if (graph_) {
             for (Cache& cache : caches_) cache.replayed(one);
@@ -209,7 +210,7 @@ private:
             return freqkv::KVView<float>{data, heads, tokens_, config_.head_dim, config_.head_dim, token_stride, 1};
         };
         float* const keys = a.qkv.data() + config_.query_dim();
-        const std::vector<freqkv::cuda::SequenceTokens> parts{{0, tokens_}};
+        const std::array<freqkv::cuda::SequenceTokens, 1> parts{{{0, tokens_}}};
         attention_.forward(view(a.qkv.data(), config_.heads, width), view(keys, config_.kv_heads, width),
                            view(keys + config_.kv_dim(), config_.kv_heads, width), cache,
                            view(a.attended.data(), config_.heads, config_.query_dim()), parts, stream_);

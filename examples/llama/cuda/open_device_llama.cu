@@ -50,8 +50,8 @@ void check_memory(const Needs& needs) {
         if (bytes > left) {
             throw std::runtime_error(
                 needs.text() + ", but " + mebibytes(static_cast<Index>(free)) +
-                " are free; a smaller --capacity or --prefill-chunk or a 16-bit --cache-type needs "
-                "less");
+                " are free; a smaller --capacity or --prefill-chunk, a shorter text under --policy full or a 16-bit "
+                "--cache-type needs less");
         }
         left -= bytes;
     }
