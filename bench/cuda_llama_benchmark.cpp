@@ -350,12 +350,16 @@ void run(const std::string& json_path, bool smoke, int threads) {
             std::fprintf(stderr, "%s is left out: %s\n", shape.name, refusal.c_str());
             continue;
         }
+        std::exception_ptr failure;  // of the comparison, which is no reason to lose what has been measured
         try {
             measure_full(checkpoint, shape, results);
         } catch (const NoRoom& error) {
             std::fprintf(stderr, "%s with a full cache is left out: %s\n", shape.name, error.what());
+        } catch (...) {
+            failure = std::current_exception();
         }
         output.write({{"device", device_name()}, {"results", results}});
+        if (failure) std::rethrow_exception(failure);
         return;
     }
     throw NoRoom(refusal);

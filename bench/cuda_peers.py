@@ -295,7 +295,8 @@ def measure_attention(torch: ModuleType, args: argparse.Namespace) -> list[Measu
                         warnings.simplefilter("ignore")  # why a backend does not take a case
                         attention.check(backend.name)
                         times = times_of(torch, args, attention)
-                except (RuntimeError, TypeError) as error:  # memory is short, or the backend does not take the case
+                # Memory is short, the backend does not take the case, or it is wrong.
+                except (RuntimeError, TypeError, CannotRun) as error:
                     say(f"{backend.name}, {heads}: {(str(error).splitlines() or [type(error).__name__])[0]}")
                     continue
                 finally:

@@ -157,7 +157,7 @@ inline void warn_of_capacity(const Config& config, const CacheSettings& settings
 }
 
 /// Refuses a cache that is larger than the machine's memory. Unused memory is not touched, so it would be noticed
-/// late and badly. Throws std::runtime_error.
+/// late and badly. Throws std::runtime_error; else warn_of_capacity().
 inline void check_capacity(const Config& config, const CacheSettings& settings) {
     if (settings.grows()) return;
     const Index bytes = cache_bytes(config, settings.sizes.capacity, element_bytes(settings.type));
@@ -169,6 +169,7 @@ inline void check_capacity(const Config& config, const CacheSettings& settings) 
                                  std::to_string(pages * (page / 1024) / 1024) +
                                  " MiB; a smaller --capacity or --cache-type bf16 needs less");
     }
+    warn_of_capacity(config, settings);
 }
 
 /// A model that was trained with a sliding window can do without one only where no token would see more.

@@ -32,7 +32,6 @@ extern template class Llama<Eigen::bfloat16, freqkv::Full, ThreadExecutor>;
 template <class F>
 auto with_model(const Checkpoint& checkpoint, const CacheSettings& settings, int threads, F&& f) {
     check_capacity(checkpoint.config, settings);
-    warn_of_capacity(checkpoint.config, settings);
     const auto with_type = [&]<class T, class P>(std::type_identity<T>, const P& policy) {
         Llama<T, P, ThreadExecutor> model(checkpoint, settings.sizes, policy, make_executor(threads));
         return f(model);

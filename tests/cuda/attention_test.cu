@@ -47,7 +47,7 @@ struct Tokens {
           q(random_tokens<U>(heads, tokens, dim, seed)),
           k(random_tokens<U>(kv_heads, tokens, dim, seed + 1)),
           v(random_tokens<U>(kv_heads, tokens, dim, seed + 2)),
-          out(tokens * heads * dim) {}
+          out(std::vector<U>(static_cast<std::size_t>(tokens * heads * dim), U(0.0F))) {}
 
     // Attends tokens [first, first + all parts), the first part's first.
     template <class T>

@@ -431,6 +431,7 @@ TEST(DeviceAttention, RefusesABoundaryInAGraph) {
     const Call full(texts, {{0, capacity}}, {0, 0, 0});
     cache.append(full.keys(), full.values(), full.parts);
     const Call next(texts, {{0, 1}}, {capacity, 0, 0});
+    const Call longer(texts, {{2, capacity + 1}}, {0, 0, 0});
     ChunkedAttention<float> attention;
     attention.reserve(cache, 1);
     cudaStream_t stream = nullptr;
@@ -440,12 +441,19 @@ TEST(DeviceAttention, RefusesABoundaryInAGraph) {
         [&] {
             attention.forward(next.queries(), next.keys(), next.values(), cache, next.results(), next.parts, stream);
         },
-        refuses("room of a sequence is 0, must not be while a stream is captured"));
+        refuses("tokens of sequence 0 is 1, must be within its room, which is 0, and must not be met while a stream is "
+                "captured"));
+    EXPECT_THAT([&] { cache.prepare(std::vector<Index>{1, 0}, stream); },
+                refuses("room of a sequence is 0, must not be met while a stream is captured"));
+    // A boundary that is met by the last tokens only.
+    EXPECT_THAT([&] { cache.append(longer.keys(), longer.values(), longer.parts, stream); },
+                refuses("tokens of sequence 2 is 151, must be within its room, which is 150, and must not be met"));
     cudaGraph_t graph = nullptr;
     check("cudaStreamEndCapture", cudaStreamEndCapture(stream, &graph));
     check("cudaGraphDestroy", cudaGraphDestroy(graph));
     check("cudaStreamDestroy", cudaStreamDestroy(stream));
     EXPECT_EQ(cache.size(0), capacity);
+    EXPECT_EQ(cache.size(2), 0);
     EXPECT_EQ(message_of([&] { cache.replayed(next.parts); }),
               "freqkv: tokens of sequence 0 is 1, must be within its room, which is 0");
     EXPECT_EQ(

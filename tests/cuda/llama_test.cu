@@ -318,6 +318,29 @@ TEST(DeviceLlamaRandom, GivesTheHostsLogits) {
     }
 }
 
+// Heads and caches that tensor cores take.
+TEST(DeviceLlamaRandom, AttendsToChunksOnTensorCores) {
+    const std::vector<Token> tokens = some_tokens(130);
+    Config config = small_config();
+    config.dim = 256;
+    config.head_dim = 64;
+    const Checkpoint checkpoint = test::random_model(config, 8);
+    for (const auto& [type, tolerance] : {std::pair{WeightType::f16, 5e-3}, {WeightType::bf16, 4e-2}}) {
+        DeviceSettings settings = small_settings("low-pass");
+        settings.sizes = {90, 3, 5};
+        settings.cache_type = type;
+        const std::vector<float> expected = test::host_logits(checkpoint, settings, tokens);
+        const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, settings);
+        const std::vector<float> by_token = logits_of(*model, tokens, 1);
+        EXPECT_LE(largest_difference(by_token, expected), tolerance) << format_of(type).name;
+        model->clear();
+        const std::vector<float> in_chunks = logits_of(*model, tokens, 45);
+        EXPECT_GE(model->cache(1).compressions(), 1);
+        EXPECT_LE(largest_difference(in_chunks, expected), tolerance) << format_of(type).name;
+        EXPECT_GT(largest_difference(in_chunks, by_token), 0) << "the kernel for chunks has not been used";
+    }
+}
+
 // The host multiplies such weights by activations in float, the device rounds those to the type of the weights.
 TEST(DeviceLlamaRandom, TakesWeightsOfSixteenBitsAndQuantisedOnes) {
     const std::vector<Token> tokens = some_tokens(60);

@@ -69,6 +69,8 @@ Index pieces(Index count) { return (count + elements_per_block - 1) / elements_p
 
 }  // namespace
 
+void check_code() { freqkv::cuda::detail::load_kernel(&repeat_row_kernel); }
+
 void embed(const void* table, WeightType type, const Token* tokens, Index count, Index dim, float* x,
            cudaStream_t stream) {
     with_type(type, [&]<class W>(std::type_identity<W>) {

@@ -10,6 +10,9 @@
 // stored as (f32, f16 or bf16).
 namespace llama::device {
 
+/// Throws CudaError if the program has no code for the current device.
+void check_code();
+
 /// x [count, dim] = rows of a table [vocabulary, dim].
 void embed(const void* table, WeightType type, const Token* tokens, Index count, Index dim, float* x,
            cudaStream_t stream);

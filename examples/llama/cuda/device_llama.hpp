@@ -49,8 +49,8 @@ public:
     /// Forgets the text.
     virtual void clear() = 0;
     /// Feeds tokens; the work may still be under way when it returns. Throws freqkv::Error, without change, for ids
-    /// outside the vocabulary and texts that a cache of policy "full" has no room for, CudaError for what the GPU
-    /// refuses.
+    /// outside the vocabulary and texts that a cache of policy "full" has no room for; CudaError for what the GPU
+    /// refuses, after which only clear() leads back to a model of one text.
     virtual void forward(std::span<const Token> tokens) = 0;
     /// Logits [count, vocabulary] after tokens [first, first + count) of the latest forward(). Valid until the next
     /// call.

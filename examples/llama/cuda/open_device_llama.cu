@@ -9,6 +9,7 @@
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/error.hpp"
 #include "llama/cuda/activations.cuh"
+#include "llama/cuda/device_blocks.cuh"
 #include "llama/cuda/device_llama.hpp"
 #include "llama/cuda/device_weights.cuh"
 #include "llama/cuda/make_model.cuh"
@@ -67,6 +68,12 @@ void check_device() {
         throw std::runtime_error(std::string("there is no CUDA device (") + cudaGetErrorString(status) + ")");
     }
     if (devices == 0) throw std::runtime_error("there is no CUDA device");
+    try {
+        device::check_code();
+    } catch (const freqkv::cuda::CudaError& error) {
+        throw std::runtime_error(std::string("this program was not compiled for the GPU (") + error.what() +
+                                 "); CMAKE_CUDA_ARCHITECTURES=native does so");
+    }
 }
 
 std::unique_ptr<DeviceLlama> open_device_llama(const Checkpoint& checkpoint, const DeviceSettings& settings) {

@@ -15,7 +15,6 @@
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/attention_launch.cuh"
 #include "freqkv/cuda/detail/check_memory.cuh"
-#include "freqkv/cuda/detail/device_attributes.cuh"
 #include "freqkv/cuda/detail/device_elements.cuh"
 #include "freqkv/cuda/detail/feed.hpp"
 #include "freqkv/cuda/device_array.cuh"
@@ -28,8 +27,9 @@ namespace freqkv::cuda {
 /// How the tokens of a call attend that follow each other in a sequence.
 enum class Chunks {
     /// Many of them together, on tensor cores, where the cache holds 16-bit elements, keys and values have 64 or 128
-    /// dimensions, and the device is of compute capability 8.0 or above; else each by itself. Queries and weights are
-    /// rounded to the cache's type then, so results differ a little with how a text is cut into calls.
+    /// dimensions, and the program has code for compute capability 8.0 or above (nvcc -arch=sm_80); else each by
+    /// itself. Queries and weights are rounded to the cache's type then, so results differ a little with how a text is
+    /// cut into calls, and a value that is no number reaches tokens of its call before it as well.
     together,
     /// Always each by itself: results do not depend on how a text is cut into calls, to the bit. Slow for long chunks.
     token_by_token,
@@ -49,10 +49,12 @@ class ChunkedAttention {
     static_assert(detail::check_element<U>());
 
 public:
-    /// `scale` multiplies scores before the softmax; 0: 1 / sqrt(key_dim). Throws Error unless it is finite and not
-    /// negative.
+    /// `scale` multiplies scores before the softmax; 0: 1 / sqrt(key_dim). Throws Error unless it is positive
+    /// and finite as a float, or 0.
     explicit ChunkedAttention(double scale = 0, Chunks chunks = Chunks::together) : scale_(scale), chunks_(chunks) {
-        require(std::isfinite(scale_) && scale_ >= 0, "scale", scale_, "must be finite and not negative");
+        const auto stored = static_cast<float>(scale_);
+        require(std::isfinite(stored) && scale_ >= 0 && (stored > 0 || scale_ == 0), "scale", scale_,
+                "must be 0, or positive and finite as a float");
     }
 
     /// Appends k and v to the sequences of `parts` and attends; the tokens of parts[0] come first. All un-rotated, with
@@ -84,9 +86,7 @@ public:
         task.tokens = static_cast<int>(std::clamp<Index>(tokens, 1, most_tokens(task)));
         grow(task.parts_size());
         detail::load_decode_kernels<U, T>(detail::decode_heads(task.group, task.key_dim, task.value_dim));
-        if constexpr (sizeof(T) == 2) {
-            if (takes_together(cache)) detail::load_prefill_kernels<U, T>(task.key_dim);
-        }
+        (void)takes_together(cache);
         cache.template load_append_kernels<U>();
     }
 
@@ -145,12 +145,15 @@ private:
         return task;
     }
 
-    // Whether there are tokens of this cache that attend together.
+    // Whether tokens of this cache may attend together. Loads the kernel that they need then.
     template <class T, class S>
     bool takes_together(const SinkedKVCache<T, S>& cache) const {
-        return chunks_ == Chunks::together &&
-               detail::has_prefill<T>(cache.options().key_dim, cache.options().value_dim) &&
-               detail::device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8;
+        const CacheOptions& options = cache.options();
+        if constexpr (sizeof(T) == 2) {
+            return chunks_ == Chunks::together && detail::has_prefill(options.key_dim, options.value_dim) &&
+                   detail::prefill_is_compiled<U, T>(options.key_dim);
+        }
+        return false;
     }
 
     // Of one launch.
@@ -163,7 +166,7 @@ private:
     // What has been outgrown is kept, for a graph may still use it.
     void grow(Index floats) {
         if (floats <= parts_.size()) return;
-        DeviceArray<float> larger(floats);
+        DeviceArray<float> larger(std::max(floats, 2 * parts_.size()));
         outgrown_.push_back(std::move(parts_));
         parts_ = std::move(larger);
     }
@@ -179,12 +182,12 @@ private:
         task.queries = q.data;
         task.results = out.data;
         if constexpr (sizeof(T) == 2) {
-            if (takes_together(cache)) {
-                const auto behind = std::stable_partition(pieces.begin(), pieces.end(), [&](const auto& piece) {
-                    return detail::is_prefill(piece.count, task.group);
-                });
-                detail::launch_prefill<U, T>(task, {pieces.begin(), behind}, stream);
-                pieces.erase(pieces.begin(), behind);
+            const auto rest = std::stable_partition(pieces.begin(), pieces.end(), [&](const auto& piece) {
+                return detail::is_prefill(piece.count, task.group);
+            });
+            if (rest != pieces.begin() && takes_together(cache)) {
+                detail::launch_prefill<U, T>(task, {pieces.begin(), rest}, stream);
+                pieces.erase(pieces.begin(), rest);
             }
         }
         attend_one_by_one(task, pieces, stream);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -54,6 +55,8 @@ class SinkedKVCache {
                   "LocalWindow, or Full");
 
     static constexpr bool grows = GrowingPolicy<P>;
+    static constexpr const char* in_a_graph =
+        "must not be met while a stream is captured: every launch of the graph would compress; prepare() before";
 
 public:
     /// Allocates everything that entries and their first compression need, on the current device; a schedule that
@@ -121,13 +124,16 @@ public:
     }
 
     /// Compresses now those of the sequences that are full; the state is what the next token would have made. Under
-    /// Full there is nothing to do.
+    /// Full there is nothing to do. Throws Error if there is something to do while the stream is captured.
     void prepare(std::span<const Index> sequences, cudaStream_t stream = nullptr) {
         std::vector<Index> full;
         for (const Index sequence : sequences) {
             if (room(sequence) == 0) full.push_back(sequence);
         }
-        if constexpr (!grows) compress(full, stream);
+        if constexpr (!grows) {
+            if (!full.empty() && detail::is_captured(stream)) refuse("room of a sequence", "0", in_a_graph);
+            compress(full, stream);
+        }
     }
 
     /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression.
@@ -225,13 +231,10 @@ public:
     std::vector<detail::FeedPiece> next_round(detail::Feed& feed, cudaStream_t stream) {
         if constexpr (grows) {
             feed.require_room(rooms());
-        } else if (const std::vector<Index> full = feed.full(rooms()); !full.empty()) {
-            cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-            cuda::check("cudaStreamIsCapturing", cudaStreamIsCapturing(stream, &capture));
-            require(
-                capture == cudaStreamCaptureStatusNone, "room of a sequence", 0,
-                "must not be while a stream is captured: every launch of the graph would compress; prepare() before");
-            compress(full, stream);
+        } else if (detail::is_captured(stream)) {
+            feed.require_room(rooms(), std::string(", and ") + in_a_graph);
+        } else {
+            compress(feed.full(rooms()), stream);
         }
         return feed.next(rooms());
     }

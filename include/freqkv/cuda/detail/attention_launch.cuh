@@ -84,10 +84,9 @@ void load_decode_kernels(int heads) {
 
 // --- chunks of tokens, on tensor cores
 
-/// Whether a cache's elements are of a type that tensor cores take, and its heads of a size there is a kernel for.
-template <class T>
+/// Whether there is a kernel for heads of such dimensions.
 constexpr bool has_prefill(Index key_dim, Index value_dim) {
-    return sizeof(T) == 2 && key_dim == value_dim && (key_dim == 64 || key_dim == 128);
+    return key_dim == value_dim && (key_dim == 64 || key_dim == 128);
 }
 
 /// Whether `tokens` tokens go to the prefill kernel where there is one: a few keep a device busy only if their entries
@@ -130,9 +129,13 @@ void launch_prefill(const AttentionTask<U, T>& task, std::span<const FeedPiece> 
     });
 }
 
+/// Whether the device has code with tensor cores for heads of `dim` dimensions: a program that was compiled for 7.5
+/// alone runs on later devices, too, but without. Loads the kernel.
 template <class U, class T>
-void load_prefill_kernels(Index dim) {
-    with_prefill_shape(dim, []<class Shape>(Shape) { load_kernel(&prefill_kernel<Shape, U, T>); });
+bool prefill_is_compiled(Index dim) {
+    bool is = false;
+    with_prefill_shape(dim, [&]<class Shape>(Shape) { is = compiled_for(&prefill_kernel<Shape, U, T>) >= 80; });
+    return is;
 }
 
 }  // namespace freqkv::cuda::detail

@@ -19,6 +19,13 @@
 // What happens to a cache for every token, in batches that are small.
 namespace freqkv::cuda::detail {
 
+/// Whether what is given to the stream becomes part of a graph.
+inline bool is_captured(cudaStream_t stream) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    check("cudaStreamIsCapturing", cudaStreamIsCapturing(stream, &status));
+    return status != cudaStreamCaptureStatusNone;
+}
+
 template <class U, class T>
 void launch_append(std::span<const AppendTask<U, T>> tasks, cudaStream_t stream) {
     constexpr int columns = columns_of<FloatPair> << append_log_packs;

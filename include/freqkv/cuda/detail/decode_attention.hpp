@@ -33,8 +33,12 @@ struct DecodeTask : AttentionTask<Q, T> {
     int tokens = 0;
     bool wide = false;  ///< rows may be read 8 keys and 4 values at a time
 
-    /// What token `token` attends to: all up to itself.
-    FREQKV_INLINE int entries(int token) const { return this->sizes[places[token].list] + places[token].behind + 1; }
+    /// What token `token` attends to: all up to itself. (Never more than there are, also for a graph that is launched
+    /// once too often.)
+    FREQKV_INLINE int entries(int token) const {
+        const int entries = this->sizes[places[token].list] + places[token].behind + 1;
+        return entries < this->capacity ? entries : this->capacity;
+    }
     FREQKV_INLINE int stretches() const { return (this->capacity + stretch_entries - 1) / stretch_entries; }
     FREQKV_INLINE int query_heads() const { return this->kv_heads * this->group; }
     /// Where one query head's part of one stretch begins: value_dim sums, the greatest score, the sum of weights.

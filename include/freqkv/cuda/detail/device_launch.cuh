@@ -13,11 +13,19 @@
 
 namespace freqkv::cuda::detail {
 
+/// The virtual architecture that the code of a kernel is for which the device runs, as 80 for compute_80. Loads the
+/// kernel.
+template <class... Parameters>
+int compiled_for(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes attributes{};
+    check("cudaFuncGetAttributes", cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+    return attributes.ptxVersion;
+}
+
 /// Has the driver load a kernel, which it does otherwise at the first launch, and may not while a stream is captured.
 template <class... Parameters>
 void load_kernel(void (*kernel)(Parameters...)) {
-    cudaFuncAttributes attributes{};
-    check("cudaFuncGetAttributes", cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+    (void)compiled_for(kernel);
 }
 
 /// What every kernel may have beside static_shared_bytes.

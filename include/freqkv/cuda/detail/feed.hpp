@@ -73,13 +73,13 @@ public:
         return sequences;
     }
 
-    /// Throws Error unless each sequence has room for all its tokens.
+    /// Throws Error, which ends with `why`, unless each sequence has room for all its tokens.
     template <class Room>
-    void require_room(const Room& room) const {
+    void require_room(const Room& room, const std::string& why = {}) const {
         for (const FeedPiece& piece : left_) {
             if (piece.count > room(piece.sequence)) {
                 refuse(("tokens of sequence " + std::to_string(piece.sequence)).c_str(), std::to_string(piece.count),
-                       "must be within its room, which is " + std::to_string(room(piece.sequence)));
+                       "must be within its room, which is " + std::to_string(room(piece.sequence)) + why);
             }
         }
     }
