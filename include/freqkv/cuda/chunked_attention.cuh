@@ -58,7 +58,7 @@ public:
     }
 
     /// Appends k and v to the sequences of `parts` and attends; the tokens of parts[0] come first. All un-rotated, with
-    /// any strides:
+    /// any strides, but dimensions of q and out side by side:
     ///   q   [query_heads, tokens, key_dim]       k [kv_heads, tokens, key_dim]
     ///   out [query_heads, tokens, value_dim]     v [kv_heads, tokens, value_dim]
     /// `out` must not overlap q, k or v. Throws Error for what does not fit, without change; CudaError if a launch or
