@@ -105,6 +105,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/device_launch.cuh
     freqkv/cuda/detail/device_matrix_block.cuh
     freqkv/cuda/detail/entry_rows.hpp
+    freqkv/cuda/detail/entry_store.cuh
     freqkv/cuda/detail/feed.hpp
     freqkv/cuda/detail/fft_passes.hpp
     freqkv/cuda/detail/float_pair.hpp

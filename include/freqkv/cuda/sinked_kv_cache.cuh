@@ -3,7 +3,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -20,6 +19,7 @@
 #include "freqkv/cuda/detail/cache_launch.cuh"
 #include "freqkv/cuda/detail/check_memory.cuh"
 #include "freqkv/cuda/detail/device_elements.cuh"
+#include "freqkv/cuda/detail/entry_store.cuh"
 #include "freqkv/cuda/detail/feed.hpp"
 #include "freqkv/cuda/detail/policies.hpp"
 #include "freqkv/cuda/device_array.cuh"
@@ -64,17 +64,13 @@ public:
     /// outside its range or the policy refuses the layout, CudaError if there is no device or no memory.
     explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, P policy = P{})
         : options_(detail::completed(options, sizeof(T), grows)),
-          rope_(std::move(rope)),
+          rope_(checked(std::move(rope), options_)),
           compressor_(std::move(policy), rope_),
           device_(detail::current_device()),
+          keys_("keys of the cache", options_, options_.key_dim),
+          values_("values of the cache", options_, options_.value_dim),
           states_(static_cast<std::size_t>(options_.sequences)) {
-        if (rope_) detail::check_device("rope", rope_->device());
-        require(!rope_ || rope_->head_dim() == options_.key_dim, "head_dim of the rope", rope_ ? rope_->head_dim() : 0,
-                "must be key_dim of the cache");
         if constexpr (!grows) compressor_.prepare(options_.capacity, {options_.sinks, options_.recent});
-        const Index lists = checked_product("lists of the cache", options_.sequences, options_.kv_heads);
-        keys_ = DeviceArray<T>(checked_product("keys of the cache", lists, options_.capacity, options_.key_dim));
-        values_ = DeviceArray<T>(checked_product("values of the cache", lists, options_.capacity, options_.value_dim));
         sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(states_.size(), 0));
     }
 
@@ -89,9 +85,9 @@ public:
     Index room(Index sequence) const { return options_.capacity - size(sequence); }
 
     /// The stored keys of a sequence, [kv_heads, size, key_dim], entry i rotated at position i; on the device.
-    KVView<T> keys(Index sequence) const { return entries(keys_, sequence, options_.key_dim); }
+    KVView<T> keys(Index sequence) const { return keys_.first(sequence, size(sequence)); }
     /// The stored values of a sequence, [kv_heads, size, value_dim].
-    KVView<T> values(Index sequence) const { return entries(values_, sequence, options_.value_dim); }
+    KVView<T> values(Index sequence) const { return values_.first(sequence, size(sequence)); }
     /// Memory for the entries of all sequences, [sequences, kv_heads, capacity, key_dim or value_dim].
     const T* all_keys() const { return keys_.data(); }
     const T* all_values() const { return values_.data(); }
@@ -158,11 +154,9 @@ public:
         const State source = state(from);
         require(from != to, "sequence to copy to", to, "must be another one");
         (void)state(to);
-        for (const auto& [array, dim] : arrays()) {
-            const Index row = options_.capacity * dim * static_cast<Index>(sizeof(T));
-            copy_rows(at(*array, to, dim), row, at(*array, from, dim), row, source.size * dim, cudaMemcpyDeviceToDevice,
-                      stream);
-        }
+        detail::check_device("cache", device_);
+        keys_.copy(from, to, source.size, stream);
+        values_.copy(from, to, source.size, stream);
         set_size(to, source.size, stream);
         state(to) = source;
     }
@@ -170,14 +164,10 @@ public:
     /// A sequence in host memory. Waits for the stream.
     SavedSequence<T> save(Index sequence, cudaStream_t stream = nullptr) const {
         const State& s = state(sequence);
+        detail::check_device("cache", device_);
         SavedSequence<T> saved;
-        for (const auto& [array, dim] : arrays()) {
-            std::vector<T>& to = array == &keys_ ? saved.keys : saved.values;
-            to.resize(static_cast<std::size_t>(options_.kv_heads * s.size * dim));
-            const auto bytes = static_cast<Index>(sizeof(T));
-            copy_rows(to.data(), s.size * dim * bytes, at(*array, sequence, dim), options_.capacity * dim * bytes,
-                      s.size * dim, cudaMemcpyDeviceToHost, stream);
-        }
+        saved.keys = keys_.download(sequence, s.size, stream);
+        saved.values = values_.download(sequence, s.size, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
         saved.size = s.size;
         saved.tokens_seen = s.tokens_seen;
@@ -197,18 +187,14 @@ public:
                 "tokens_seen of the saved sequence", saved.tokens_seen, "must fit its size and compressions");
         require(saved.compressions >= 0, "compressions of the saved sequence", saved.compressions,
                 "must not be negative");
-        for (const auto& [array, dim] : arrays()) {
-            const std::vector<T>& from = array == &keys_ ? saved.keys : saved.values;
-            const auto elements = static_cast<Index>(from.size());
-            require(elements == options_.kv_heads * saved.size * dim, "elements of the saved sequence", elements,
+        for (const auto& [from, store] : {std::pair{&saved.keys, &keys_}, {&saved.values, &values_}}) {
+            const auto elements = static_cast<Index>(from->size());
+            require(elements == store->elements(saved.size), "elements of the saved sequence", elements,
                     "must be kv_heads times size times dimensions");
         }
-        for (const auto& [array, dim] : arrays()) {
-            const std::vector<T>& from = array == &keys_ ? saved.keys : saved.values;
-            const auto bytes = static_cast<Index>(sizeof(T));
-            copy_rows(at(*array, sequence, dim), options_.capacity * dim * bytes, from.data(), saved.size * dim * bytes,
-                      saved.size * dim, cudaMemcpyHostToDevice, stream);
-        }
+        detail::check_device("cache", device_);
+        keys_.upload(sequence, saved.keys, saved.size, stream);
+        values_.upload(sequence, saved.values, saved.size, stream);
         set_size(sequence, saved.size, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
         state(sequence) = {saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
@@ -217,8 +203,8 @@ public:
     /// Bytes held on the device; the transform's tables count as tables.
     CacheMemory memory() const {
         CacheMemory memory;
-        memory.keys = keys_.size() * static_cast<Index>(sizeof(T));
-        memory.values = values_.size() * static_cast<Index>(sizeof(T));
+        memory.keys = keys_.bytes();
+        memory.values = values_.bytes();
         memory.bookkeeping = sizes_.size() * static_cast<Index>(sizeof(std::int32_t));
         if constexpr (!grows) memory.tables = compressor_.table_bytes();
         return memory;
@@ -301,6 +287,14 @@ private:
         NoCompressor(const P& /*policy*/, const std::optional<Rope>& /*rope*/) {}
     };
 
+    static std::optional<Rope> checked(std::optional<Rope> rope, const CacheOptions& options) {
+        if (!rope) return rope;
+        detail::check_device("rope", rope->device());
+        require(rope->head_dim() == options.key_dim, "head_dim of the rope", rope->head_dim(),
+                "must be key_dim of the cache");
+        return rope;
+    }
+
     auto rooms() const {
         return [this](Index sequence) { return room(sequence); };
     }
@@ -311,46 +305,17 @@ private:
     }
     const State& state(Index sequence) const { return const_cast<SinkedKVCache*>(this)->state(sequence); }
 
-    // Keys and values with their dimensions.
-    std::array<std::pair<const DeviceArray<T>*, Index>, 2> arrays() const {
-        return {{{&keys_, options_.key_dim}, {&values_, options_.value_dim}}};
-    }
-
-    T* at(const DeviceArray<T>& array, Index sequence, Index dim) const {
-        return array.data() + sequence * options_.kv_heads * options_.capacity * dim;
-    }
-
-    // All of a sequence's memory as [kv_heads, tokens, dim].
-    KVView<T> list(const DeviceArray<T>& array, Index sequence, Index dim, Index tokens) const {
-        return {at(array, sequence, dim), options_.kv_heads, tokens, dim, options_.capacity * dim, dim, 1};
-    }
-
-    KVView<T> entries(const DeviceArray<T>& array, Index sequence, Index dim) const {
-        return list(array, sequence, dim, size(sequence));
-    }
-
     void count(Index sequence, Index tokens) {
         state(sequence).size += tokens;
         state(sequence).tokens_seen += tokens;
     }
 
-    // A row of `elements` for each KV head.
-    void copy_rows(T* to, Index to_pitch, const T* from, Index from_pitch, Index elements, cudaMemcpyKind kind,
-                   cudaStream_t stream) const {
-        detail::check_device("cache", device_);
-        if (elements == 0) return;
-        cuda::check("cudaMemcpy2DAsync", cudaMemcpy2DAsync(to, static_cast<std::size_t>(to_pitch), from,
-                                                           static_cast<std::size_t>(from_pitch),
-                                                           static_cast<std::size_t>(elements) * sizeof(T),
-                                                           static_cast<std::size_t>(options_.kv_heads), kind, stream));
-    }
-
     template <class U>
-    detail::AppendTask<U, T> append_task(const KVView<const U>& from, const DeviceArray<T>& array,
+    detail::AppendTask<U, T> append_task(const KVView<const U>& from, const detail::EntryStore<T>& store,
                                          const detail::Columns& columns, const detail::FeedPiece& piece) const {
         detail::AppendTask<U, T> task;
         task.from = detail::rows_of(from, columns, piece.first);
-        task.to = detail::rows_of(list(array, piece.sequence, columns.dims, options_.capacity), columns);
+        task.to = detail::rows_of(store.all(piece.sequence), columns);
         task.heads = static_cast<int>(options_.kv_heads);
         task.count = static_cast<int>(piece.count);
         task.capacity = static_cast<int>(options_.capacity);
@@ -392,9 +357,8 @@ private:
     std::optional<Rope> rope_;
     std::conditional_t<grows, NoCompressor, InPlaceCompressor<T, P>> compressor_;
     int device_;
+    detail::EntryStore<T> keys_, values_;
     std::vector<State> states_;
-    DeviceArray<T> keys_;    // [sequences, kv_heads, capacity, key_dim]
-    DeviceArray<T> values_;  // [sequences, kv_heads, capacity, value_dim]
     DeviceArray<std::int32_t> sizes_;
 };
 
