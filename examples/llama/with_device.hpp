@@ -42,8 +42,8 @@ inline CacheSettings resolve(const ModelOptions& options, const Checkpoint& chec
 /// A Llama on a GPU, whose owner has threads for what is left to do.
 class OwnedDeviceLlama {
 public:
-    OwnedDeviceLlama(std::unique_ptr<DeviceLlama> llama, bool grows, ThreadExecutor executor)
-        : llama_(std::move(llama)), grows_(grows), executor_(std::move(executor)) {}
+    OwnedDeviceLlama(std::unique_ptr<DeviceLlama> llama, bool grows, const ThreadExecutor& executor)
+        : llama_(std::move(llama)), grows_(grows), executor_(executor) {}
 
     const Config& config() const { return llama_->config(); }
     CacheCounts cache(Index layer) const { return llama_->cache(layer); }
