@@ -8,9 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <memory>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "freqkv/cuda/detail/entry_rows.hpp"
@@ -41,8 +39,7 @@ public:
     };
 
     explicit SerialMatrixBlock(int chunks) : cells_(static_cast<std::size_t>(8 * chunks)) {}
-    /// All groups of copies have to be waited for.
-    ~SerialMatrixBlock() { EXPECT_TRUE(groups_.empty() && open_.empty()) << "copies that nobody waited for"; }
+    ~SerialMatrixBlock() { EXPECT_TRUE(copies_.empty()) << "copies that nobody waited for"; }
     SerialMatrixBlock(const SerialMatrixBlock&) = delete;
     SerialMatrixBlock& operator=(const SerialMatrixBlock&) = delete;
 
@@ -61,22 +58,14 @@ public:
             EXPECT_FALSE(cell.in_flight) << "element " << 8 * chunk + i << " is copied twice at once";
             cell.in_flight = true;
         }
-        open_.push_back({thread.index, chunk, inside ? from : nullptr});
+        copies_.push_back({thread.index, chunk, inside ? from : nullptr});
     }
 
-    void commit() {
-        groups_.push_back(open_);
-        open_.clear();
-    }
-
-    template <int N>
     void wait() {
-        for (; groups_.size() > N; groups_.pop_front()) {
-            for (const Copy& copy : groups_.front()) {
-                for (int i = 0; i < 8; ++i) {
-                    find(8 * copy.chunk + i).in_flight = false;
-                    write(8 * copy.chunk + i, copy.thread, copy.from != nullptr ? copy.from[i] : T(0.0F));
-                }
+        for (const Copy& copy : std::exchange(copies_, {})) {
+            for (int i = 0; i < 8; ++i) {
+                find(8 * copy.chunk + i).in_flight = false;
+                write(8 * copy.chunk + i, copy.thread, copy.from != nullptr ? copy.from[i] : T(0.0F));
             }
         }
     }
@@ -227,8 +216,7 @@ private:
     }
 
     std::vector<Cell> cells_;
-    std::vector<Copy> open_;
-    std::deque<std::vector<Copy>> groups_;
+    std::vector<Copy> copies_;  // under way
     int phase_ = 0;
 };
 

@@ -48,10 +48,9 @@ public:
     __device__ __forceinline__ void copy(const Thread& /*thread*/, int chunk, const T* from, bool inside) const {
         __pipeline_memcpy_async(chunks() + chunk, from, 16, inside ? 0 : 16);
     }
-    __device__ __forceinline__ void commit() const { __pipeline_commit(); }
-    template <int N>
     __device__ __forceinline__ void wait() const {
-        __pipeline_wait_prior(N);
+        __pipeline_commit();
+        __pipeline_wait_prior(0);
     }
 
     template <class F>

@@ -18,7 +18,7 @@
 //     barrier()                      what threads wrote to shared memory before is read by others only behind it
 //     store(thread, element, x)      writes an element of shared memory, which is counted in elements
 //     copy(thread, chunk, from, inside)  begins to copy 8 elements to chunk `chunk` of shared memory, or zeros
-//     commit(), wait<N>()            closes a group of copies; waits for all but the latest N groups of the thread
+//     wait()                         waits for all copies of the thread
 //     load(fragments, chunk_of)      four 8 x 8 matrices of shared memory to a warp; chunk_of(lane, warp) is row
 //                                    lane % 8 of matrix lane / 8
 //     load_transposed(fragments, chunk_of)  the same, each matrix transposed
@@ -131,7 +131,6 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
                 copy(freqkv::detail::Constant<0>{});
             }
         });
-        block.commit();
     };
     copy_tile(keys, 0, Shape::keys);
 
@@ -169,7 +168,7 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
     const float factor = task.scale * 1.44269504F;  // weights are powers of 2
 
     for (int first_entry = 0; first_entry < entries; first_entry += Shape::entries) {
-        block.template wait<0>();
+        block.wait();
         block.barrier();  // the tile of keys is there, and the values before have been used
         copy_tile(values, first_entry, Shape::values);
 
@@ -213,7 +212,7 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
                 });
             });
         }
-        block.template wait<0>();
+        block.wait();
         block.barrier();  // the tile of values is there, and the keys have been used
         if (first_entry + Shape::entries < entries) copy_tile(keys, first_entry + Shape::entries, Shape::keys);
 
