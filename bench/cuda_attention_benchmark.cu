@@ -21,7 +21,7 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/chunked_attention.cuh"
-#include "freqkv/cuda/detail/device_attributes.cuh"
+#include "freqkv/cuda/detail/device/device_attributes.cuh"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/rope.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"

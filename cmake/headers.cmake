@@ -16,20 +16,20 @@ set(FREQKV_HEADERS_base
     freqkv/rope_options.hpp)
 
 set(FREQKV_HEADERS_lanes
-    freqkv/detail/unrolled.hpp
-    freqkv/detail/lanes.hpp
-    freqkv/detail/lane_product.hpp
-    freqkv/detail/convert.hpp
-    freqkv/detail/pairs.hpp)
+    freqkv/detail/lanes/unrolled.hpp
+    freqkv/detail/lanes/lanes.hpp
+    freqkv/detail/lanes/lane_product.hpp
+    freqkv/detail/lanes/convert.hpp
+    freqkv/detail/lanes/pairs.hpp)
 
 set(FREQKV_HEADERS_transform
     freqkv/dct_plan.hpp
     freqkv/dct/direct.hpp
     freqkv/dct/simd.hpp
-    freqkv/detail/butterflies.hpp
-    freqkv/detail/stockham_fft.hpp
-    freqkv/detail/matrix_fft.hpp
-    freqkv/detail/column_fft.hpp)
+    freqkv/detail/transform/butterflies.hpp
+    freqkv/detail/transform/stockham_fft.hpp
+    freqkv/detail/transform/matrix_fft.hpp
+    freqkv/detail/transform/column_fft.hpp)
 
 # Of the transform layer too, but they need FFTW and belong to the target freqkv::fftw.
 set(FREQKV_HEADERS_transform_fftw
@@ -38,7 +38,7 @@ set(FREQKV_HEADERS_transform_fftw
 set(FREQKV_HEADERS_compressor
     freqkv/frequency_compressor.hpp
     freqkv/rope.hpp
-    freqkv/rope_angles.hpp)
+    freqkv/detail/adjoint/rope_angles.hpp)
 
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
@@ -52,27 +52,27 @@ set(FREQKV_HEADERS_policy
 
 set(FREQKV_HEADERS_cache
     freqkv/cache_options.hpp
-    freqkv/detail/columns.hpp
-    freqkv/detail/due_list.hpp
-    freqkv/detail/kv_list.hpp
-    freqkv/detail/move_entries.hpp
-    freqkv/detail/plan_cache.hpp
-    freqkv/detail/query_ring.hpp
-    freqkv/detail/squeeze_scratch.hpp
-    freqkv/detail/squeezer.hpp
+    freqkv/detail/cache/rotated_columns.hpp
+    freqkv/detail/cache/due_list.hpp
+    freqkv/detail/cache/kv_list.hpp
+    freqkv/detail/cache/move_entries.hpp
+    freqkv/detail/cache/plan_cache.hpp
+    freqkv/detail/cache/query_ring.hpp
+    freqkv/detail/cache/compression_scratch.hpp
+    freqkv/detail/cache/list_compressor.hpp
     freqkv/sinked_kv_cache.hpp)
 
 set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp
-    freqkv/detail/partial_attention.hpp
-    freqkv/detail/tile_attention.hpp
+    freqkv/detail/attention/partial_attention.hpp
+    freqkv/detail/attention/tile_attention.hpp
     freqkv/in_place.hpp)
 
 set(FREQKV_HEADERS_adjoint
     freqkv/adjoint/chunked_attention.hpp
-    freqkv/adjoint/compression.hpp
-    freqkv/detail/attention_adjoint.hpp
-    freqkv/detail/list_history.hpp)
+    freqkv/detail/adjoint/compression_adjoint.hpp
+    freqkv/detail/adjoint/attention_adjoint.hpp
+    freqkv/detail/adjoint/list_history.hpp)
 
 # Of the target freqkv::cuda. The .hpp ones are for every compiler, so that tests on the host run what kernels are made
 # of; the .cuh ones need nvcc.
@@ -88,38 +88,38 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/rope.cuh
     freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
-    freqkv/cuda/detail/append_rows.hpp
-    freqkv/cuda/detail/attention_launch.cuh
-    freqkv/cuda/detail/attention_task.hpp
-    freqkv/cuda/detail/batch.hpp
-    freqkv/cuda/detail/cache_kernels.cuh
-    freqkv/cuda/detail/cache_launch.cuh
-    freqkv/cuda/detail/check_memory.cuh
-    freqkv/cuda/detail/check_views.hpp
-    freqkv/cuda/detail/closing_up.hpp
-    freqkv/cuda/detail/decode_attention.hpp
-    freqkv/cuda/detail/decode_kernels.cuh
-    freqkv/cuda/detail/device_attributes.cuh
-    freqkv/cuda/detail/device_block.cuh
-    freqkv/cuda/detail/device_elements.cuh
-    freqkv/cuda/detail/device_launch.cuh
-    freqkv/cuda/detail/device_matrix_block.cuh
-    freqkv/cuda/detail/entry_rows.hpp
-    freqkv/cuda/detail/entry_store.cuh
-    freqkv/cuda/detail/feed.hpp
-    freqkv/cuda/detail/fft_passes.hpp
-    freqkv/cuda/detail/float_pair.hpp
-    freqkv/cuda/detail/launch.cuh
-    freqkv/cuda/detail/launch_shape.hpp
-    freqkv/cuda/detail/move_kernel.cuh
-    freqkv/cuda/detail/move_rows.hpp
-    freqkv/cuda/detail/policies.hpp
-    freqkv/cuda/detail/prefill_attention.hpp
-    freqkv/cuda/detail/prefill_kernel.cuh
-    freqkv/cuda/detail/resample.hpp
-    freqkv/cuda/detail/resample_kernel.cuh
-    freqkv/cuda/detail/transform_tables.hpp
-    freqkv/cuda/detail/transform_view.hpp)
+    freqkv/cuda/detail/cache/append_rows.hpp
+    freqkv/cuda/detail/attention/attention_launch.cuh
+    freqkv/cuda/detail/attention/attention_task.hpp
+    freqkv/cuda/detail/device/batch.hpp
+    freqkv/cuda/detail/cache/cache_kernels.cuh
+    freqkv/cuda/detail/cache/cache_launch.cuh
+    freqkv/cuda/detail/device/check_memory.cuh
+    freqkv/cuda/detail/device/check_views.hpp
+    freqkv/cuda/detail/transform/closing_up.hpp
+    freqkv/cuda/detail/attention/decode_attention.hpp
+    freqkv/cuda/detail/attention/decode_kernels.cuh
+    freqkv/cuda/detail/device/device_attributes.cuh
+    freqkv/cuda/detail/device/device_block.cuh
+    freqkv/cuda/detail/device/device_elements.cuh
+    freqkv/cuda/detail/device/device_launch.cuh
+    freqkv/cuda/detail/attention/device_matrix_block.cuh
+    freqkv/cuda/detail/device/entry_rows.hpp
+    freqkv/cuda/detail/cache/entry_store.cuh
+    freqkv/cuda/detail/cache/feed.hpp
+    freqkv/cuda/detail/transform/fft_passes.hpp
+    freqkv/cuda/detail/device/float_pair.hpp
+    freqkv/cuda/detail/transform/resample_launch.cuh
+    freqkv/cuda/detail/device/launch_shape.hpp
+    freqkv/cuda/detail/transform/move_kernel.cuh
+    freqkv/cuda/detail/transform/move_rows.hpp
+    freqkv/cuda/detail/cache/policies.hpp
+    freqkv/cuda/detail/attention/prefill_attention.hpp
+    freqkv/cuda/detail/attention/prefill_kernel.cuh
+    freqkv/cuda/detail/transform/resample.hpp
+    freqkv/cuda/detail/transform/resample_kernel.cuh
+    freqkv/cuda/detail/transform/transform_tables.hpp
+    freqkv/cuda/detail/transform/transform_view.hpp)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "freqkv/detail/column_fft.hpp"
+#include "freqkv/detail/transform/column_fft.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "freqkv/detail/butterflies.hpp"
+#include "freqkv/detail/transform/butterflies.hpp"
 #include "naive.hpp"
 
 namespace {

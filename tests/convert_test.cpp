@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "freqkv/detail/convert.hpp"
+#include "freqkv/detail/lanes/convert.hpp"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#include "freqkv/detail/lanes.hpp"
+#include "freqkv/detail/lanes/lanes.hpp"
 
 namespace {
 

@@ -5,7 +5,7 @@
 
 #include <Eigen/Core>
 
-#include "freqkv/detail/convert.hpp"
+#include "freqkv/detail/lanes/convert.hpp"
 #include "llama/quantized.hpp"
 
 namespace llama {

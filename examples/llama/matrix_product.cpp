@@ -6,8 +6,8 @@
 
 #include <Eigen/Core>
 
-#include "freqkv/detail/lanes.hpp"
-#include "freqkv/detail/unrolled.hpp"
+#include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/lanes/unrolled.hpp"
 #include "freqkv/workspace.hpp"
 #include "llama/dequantize.hpp"
 #include "llama/quantized.hpp"

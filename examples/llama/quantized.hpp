@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-#include "freqkv/detail/lanes.hpp"
+#include "freqkv/detail/lanes/lanes.hpp"
 #include "llama/weights.hpp"
 
 // GGML's quantised blocks as floats. A number is scale * integer or scale * integer - minimum, where scale and

@@ -6,8 +6,8 @@
 #include <cstddef>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/partial_attention.hpp"
-#include "freqkv/detail/tile_attention.hpp"
+#include "freqkv/detail/attention/partial_attention.hpp"
+#include "freqkv/detail/attention/tile_attention.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/sinked_kv_cache.hpp"

@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/convert.hpp"
+#include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"

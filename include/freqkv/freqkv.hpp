@@ -3,7 +3,7 @@
 
 // Everything but the FFTW backend, which is under another licence: include "freqkv/dct/fftw.hpp" for it.
 #include "freqkv/adjoint/chunked_attention.hpp"
-#include "freqkv/adjoint/compression.hpp"
+#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/dct/direct.hpp"
@@ -19,7 +19,7 @@
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/rope.hpp"
-#include "freqkv/rope_angles.hpp"
+#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/version.hpp"
 #include "freqkv/view.hpp"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/squeezer.hpp"
+#include "freqkv/detail/cache/list_compressor.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"

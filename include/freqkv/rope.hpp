@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/convert.hpp"
-#include "freqkv/detail/lanes.hpp"
-#include "freqkv/detail/pairs.hpp"
+#include "freqkv/detail/lanes/convert.hpp"
+#include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/lanes/pairs.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/rope_options.hpp"
 #include "freqkv/view.hpp"

@@ -10,9 +10,9 @@
 
 #include "freqkv/cache_options.hpp"
 #include "freqkv/config.hpp"
-#include "freqkv/detail/kv_list.hpp"
-#include "freqkv/detail/query_ring.hpp"
-#include "freqkv/detail/squeezer.hpp"
+#include "freqkv/detail/cache/kv_list.hpp"
+#include "freqkv/detail/cache/query_ring.hpp"
+#include "freqkv/detail/cache/list_compressor.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "freqkv/cuda/detail/attention_task.hpp"
+#include "freqkv/cuda/detail/attention/attention_task.hpp"
 #include "freqkv/rope_options.hpp"
 #include "freqkv/workspace.hpp"
 #include "naive.hpp"

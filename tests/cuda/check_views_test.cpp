@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "freqkv/cuda/detail/check_views.hpp"
+#include "freqkv/cuda/detail/device/check_views.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

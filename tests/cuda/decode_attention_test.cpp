@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "freqkv/cuda/detail/decode_attention.hpp"
+#include "freqkv/cuda/detail/attention/decode_attention.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,8 +15,8 @@
 
 #include "cuda/attention_case.hpp"
 #include "cuda/serial_block.hpp"
-#include "freqkv/cuda/detail/append_rows.hpp"
-#include "freqkv/cuda/detail/check_views.hpp"
+#include "freqkv/cuda/detail/cache/append_rows.hpp"
+#include "freqkv/cuda/detail/device/check_views.hpp"
 #include "freqkv/rope_options.hpp"
 #include "naive.hpp"
 

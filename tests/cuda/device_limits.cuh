@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "freqkv/cuda/detail/launch.cuh"
-#include "freqkv/cuda/detail/launch_shape.hpp"
-#include "freqkv/cuda/detail/transform_tables.hpp"
+#include "freqkv/cuda/detail/transform/resample_launch.cuh"
+#include "freqkv/cuda/detail/device/launch_shape.hpp"
+#include "freqkv/cuda/detail/transform/transform_tables.hpp"
 
 namespace freqkv::cuda {
 

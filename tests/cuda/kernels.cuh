@@ -7,7 +7,7 @@
 
 #include <span>
 
-#include "freqkv/cuda/detail/launch.cuh"
+#include "freqkv/cuda/detail/transform/resample_launch.cuh"
 
 // Kernels take nvcc most of a minute for each element type. So kernels_*.cu compile them for all tests; what includes
 // this header first leaves them out.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "freqkv/cuda/detail/prefill_attention.hpp"
+#include "freqkv/cuda/detail/attention/prefill_attention.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "freqkv/cuda/detail/resample.hpp"
+#include "freqkv/cuda/detail/transform/resample.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,12 +14,12 @@
 #include <vector>
 
 #include "cuda/serial_block.hpp"
-#include "freqkv/cuda/detail/batch.hpp"
-#include "freqkv/cuda/detail/check_views.hpp"
-#include "freqkv/cuda/detail/closing_up.hpp"
-#include "freqkv/cuda/detail/launch_shape.hpp"
-#include "freqkv/cuda/detail/move_rows.hpp"
-#include "freqkv/cuda/detail/transform_tables.hpp"
+#include "freqkv/cuda/detail/device/batch.hpp"
+#include "freqkv/cuda/detail/device/check_views.hpp"
+#include "freqkv/cuda/detail/transform/closing_up.hpp"
+#include "freqkv/cuda/detail/device/launch_shape.hpp"
+#include "freqkv/cuda/detail/transform/move_rows.hpp"
+#include "freqkv/cuda/detail/transform/transform_tables.hpp"
 #include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/dct/simd.hpp"
 #include "freqkv/frequency_compressor.hpp"

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/entry_rows.hpp"
+#include "freqkv/cuda/detail/device/entry_rows.hpp"
 
 // The blocks of blocks.hpp on a GPU, and what lies between them: what one block of threads does. W is the type of the
 // weights that a result is multiplied with next; the rest is float.

@@ -6,9 +6,9 @@
 
 #include <type_traits>
 
-#include "freqkv/cuda/detail/device_block.cuh"
-#include "freqkv/cuda/detail/device_elements.cuh"
-#include "freqkv/cuda/detail/device_launch.cuh"
+#include "freqkv/cuda/detail/device/device_block.cuh"
+#include "freqkv/cuda/detail/device/device_elements.cuh"
+#include "freqkv/cuda/detail/device/device_launch.cuh"
 #include "llama/cuda/blocks.hpp"
 
 namespace llama::device {

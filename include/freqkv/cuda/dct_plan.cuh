@@ -9,10 +9,10 @@
 #include <string>
 
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/check_memory.cuh"
-#include "freqkv/cuda/detail/check_views.hpp"
-#include "freqkv/cuda/detail/launch.cuh"
-#include "freqkv/cuda/detail/transform_tables.hpp"
+#include "freqkv/cuda/detail/device/check_memory.cuh"
+#include "freqkv/cuda/detail/device/check_views.hpp"
+#include "freqkv/cuda/detail/transform/resample_launch.cuh"
+#include "freqkv/cuda/detail/transform/transform_tables.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"

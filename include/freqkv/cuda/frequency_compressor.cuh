@@ -14,9 +14,9 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/dct_plan.cuh"
-#include "freqkv/cuda/detail/check_memory.cuh"
-#include "freqkv/cuda/detail/check_views.hpp"
-#include "freqkv/cuda/detail/launch.cuh"
+#include "freqkv/cuda/detail/device/check_memory.cuh"
+#include "freqkv/cuda/detail/device/check_views.hpp"
+#include "freqkv/cuda/detail/transform/resample_launch.cuh"
 #include "freqkv/cuda/energy_report.cuh"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"

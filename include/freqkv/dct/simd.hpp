@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/butterflies.hpp"
-#include "freqkv/detail/column_fft.hpp"
+#include "freqkv/detail/transform/butterflies.hpp"
+#include "freqkv/detail/transform/column_fft.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 

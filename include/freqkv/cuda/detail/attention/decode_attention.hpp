@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/attention/attention_task.hpp"
+#include "freqkv/cuda/detail/device/entry_rows.hpp"
+#include "freqkv/cuda/detail/transform/fft_passes.hpp"
+#include "freqkv/detail/lanes/unrolled.hpp"
+
+// Attention of tokens to a cache that is in device memory, each token by itself. A list is cut into stretches of a
+// fixed number of entries; a block attends to one of them for up to `Heads` query heads of a KV head's group, so that
+// keys and values are read once for all of them, and the parts are combined afterwards. What a stretch is and in which
+// order parts are added does not depend on the device or on what else is in the batch.
+namespace freqkv::cuda::detail {
+
+/// Entries of a stretch, which are the threads of a block.
+inline constexpr int stretch_entries = 128;
+
+/// Where a token of the batch stands.
+struct TokenPlace {
+    std::int32_t list;    ///< the sequence's list in the cache
+    std::int32_t behind;  ///< tokens of the same call before it: it is entry sizes[list] + behind
+};
+
+/// A batch of tokens, whose rows of queries and results follow each other.
+template <class Q, class T>
+struct DecodeTask : AttentionTask<Q, T> {
+    const TokenPlace* places = nullptr;  ///< [tokens]
+    float* parts = nullptr;              ///< scratch, parts_size()
+    int tokens = 0;
+    bool wide = false;  ///< rows may be read 8 keys and 4 values at a time
+
+    /// What token `token` attends to: all up to itself. (Never more than there are, also for a graph that is launched
+    /// once too often.)
+    FREQKV_INLINE int entries(int token) const {
+        const int entries = this->sizes[places[token].list] + places[token].behind + 1;
+        return entries < this->capacity ? entries : this->capacity;
+    }
+    FREQKV_INLINE int stretches() const { return (this->capacity + stretch_entries - 1) / stretch_entries; }
+    FREQKV_INLINE int query_heads() const { return this->kv_heads * this->group; }
+    /// Where one query head's part of one stretch begins: value_dim sums, the greatest score, the sum of weights.
+    FREQKV_INLINE float* part(int token, int query_head, int stretch) const {
+        const Index row = (Index{token} * query_heads() + query_head) * stretches() + stretch;
+        return parts + row * (this->value_dim + 2);
+    }
+    FREQKV_INLINE Index parts_size() const {
+        return Index{tokens} * query_heads() * stretches() * (this->value_dim + 2);
+    }
+};
+
+/// Floats in shared memory that a block of attend_stretch() takes.
+FREQKV_INLINE int decode_floats(int heads, int key_dim, int value_dim) {
+    const int parts = stretch_entries / 32;
+    return heads * (key_dim + stretch_entries + 8 + 2 + parts * value_dim);
+}
+
+/// The part of stretch `stretch` for query heads [first_head, first_head + Heads) of KV head `kv_head`'s group; those
+/// behind the group are computed as its last one and not stored. memory is decode_floats() floats: load(i), load<N>(i)
+/// for N of them at a multiple of N, and store(i, x).
+template <int Heads, class Q, class T, class Block, class Memory>
+FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int kv_head, int first_head, int stretch,
+                                  Block block, Memory memory) {
+    using freqkv::detail::unrolled;
+    const int entries = task.entries(token);
+    const int begin = stretch * stretch_entries;
+    const int count = entries - begin < stretch_entries ? entries - begin : stretch_entries;
+    if (count <= 0) return;
+    const int key_dim = task.key_dim;
+    const int value_dim = task.value_dim;
+    const Index row = task.first_row(task.places[token].list, kv_head) + begin;
+    const T* const keys = task.keys + row * key_dim;
+    const T* const values = task.values + row * value_dim;
+    const auto head_of = [&](int h) {
+        const int in_group = first_head + h < task.group ? first_head + h : task.group - 1;
+        return kv_head * task.group + in_group;
+    };
+    // Shared memory: queries [key_dim][Heads], weights [entries][Heads], 8 partial maxima and then sums [8][Heads], the
+    // maximum and the sum [2][Heads], sums of values [warps][Heads][value_dim].
+    const int weights = Heads * key_dim;
+    const int partial = weights + Heads * stretch_entries;
+    const int totals = partial + Heads * 8;
+    const int sums = totals + Heads * 2;
+
+    // Queries, rotated at the position of the token and scaled.
+    const int columns = task.key_columns.count();
+    block.each(Heads * columns, [&](int i) {
+        const int h = i % Heads;
+        const int c = i / Heads;
+        const Q* const query = task.queries + token * task.query_token_stride + head_of(h) * task.query_head_stride;
+        const int a = task.key_columns.first(c);
+        const int b = task.key_columns.second(c);
+        const Complex<float> x = task.query_column(query, c, entries - 1);
+        memory.store(a * Heads + h, task.scale * x.re);
+        if (b < key_dim) memory.store(b * Heads + h, task.scale * x.im);
+    });
+
+    // Scores: a thread reads the key of one entry for all heads.
+    block.each(stretch_entries, [&](int e) {
+        float score[Heads];
+        unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA { score[h] = e < count ? 0.0F : -INFINITY; });
+        if (e < count) {
+            const T* const key = keys + Index{e} * key_dim;
+            const auto add = [&](int d, float k) FREQKV_INLINE_LAMBDA {
+                const Elements<float, Heads> query = memory.template load<Heads>(d * Heads);
+                unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA { score[h] += k * query.values[h]; });
+            };
+            if (task.wide) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 4
+#endif
+                for (int d = 0; d < key_dim; d += 8) {
+                    const auto eight = load_elements<8>(key + d);
+                    unrolled<8>([&](auto i)
+                                    FREQKV_INLINE_LAMBDA { add(d + static_cast<int>(i), to_float(eight.values[i])); });
+                }
+            } else {
+                for (int d = 0; d < key_dim; ++d) add(d, to_float(key[d]));
+            }
+        }
+        unrolled<Heads>(
+            [&](auto h) FREQKV_INLINE_LAMBDA { memory.store(weights + e * Heads + static_cast<int>(h), score[h]); });
+    });
+
+    // The greatest score of each head, in two steps; then weights and their sum alike.
+    constexpr int run = stretch_entries / 8;
+    block.each(8 * Heads, [&](int i) {
+        float greatest = -INFINITY;
+        for (int e = 0; e < run; ++e) {
+            greatest = fmaxf(greatest, memory.load(weights + (i / Heads * run + e) * Heads + i % Heads));
+        }
+        memory.store(partial + i, greatest);
+    });
+    block.each(Heads, [&](int h) {
+        float greatest = memory.load(partial + h);
+        for (int i = 1; i < 8; ++i) greatest = fmaxf(greatest, memory.load(partial + i * Heads + h));
+        memory.store(totals + h, greatest);
+    });
+    block.each(8 * Heads, [&](int i) {
+        const int h = i % Heads;
+        const float greatest = memory.load(totals + h);
+        float sum = 0;
+        for (int e = 0; e < run; ++e) {
+            const int at = weights + (i / Heads * run + e) * Heads + h;
+            const float weight = expf(memory.load(at) - greatest);
+            memory.store(at, weight);
+            sum += weight;
+        }
+        memory.store(partial + i, sum);
+    });
+    block.each(Heads, [&](int h) {
+        float sum = memory.load(partial + h);
+        for (int i = 1; i < 8; ++i) sum += memory.load(partial + i * Heads + h);
+        memory.store(totals + Heads + h, sum);
+    });
+
+    // Values: a thread takes 4 dimensions of every fourth entry, or one where rows cannot be read at once.
+    constexpr int warps = stretch_entries / 32;
+    const auto add_values = [&](auto width) FREQKV_INLINE_LAMBDA {
+        constexpr int w = static_cast<int>(decltype(width)::value);
+        const int pieces = value_dim / w;
+        block.each(warps * pieces, [&](int i) {
+            const int warp = i / pieces;
+            const int d = i % pieces * w;
+            float sum[Heads][w] = {};
+            for (int e = warp; e < count; e += warps) {
+                const auto some = load_elements<w>(values + Index{e} * value_dim + d);
+                const Elements<float, Heads> weight = memory.template load<Heads>(weights + e * Heads);
+                unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
+                    unrolled<w>([&](auto j)
+                                    FREQKV_INLINE_LAMBDA { sum[h][j] += weight.values[h] * to_float(some.values[j]); });
+                });
+            }
+            unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
+                unrolled<w>([&](auto j) FREQKV_INLINE_LAMBDA {
+                    memory.store(sums + (warp * Heads + static_cast<int>(h)) * value_dim + d + static_cast<int>(j),
+                                 sum[h][j]);
+                });
+            });
+        });
+    };
+    if (task.wide) {
+        add_values(freqkv::detail::Constant<4>{});
+    } else {
+        add_values(freqkv::detail::Constant<1>{});
+    }
+    block.each(Heads * (value_dim + 2), [&](int i) {
+        const int h = i / (value_dim + 2);
+        const int d = i % (value_dim + 2);
+        if (first_head + h >= task.group) return;
+        float value = 0;
+        if (d < value_dim) {
+            for (int warp = 0; warp < warps; ++warp) value += memory.load(sums + (warp * Heads + h) * value_dim + d);
+        } else {
+            value = memory.load(totals + (d - value_dim) * Heads + h);
+        }
+        task.part(token, head_of(h), stretch)[d] = value;
+    });
+}
+
+/// The result of one query head of one token, from the parts of its stretches in their order.
+template <class Q, class T, class Block>
+FREQKV_INLINE void combine_stretches(const DecodeTask<Q, T>& task, int token, int query_head, Block block) {
+    const int value_dim = task.value_dim;
+    const int stretches = (task.entries(token) + stretch_entries - 1) / stretch_entries;
+    const float* const parts = task.part(token, query_head, 0);
+    Q* const result = task.results + token * task.result_token_stride + query_head * task.result_head_stride;
+    block.each(value_dim, [&](int d) {
+        float greatest = -INFINITY;
+        for (int s = 0; s < stretches; ++s) greatest = fmaxf(greatest, parts[Index{s} * (value_dim + 2) + value_dim]);
+        float sum = 0;
+        float weights = 0;
+        for (int s = 0; s < stretches; ++s) {
+            const float* const part = parts + Index{s} * (value_dim + 2);
+            const float weight = expf(part[value_dim] - greatest);
+            sum += weight * part[d];
+            weights += weight * part[value_dim + 1];
+        }
+        result[d] = ElementConversion<Q>::from_float(sum / weights);
+    });
+}
+
+}  // namespace freqkv::cuda::detail

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+
+#include "freqkv/config.hpp"
+#include "freqkv/detail/lanes/lane_product.hpp"
+#include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/attention/tile_attention.hpp"
+#include "freqkv/view.hpp"
+#include "freqkv/workspace.hpp"
+
+namespace freqkv::detail {
+
+// The gradients of softmax attention to one list of keys and values, for tiles of query rows over blocks of
+// keys. With scores S = Q K^T, weights P = exp(S - log_sum), the gradient G of the result O and D = rowsum(G O):
+//
+//     dV += P^T G        dP = G V^T        dS = P (dP - D)        dQ += dS K        dK += dS^T Q
+//
+// Five products, which are what it takes. Lanes are keys in S and dP, so keys and values are laid out once for a
+// list with neighbouring entries side by side; a tile's queries are taken as they lie. Scratch is that layout and
+// one block of P and dS, whatever the number of rows.
+template <class C>
+class AttentionAdjoint {
+public:
+    static constexpr Index max_rows = 96;
+    static constexpr Index block_keys = 64;
+
+    // Bytes of scratch for lists of up to `entries`.
+    static Index bytes(Index entries, Index key_dim, Index value_dim) {
+        const Index blocks = (entries + block_keys - 1) / block_keys;
+        const Index key_width = whole_lanes<C>(key_dim);
+        const Index value_width = whole_lanes<C>(value_dim);
+        return WorkspaceCursor::size<C>(blocks * block_keys * key_width) +
+               WorkspaceCursor::size<C>(blocks * block_keys * key_dim) +
+               WorkspaceCursor::size<C>(blocks * block_keys * value_dim) +
+               2 * WorkspaceCursor::size<C>(max_rows * key_width) + WorkspaceCursor::size<C>(max_rows * value_width) +
+               2 * WorkspaceCursor::size<C>(max_rows * block_keys) + 2 * WorkspaceCursor::size<C>(max_rows);
+    }
+
+    AttentionAdjoint(WorkspaceCursor& scratch, Index entries, Index key_dim, Index value_dim)
+        : key_dim_(key_dim),
+          value_dim_(value_dim),
+          key_width_(whole_lanes<C>(key_dim)),
+          value_width_(whole_lanes<C>(value_dim)) {
+        const Index blocks = (entries + block_keys - 1) / block_keys;
+        keys_ = scratch.take<C>(blocks * block_keys * key_width_);
+        key_columns_ = scratch.take<C>(blocks * block_keys * key_dim);
+        value_columns_ = scratch.take<C>(blocks * block_keys * value_dim);
+        q_ = scratch.take<C>(max_rows * key_width_);
+        dq_ = scratch.take<C>(max_rows * key_width_);
+        g_ = scratch.take<C>(max_rows * value_width_);
+        p_ = scratch.take<C>(max_rows * block_keys);
+        ds_ = scratch.take<C>(max_rows * block_keys);
+        log_sum_ = scratch.take<C>(max_rows);
+        delta_ = scratch.take<C>(max_rows);
+        std::fill_n(q_, max_rows * key_width_, C{0});
+        std::fill_n(g_, max_rows * value_width_, C{0});
+    }
+
+    // The list: rotated keys [entries, key_dim] and values [entries, value_dim]. Whoever fills in the keys calls
+    // set_key() for each entry, then set_value(), and finish_list().
+    void set_key(Index entry, const C* key) {
+        C* const row = keys_ + entry * key_width_;
+        std::copy_n(key, key_dim_, row);
+        std::fill(row + key_dim_, row + key_width_, C{0});
+        C* const column = key_columns_ + column_of(entry, key_dim_);
+        for (Index d = 0; d < key_dim_; ++d) column[d * block_keys] = key[d];
+    }
+    void set_value(Index entry, const C* value, Index stride) {
+        C* const column = value_columns_ + column_of(entry, value_dim_);
+        for (Index d = 0; d < value_dim_; ++d) column[d * block_keys] = value[d * stride];
+    }
+    // Nothing is undefined behind the last of `entries`.
+    void finish_list(Index entries) {
+        const Index end = (entries + block_keys - 1) / block_keys * block_keys;
+        for (Index e = entries; e < end; ++e) {
+            for (Index d = 0; d < key_dim_; ++d) key_columns_[column_of(e, key_dim_) + d * block_keys] = C{0};
+            for (Index d = 0; d < value_dim_; ++d) value_columns_[column_of(e, value_dim_) + d * block_keys] = C{0};
+        }
+    }
+
+    // To be filled in: a row's query [key_dim], rotated and scaled.
+    C* query(Index row) { return q_ + row * key_width_; }
+    // The result and its gradient [value_dim], and the log-sum-exp of the row's scores.
+    void set_result(Index row, const C* out, Index out_stride, const C* gradient, Index gradient_stride, C log_sum) {
+        C* const g = g_ + row * value_width_;
+        C delta = 0;
+        for (Index d = 0; d < value_dim_; ++d) {
+            g[d] = gradient[d * gradient_stride];
+            delta += g[d] * out[d * out_stride];
+        }
+        delta_[row] = delta;
+        log_sum_[row] = log_sum;
+    }
+
+    // Gradients of `rows` rows: that of the queries to query_gradient(), those of the list are added to dk
+    // [entries, whole_lanes(key_dim)] and dv [entries, whole_lanes(value_dim)].
+    void run(Index rows, const CausalRows& causal, C* dk, C* dv) {
+        std::fill_n(dq_, rows * key_width_, C{0});
+        const Index end = causal.visible(rows - 1);
+        for (Index begin = 0; begin < end; begin += block_keys) {
+            const Index n = std::min(block_keys, end - begin);
+            // Rows before `r` see nothing of this block, and no row anything behind `width`.
+            const Index r = std::max<Index>(0, (begin - causal.base) * causal.group - causal.first);
+            const Index seeing = rows - r;
+            const Index width = whole_lanes<C>(n);
+            C* const q = q_ + r * key_width_;
+            C* const g = g_ + r * value_width_;
+            C* const p = p_ + r * block_keys;
+            C* const ds = ds_ + r * block_keys;
+            const C* const keys = keys_ + begin * key_width_;
+            const C* const key_columns = key_columns_ + begin * key_dim_;
+            const C* const value_columns = value_columns_ + begin * value_dim_;
+            lane_product<false, C>({q, key_width_, 1}, seeing, key_dim_, {key_columns, block_keys}, {p, block_keys},
+                                   width);
+            lane_product<false, C>({g, value_width_, 1}, seeing, value_dim_, {value_columns, block_keys},
+                                   {ds, block_keys}, width);
+            soften(r, rows, begin, width, causal);
+            lane_product<true, C>({p, 1, block_keys}, n, seeing, {g, value_width_},
+                                  {dv + begin * value_width_, value_width_}, value_width_);
+            lane_product<true, C>({ds, 1, block_keys}, n, seeing, {q, key_width_},
+                                  {dk + begin * key_width_, key_width_}, key_width_);
+            lane_product<true, C>({ds, block_keys, 1}, seeing, n, {keys, key_width_},
+                                  {dq_ + r * key_width_, key_width_}, key_width_);
+        }
+    }
+
+    // With respect to the rotated and scaled query, [key_dim].
+    C* query_gradient(Index row) { return dq_ + row * key_width_; }
+
+private:
+    // Entries of a block stand side by side: [block][dim][block_keys].
+    static Index column_of(Index entry, Index dim) {
+        return entry / block_keys * block_keys * dim + entry % block_keys;
+    }
+
+    // Scores become weights and gradients of weights gradients of scores; 0 for keys that a row does not see.
+    [[gnu::flatten]] void soften(Index r, Index rows, Index begin, Index width, const CausalRows& causal) {
+        for (; r < rows; ++r) {
+            C* const p = p_ + r * block_keys;
+            C* const ds = ds_ + r * block_keys;
+            for (Index t = 0; t < width; t += lane_count<C>) {
+                // Above 0 only by rounding, or where the key is not seen.
+                const Lanes<C> log_weight = load_lanes<C>(p + t) - log_sum_[r];
+                const Lanes<C> weight = exp_lanes<C>(log_weight > C{0} ? Lanes<C>{} : log_weight);
+                store_lanes<C>(p + t, weight);
+                store_lanes<C>(ds + t, weight * (load_lanes<C>(ds + t) - delta_[r]));
+            }
+            for (Index t = causal.visible(r) - begin; t < width; ++t) p[t] = ds[t] = C{0};
+        }
+    }
+
+    Index key_dim_;
+    Index value_dim_;
+    Index key_width_;
+    Index value_width_;
+    C* keys_;           // [entries, key_width]
+    C* key_columns_;    // [blocks, key_dim, block_keys]
+    C* value_columns_;  // [blocks, value_dim, block_keys]
+    C* q_;              // [max_rows, key_width]
+    C* dq_;             // [max_rows, key_width]
+    C* g_;              // [max_rows, value_width]
+    C* p_;              // [max_rows, block_keys]
+    C* ds_;             // [max_rows, block_keys]
+    C* log_sum_;        // [max_rows]
+    C* delta_;          // [max_rows]
+};
+
+}  // namespace freqkv::detail

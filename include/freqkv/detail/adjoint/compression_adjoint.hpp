@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "freqkv/config.hpp"
+#include "freqkv/dct_plan.hpp"
+#include "freqkv/detail/cache/rotated_columns.hpp"
+#include "freqkv/detail/cache/plan_cache.hpp"
+#include "freqkv/policy/codec.hpp"
+#include "freqkv/policy/schedule.hpp"
+#include "freqkv/rope.hpp"
+#include "freqkv/detail/adjoint/rope_angles.hpp"
+#include "freqkv/view.hpp"
+
+namespace freqkv {
+
+/// A TransformPlan that can be differentiated through: adjoint() is the transpose of forward(). It reads kept
+/// rows of a block of columns, all of them before it writes the first of its n rows. Const, called from several
+/// threads at once, must not throw. FrequencyCompressor is one.
+template <class Plan, class C>
+concept DifferentiablePlan =
+    TransformPlan<Plan, C> && requires(const Plan& plan, const detail::RowArchetype<C>& rows, std::byte* scratch) {
+        { plan.adjoint(rows, rows, scratch) } noexcept;
+    };
+
+/// A codec whose compressions have an adjoint: a selection (what it chooses counts as constant), or a transform
+/// with a DifferentiablePlan.
+template <class Codec, class C>
+concept DifferentiableCodec = SelectionCodec<Codec, C> || requires(const Codec& codec, Index length, Index keep) {
+    { codec.template plan<C>(length, keep) } -> DifferentiablePlan<C>;
+};
+
+/// One compression of one KV head's list, as its adjoint has to know it.
+struct CompressionMap {
+    /// What a transform squeezed, as the list was before it; `keep` is what was kept.
+    std::span<const Span> spans{};
+    /// After a selection, for each entry that remains: which it was before. Ascending.
+    std::span<const Index> sources{};
+};
+
+/// The adjoint of one compression of a list of keys or values: from the gradient with respect to the entries
+/// after it to the gradient with respect to those before it. What the compression moves as it is, the adjoint
+/// moves back; what it drops has gradient 0; what it transforms goes through the adjoint of the codec's plan.
+///
+/// C is float or double. Const after prepare(), for any number of threads at once, each with its own scratch.
+template <class C, DifferentiableCodec<C> Codec>
+class CompressionAdjoint {
+    static constexpr bool selects = SelectionCodec<Codec, C>;
+
+    // Selections need no plans.
+    template <bool Selects, class K>
+    struct PlansOf {
+        using type = detail::PlanCache<K, C>;
+    };
+    template <class K>
+    struct PlansOf<true, K> {
+        struct type {};
+    };
+
+public:
+    explicit CompressionAdjoint(Codec codec) : codec_(std::move(codec)) {}
+
+    /// Makes the plans for `spans`; to be called for every compression before its adjoint is asked for. May
+    /// allocate, and throw what the codec throws.
+    void prepare(std::span<const Span> spans) {
+        if constexpr (!selects) {
+            for (const Span& span : spans) {
+                const auto& plan = plans_.make(codec_, span.length, span.keep);
+                scratch_bytes_ = std::max<Index>(scratch_bytes_, plan.scratch_bytes());
+            }
+        }
+    }
+
+    /// Forgets all plans if there are very many, which happens where the codec's data say how much is kept.
+    void drop_if_many() {
+        if constexpr (!selects) plans_.drop_if_many();
+    }
+
+    /// Scratch memory of one call, aligned to AlignedBuffer<std::byte>::alignment.
+    Index scratch_bytes() const { return scratch_bytes_; }
+
+    /// Keys that are stored rotated at their index: after [entries after, key_dim] to before [entries before,
+    /// key_dim], which must not overlap. `angles` has to cover the positions of both.
+    void keys(const CompressionMap& map, const RopeAngles<C>& angles, MatrixView<const C> after, MatrixView<C> before,
+              std::byte* scratch) const noexcept {
+        const Rope<C>& rope = angles.rope();
+        // The compression turned what it moved by the difference of its positions; this turns it back.
+        const auto move = [&](Index to, Index source) {
+            rope.turn(after.row(to), after.column_stride, before.row(source), before.column_stride,
+                      angles[source - to]);
+        };
+        const auto transform = [&](const auto& plan, const Span& span, Index to) {
+            constexpr Index width = std::remove_cvref_t<decltype(plan)>::block_columns;
+            using Columns = detail::RotatedColumns<C, width>;
+            const MatrixView<C> in = as_source(after.middle_rows(to, span.keep));
+            const MatrixView<C> out = before.middle_rows(span.begin, span.length);
+            const C* const* const in_angles = angles.data() + to;
+            const C* const* const out_angles = angles.data() + span.begin;
+            for (Index pair = 0; pair < rope.pairs(); pair += width / 2) {
+                const Index count = std::min(width / 2, rope.pairs() - pair);
+                plan.adjoint(Columns(in, rope, pair, count, in_angles, in_angles),
+                             Columns(out, rope, pair, count, out_angles, out_angles), scratch);
+            }
+            const Index rotated = 2 * rope.pairs();
+            transform_columns(plan, in.middle_columns(rotated, in.columns - rotated),
+                              out.middle_columns(rotated, out.columns - rotated), scratch);
+        };
+        apply(map, after.rows, before, move, transform);
+    }
+
+    /// Values, or keys that are stored un-rotated: after [entries after, dim] to before [entries before, dim],
+    /// which must not overlap.
+    void values(const CompressionMap& map, MatrixView<const C> after, MatrixView<C> before,
+                std::byte* scratch) const noexcept {
+        const auto move = [&](Index to, Index source) {
+            for (Index d = 0; d < after.columns; ++d) before(source, d) = after(to, d);
+        };
+        const auto transform = [&](const auto& plan, const Span& span, Index to) {
+            transform_columns(plan, as_source(after.middle_rows(to, span.keep)),
+                              before.middle_rows(span.begin, span.length), scratch);
+        };
+        apply(map, after.rows, before, move, transform);
+    }
+
+private:
+    // Calls move(to, source) for entries that were kept as they are and transform(plan, span, to) for spans whose
+    // result begins at entry `to`. What was dropped becomes 0.
+    template <class Move, class Transform>
+    void apply(const CompressionMap& map, Index entries_after, MatrixView<C> before, Move&& move,
+               [[maybe_unused]] Transform&& transform) const noexcept {
+        Index source = 0;
+        Index to = 0;
+        if constexpr (selects) {
+            const auto drop_until = [&](Index end) {
+                for (; source < end; ++source) {
+                    for (Index d = 0; d < before.columns; ++d) before(source, d) = C{0};
+                }
+            };
+            for (; to < entries_after; ++to) {
+                drop_until(map.sources[static_cast<std::size_t>(to)]);
+                move(to, source++);
+            }
+            drop_until(before.rows);
+        } else {
+            for (const Span& span : map.spans) {
+                while (source < span.begin) move(to++, source++);
+                transform(*plans_.find(span.length, span.keep), span, to);
+                to += span.keep;
+                source = span.begin + span.length;
+            }
+            while (to < entries_after) move(to++, source++);
+        }
+    }
+
+    // What is only read, as what a compression reads: with the same types of rows as in forward(), the transforms
+    // are compiled once for both directions.
+    static MatrixView<C> as_source(const MatrixView<const C>& rows) {
+        return {const_cast<C*>(rows.data), rows.rows, rows.columns, rows.row_stride, rows.column_stride};
+    }
+
+    template <class Plan>
+    static void transform_columns(const Plan& plan, MatrixView<C> in, MatrixView<C> out, std::byte* scratch) noexcept {
+        constexpr Index width = Plan::block_columns;
+        for (Index first = 0; first < in.columns; first += width) {
+            const Index count = std::min(width, in.columns - first);
+            plan.adjoint(MatrixRows<C, width>(in.middle_columns(first, count)),
+                         MatrixRows<C, width>(out.middle_columns(first, count)), scratch);
+        }
+    }
+
+    Codec codec_;
+    typename PlansOf<selects, Codec>::type plans_;
+    Index scratch_bytes_ = 0;
+};
+
+}  // namespace freqkv

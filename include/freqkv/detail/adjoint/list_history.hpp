@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "freqkv/detail/adjoint/compression_adjoint.hpp"
+#include "freqkv/config.hpp"
+#include "freqkv/policy/schedule.hpp"
+#include "freqkv/view.hpp"
+
+namespace freqkv::detail {
+
+/// What became of one KV head's list while a text was read: the entries that each compression left, and where they
+/// came from. With the text's own keys and values that is all lists that any query saw. Memory is kept for the next
+/// text.
+template <class C>
+class ListHistory {
+public:
+    /// Tokens from `token` on, which were appended to a list of `entries` that a compression had left (0: the first).
+    struct Chunk {
+        Index token = 0;
+        Index entries = 0;
+        std::size_t first_entry = 0;  // in the rows that are kept
+        std::size_t first_span = 0;
+        std::size_t spans = 0;
+    };
+
+    /// Forgets the text before.
+    void begin_text() {
+        chunks_.clear();
+        keys_.clear();
+        values_.clear();
+        spans_.clear();
+        sources_.clear();
+        tokens_.clear();
+        chunks_.push_back({});
+    }
+
+    /// Keeps the list of head h as a compression left it, by a selection or a transform, before token `token`.
+    template <bool selection, class Cache>
+    void add(const Cache& cache, Index h, Index token) {
+        const Chunk before = chunks_.back();
+        const SpanList& spans = cache.squeezed_spans(h);
+        chunks_.push_back({token, cache.size(h), keys_.size() / static_cast<std::size_t>(cache.key_dim()),
+                           spans_.size(), static_cast<std::size_t>(spans.size())});
+        const MatrixView<const C> keys = cache.keys(h);
+        const MatrixView<const C> values = cache.values(h);
+        keys_.insert(keys_.end(), keys.data, keys.data + keys.rows * keys.columns);
+        values_.insert(values_.end(), values.data, values.data + values.rows * values.columns);
+        spans_.insert(spans_.end(), spans.begin(), spans.end());
+        if constexpr (selection) add_sources(cache, h, before);
+    }
+
+    std::size_t chunks() const { return chunks_.size(); }
+    const Chunk& chunk(std::size_t c) const { return chunks_[c]; }
+
+    /// Entries of the list at the end of chunk c of a text of `tokens`.
+    Index entries_at_end(std::size_t c, Index tokens) const {
+        const Index end = c + 1 < chunks_.size() ? chunks_[c + 1].token : tokens;
+        return chunks_[c].entries + end - chunks_[c].token;
+    }
+
+    /// Entry e of those that a chunk began with: its key [key_dim], rotated at e, and its value [value_dim].
+    const C* key(const Chunk& chunk, Index e, Index key_dim) const {
+        return keys_.data() + (static_cast<Index>(chunk.first_entry) + e) * key_dim;
+    }
+    const C* value(const Chunk& chunk, Index e, Index value_dim) const {
+        return values_.data() + (static_cast<Index>(chunk.first_entry) + e) * value_dim;
+    }
+
+    /// The compression that a chunk began with.
+    CompressionMap map(const Chunk& chunk) const {
+        CompressionMap map{{spans_.data() + chunk.first_span, chunk.spans}, {}};
+        if (!sources_.empty()) {
+            map.sources = {sources_.data() + chunk.first_entry, static_cast<std::size_t>(chunk.entries)};
+        }
+        return map;
+    }
+
+    Index bytes() const {
+        return static_cast<Index>(chunks_.capacity() * sizeof(Chunk) +
+                                  (keys_.capacity() + values_.capacity()) * sizeof(C) +
+                                  spans_.capacity() * sizeof(Span) +
+                                  (sources_.capacity() + old_tokens_.capacity() + tokens_.capacity()) * sizeof(Index));
+    }
+
+private:
+    // After selections an entry is one token, by which it is found in the list before.
+    template <class Cache>
+    void add_sources(const Cache& cache, Index h, const Chunk& before) {
+        std::swap(old_tokens_, tokens_);
+        tokens_.clear();
+        Index source = 0;
+        for (Index i = 0; i < cache.size(h); ++i) {
+            const Index token = cache.entry_tokens(h, i).begin;
+            while (source < before.entries && old_tokens_[static_cast<std::size_t>(source)] < token) ++source;
+            if (token >= before.token) source = before.entries + token - before.token;
+            tokens_.push_back(token);
+            sources_.push_back(source);
+        }
+    }
+
+    std::vector<Chunk> chunks_;
+    std::vector<C> keys_;                     // [entries of all chunks, key_dim], rotated at their index in the chunk
+    std::vector<C> values_;                   // [entries of all chunks, value_dim]
+    std::vector<Span> spans_;                 // of all compressions
+    std::vector<Index> sources_;              // [entries of all chunks], by a selection: their index before it
+    std::vector<Index> old_tokens_, tokens_;  // of the entries after the latest selection
+};
+
+}  // namespace freqkv::detail

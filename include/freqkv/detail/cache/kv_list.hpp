@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+
+#include "freqkv/config.hpp"
+#include "freqkv/detail/lanes/convert.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/policy/report.hpp"
+#include "freqkv/policy/schedule.hpp"
+#include "freqkv/rope.hpp"
+#include "freqkv/view.hpp"
+#include "freqkv/workspace.hpp"
+
+namespace freqkv::detail {
+
+// The entries of one KV head. Keys are stored rotated at their index.
+template <class T>
+class KVList {
+public:
+    using C = Arithmetic<T>;
+
+    Index size = 0;
+    Index compressions = 0;
+    Index compressed_at = 0;  // tokens seen at the latest compression
+    SpanList squeezed;        // what the latest compression squeezed, as the list was before it
+
+    KVList(Index capacity, Index key_dim, Index value_dim)
+        : capacity_(capacity),
+          key_dim_(key_dim),
+          value_dim_(value_dim),
+          keys_(checked_product("key storage", capacity, key_dim)),
+          values_(checked_product("value storage", capacity, value_dim)),
+          ranges_(capacity) {}
+
+    Index capacity() const { return capacity_; }
+    MatrixView<T> keys() const { return {keys_.data(), size, key_dim_}; }
+    MatrixView<T> values() const { return {values_.data(), size, value_dim_}; }
+    TokenRange* ranges() const { return ranges_.data(); }  // [size]
+
+    Index key_bytes() const { return keys_.bytes(); }
+    Index value_bytes() const { return values_.bytes(); }
+    Index range_bytes() const { return ranges_.bytes(); }
+
+    // Appends rows [first, first + count) of k and v, for which there must be room, as tokens `token`,
+    // token + 1, …. `angles` is scratch for Rope::angles().
+    template <class K, class V>
+    void append(MatrixView<const K> k, MatrixView<const V> v, Index first, Index count, Index token,
+                const Rope<C>& rope, C* angles) {
+        for (Index t = 0; t < count; ++t) {
+            const Index entry = size + t;
+            rope.turn(k.row(first + t), k.column_stride, keys_.data() + entry * key_dim_, 1,
+                      rope.angles(entry, angles));
+            T* const value = values_.data() + entry * value_dim_;
+            if (v.column_stride == 1) {
+                convert_row(v.row(first + t), value_dim_, value);
+            } else {
+                for (Index d = 0; d < value_dim_; ++d) value[d] = static_cast<T>(static_cast<C>(v(first + t, d)));
+            }
+            ranges_.data()[entry] = {token + t, token + t + 1};
+        }
+        size += count;
+    }
+
+    // Makes room for `count` further entries, doubling so that the cost per token stays constant.
+    void grow(Index count) {
+        if (capacity_ - size >= count) return;
+        constexpr Index first_capacity = 256;
+        KVList grown(std::max({first_capacity, 2 * capacity_, size + count}), key_dim_, value_dim_);
+        std::copy_n(keys_.data(), size * key_dim_, grown.keys_.data());
+        std::copy_n(values_.data(), size * value_dim_, grown.values_.data());
+        std::copy_n(ranges_.data(), size, grown.ranges_.data());
+        grown.size = size;
+        *this = std::move(grown);
+    }
+
+private:
+    Index capacity_;
+    Index key_dim_;
+    Index value_dim_;
+    AlignedBuffer<T> keys_;             // [capacity, key_dim]
+    AlignedBuffer<T> values_;           // [capacity, value_dim]
+    AlignedBuffer<TokenRange> ranges_;  // [capacity]
+};
+
+}  // namespace freqkv::detail

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+
+#include "freqkv/config.hpp"
+#include "freqkv/detail/cache/due_list.hpp"
+#include "freqkv/energy.hpp"
+#include "freqkv/view.hpp"
+
+// The last step of a compression: entries close up behind what was squeezed. Selections leave their
+// indices in `chosen` (of the span that begins at entry b: chosen[b], …, relative to b); `chosen` is null
+// after a transform, whose result stands at the beginning of its span, rotated for where it will go.
+namespace freqkv::detail {
+
+inline Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
+
+// Calls keep(from, to) for entries that are moved as they are and squeezed(span index, i, to) for the i-th
+// that stands for a span; `to` ascends and is never above where its content comes from.
+template <class T, class Keep, class Squeezed>
+void walk(const DueList<T>& list, Keep&& keep, Squeezed&& squeezed) {
+    Index from = 0;
+    Index to = 0;
+    for (Index s = 0; s < list.spans.size(); ++s) {
+        const Span& span = list.spans[s];
+        while (from < span.begin) keep(from++, to++);
+        for (Index i = 0; i < span.keep; ++i) squeezed(s, i, to++);
+        from = span.begin + span.length;
+    }
+    while (from < list.keys.rows) keep(from++, to++);
+}
+
+template <class T>
+void copy_row(const MatrixView<T>& rows, Index from, Index to) {
+    if (from == to) return;
+    const T* const source = rows.row(from);
+    T* const target = rows.row(to);
+    if (rows.column_stride == 1) {
+        std::memcpy(static_cast<void*>(target), source, static_cast<std::size_t>(rows.columns) * sizeof(T));
+    } else {
+        for (Index c = 0; c < rows.columns; ++c) target[c * rows.column_stride] = source[c * rows.column_stride];
+    }
+}
+
+// Moves a stored key, turning it once by the change of its position. `scratch` is for Rope::angles().
+template <class T>
+void move_key(const DueList<T>& list, const SqueezeSettings<T>& settings, Index from, Index to,
+              Arithmetic<T>* scratch) {
+    const Index change = settings.rope == nullptr ? 0 : to - position_of(settings, from);
+    if (change == 0) return copy_row(list.keys, from, to);
+    const Arithmetic<T>* const angles = settings.rope->angles(change < 0 ? -change : change, scratch);
+    const T* const source = list.keys.row(from);
+    T* const target = list.keys.row(to);
+    const Index stride = list.keys.column_stride;
+    if (change < 0) {
+        settings.rope->template turn<true>(source, stride, target, stride, angles);
+    } else {
+        settings.rope->template turn<false>(source, stride, target, stride, angles);
+    }
+}
+
+template <class T>
+void move_keys(const DueList<T>& list, const SqueezeSettings<T>& settings, const Index* chosen,
+               Arithmetic<T>* scratch) {
+    walk(
+        list, [&](Index from, Index to) { move_key(list, settings, from, to, scratch); },
+        [&](Index s, Index i, Index to) {
+            const Index begin = list.spans[s].begin;
+            if (chosen != nullptr) {
+                move_key(list, settings, begin + chosen[begin + i], to, scratch);
+            } else {
+                copy_row(list.keys, begin + i, to);
+            }
+        });
+}
+
+template <class T>
+void move_values(const DueList<T>& list, const Index* chosen) {
+    walk(
+        list, [&](Index from, Index to) { copy_row(list.values, from, to); },
+        [&](Index s, Index i, Index to) {
+            const Index begin = list.spans[s].begin;
+            copy_row(list.values, begin + (chosen != nullptr ? chosen[begin + i] : i), to);
+        });
+}
+
+// What the entries stand for. Row i of a transform's result shows its span at every (length / keep)-th
+// entry.
+template <class T>
+void move_ranges(const DueList<T>& list, const Index* chosen) {
+    TokenRange* const ranges = list.ranges;
+    if (ranges == nullptr) return;
+    walk(
+        list, [&](Index from, Index to) { ranges[to] = ranges[from]; },
+        [&](Index s, Index i, Index to) {
+            const Span& span = list.spans[s];
+            if (chosen != nullptr) {
+                ranges[to] = ranges[span.begin + chosen[span.begin + i]];
+            } else {
+                const Index first = span.begin + i * span.length / span.keep;
+                const Index last = span.begin + divide_up((i + 1) * span.length, span.keep) - 1;
+                ranges[to] = {ranges[first].begin, ranges[last].end};
+            }
+        });
+}
+
+// What a selection discards: the squares of the rows of the span that are not among the `span.keep`
+// chosen ones (indices relative to the span). Rotation does not change them.
+template <class T>
+Energy dropped_energy(const MatrixView<T>& rows, const Span& span, const Index* chosen) {
+    Energy energy;
+    Index next = 0;
+    for (Index i = 0; i < span.length; ++i) {
+        double squares = 0;
+        for (Index d = 0; d < rows.columns; ++d) {
+            const auto x = static_cast<double>(rows(span.begin + i, d));
+            squares += x * x;
+        }
+        energy.total += squares;
+        if (next < span.keep && chosen[next] == i) {
+            ++next;
+        } else {
+            energy.discarded += squares;
+        }
+    }
+    return energy;
+}
+
+}  // namespace freqkv::detail
