@@ -21,16 +21,16 @@
 
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/policy/low_pass.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/config.hpp"
 #include "llama/cuda/device_llama.hpp"
-#include "llama/json_output.hpp"
-#include "llama/llama.hpp"
-#include "llama/plain_weights.hpp"
-#include "llama/random.hpp"
-#include "llama/thread_executor.hpp"
-#include "llama/weights.hpp"
-#include "llama/with_model.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/config.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/model/plain_weights.hpp"
+#include "llama/model/random.hpp"
+#include "llama/model/thread_executor.hpp"
+#include "llama/model/weights.hpp"
+#include "llama/program/json_output.hpp"
+#include "llama/program/with_model.hpp"
 
 // Tokens per second of the reference Llama on a GPU behind 4,096 and 65,536 tokens of text: random weights of a known
 // shape in F16, a cache of 4096 entries in F16, one sequence, logits read after every token.

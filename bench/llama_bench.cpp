@@ -9,14 +9,15 @@
 #include <vector>
 
 #include "ceilings.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/dequantize.hpp"
-#include "llama/llama.hpp"
-#include "llama/loss.hpp"
-#include "llama/matrix_product.hpp"
-#include "llama/random.hpp"
-#include "llama/random_checkpoint.hpp"
-#include "llama/with_model.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/dequantize.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/model/loss.hpp"
+#include "llama/model/matrix_product.hpp"
+#include "llama/model/random.hpp"
+#include "llama/program/with_model.hpp"
 
 // A Llama of 29 million random weights, on one thread and on all.
 namespace {

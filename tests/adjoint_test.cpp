@@ -12,12 +12,12 @@
 #include <vector>
 
 #include "freqkv/adjoint/chunked_attention.hpp"
-#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/dct/direct.hpp"
+#include "freqkv/detail/adjoint/compression_adjoint.hpp"
+#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "model_cache.hpp"
 #include "naive.hpp"
 

@@ -3,12 +3,13 @@
 
 // Everything but the FFTW backend, which is under another licence: include "freqkv/dct/fftw.hpp" for it.
 #include "freqkv/adjoint/chunked_attention.hpp"
-#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/dct/direct.hpp"
 #include "freqkv/dct/simd.hpp"
 #include "freqkv/dct_plan.hpp"
+#include "freqkv/detail/adjoint/compression_adjoint.hpp"
+#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/fast_capacity.hpp"
@@ -19,7 +20,6 @@
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/rope.hpp"
-#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/version.hpp"
 #include "freqkv/view.hpp"

@@ -8,14 +8,15 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "llama/dequantize.hpp"
-#include "llama/loss.hpp"
-#include "llama/options.hpp"
-#include "llama/plain_weights.hpp"
-#include "llama/random.hpp"
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/model/dequantize.hpp"
+#include "llama/model/loss.hpp"
+#include "llama/model/plain_weights.hpp"
+#include "llama/model/random.hpp"
+#include "llama/program/options.hpp"
+#include "llama/program/with_model.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/with_model.hpp"
 
 namespace llama::test {
 

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "llama/checkpoint.hpp"
-#include "llama/config.hpp"
 #include "llama/cuda/device_llama.hpp"
-#include "llama/weights.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/config.hpp"
+#include "llama/model/weights.hpp"
 
 // What tests of a Llama on a device need of the host: in sources of its own, for no CUDA compiler has to read JSON or
 // the host's caches.

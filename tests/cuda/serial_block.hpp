@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/energy.hpp"
 
 // A block of threads on the host: what kernels are made of runs here call by call, between barriers in any of several

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/attention/prefill_attention.hpp"
+#include "freqkv/cuda/detail/device/entry_rows.hpp"
 
 // A block of threads with tensor cores on the host, for one element type: all threads do one thing after the other, and
 // registers are arrays of what each holds. Fragments lie in them as PTX says ("Matrix fragments for mma.m16n8k16",

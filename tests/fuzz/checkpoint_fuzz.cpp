@@ -5,8 +5,8 @@
 
 #include "checkpoint_sum.hpp"
 #include "edited_file.hpp"
-#include "llama/llama2c_checkpoint.hpp"
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/llama2c_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
 
 // No file makes the reader touch memory that is not there: it is refused, or every weight can be read.
 namespace {

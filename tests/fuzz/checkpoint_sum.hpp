@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "llama/checkpoint.hpp"
-#include "llama/dequantize.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/dequantize.hpp"
 
 // Reads every weight.
 namespace fuzz {

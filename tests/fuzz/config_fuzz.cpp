@@ -7,9 +7,9 @@
 
 #include "../llama/hugging_face_files.hpp"
 #include "edited_file.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/hugging_face_config.hpp"
-#include "llama/json_file.hpp"
+#include "llama/formats/hugging_face_config.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/model/checkpoint.hpp"
 
 // Any config.json is refused, or gives a shape whose weights can be counted.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -6,7 +6,7 @@
 
 #include "checkpoint_sum.hpp"
 #include "edited_file.hpp"
-#include "llama/gguf_checkpoint.hpp"
+#include "llama/formats/gguf_checkpoint.hpp"
 #include "llama/gguf_writer.hpp"
 
 // No file makes the reader touch memory that is not there: it is refused, or every weight and every token can be

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "edited_file.hpp"
-#include "llama/file.hpp"
-#include "llama/instruction_records.hpp"
-#include "llama/llama2c_tokenizer.hpp"
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/io/file.hpp"
+#include "llama/tokenizers/llama2c_tokenizer.hpp"
+#include "llama/training/instruction_records.hpp"
 
 // Any file is refused, or gives examples that are as long as they may be and whose tokens the model has.
 namespace {

@@ -5,7 +5,7 @@
 
 #include "../llama/hugging_face_files.hpp"
 #include "edited_file.hpp"
-#include "llama/safetensors.hpp"
+#include "llama/formats/safetensors.hpp"
 
 // No file makes the reader touch memory that is not there: it is refused, or every byte of every tensor can be read.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

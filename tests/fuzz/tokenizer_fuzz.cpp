@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "edited_file.hpp"
-#include "llama/llama2c_tokenizer.hpp"
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/tokenizers/llama2c_tokenizer.hpp"
 
 // No tokenizer file makes the reader touch memory that is not there; with one that is accepted, any text can
 // be encoded, to ids within the vocabulary, and decoded again.

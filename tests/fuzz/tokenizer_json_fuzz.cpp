@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "edited_file.hpp"
-#include "llama/file.hpp"
-#include "llama/tokenizer_json.hpp"
+#include "llama/io/file.hpp"
+#include "llama/tokenizers/tokenizer_json.hpp"
 
 // No tokenizer.json makes the reader touch memory that is not there, whether it is an edited one or none at all;
 // with one that is accepted, any text is encoded, to ids within the vocabulary, and decoded again, or refused.

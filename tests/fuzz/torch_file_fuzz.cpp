@@ -5,7 +5,7 @@
 
 #include "../llama/torch_files.hpp"
 #include "edited_file.hpp"
-#include "llama/torch_file.hpp"
+#include "llama/formats/torch_file.hpp"
 
 // No file makes the reader touch memory that is not there, whatever its archive and its program say.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/adam_w.hpp"
+#include "llama/training/adam_w.hpp"
 
 #include <gtest/gtest.h>
 
@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "freqkv/executor.hpp"
-#include "llama/random.hpp"
-#include "llama/thread_executor.hpp"
-#include "llama/trainable_llama.hpp"
+#include "llama/model/random.hpp"
+#include "llama/model/thread_executor.hpp"
+#include "llama/training/trainable_llama.hpp"
 
 namespace llama {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/adapter_writer.hpp"
+#include "llama/formats/adapter_writer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "llama/adapter.hpp"
-#include "llama/hugging_face.hpp"
+#include "llama/formats/adapter.hpp"
+#include "llama/formats/hugging_face.hpp"
+#include "llama/formats/safetensors.hpp"
 #include "llama/hugging_face_files.hpp"
-#include "llama/json_file.hpp"
+#include "llama/io/json_file.hpp"
 #include "llama/refusal.hpp"
-#include "llama/safetensors.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {

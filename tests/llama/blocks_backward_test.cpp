@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/blocks_backward.hpp"
+#include "llama/training/blocks_backward.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 #include <numeric>
 #include <vector>
 
-#include "llama/random.hpp"
+#include "llama/model/random.hpp"
 
 // The backward passes in double against central differences of the functions as they are defined.
 namespace llama {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/byte_level_bpe.hpp"
+#include "llama/tokenizers/byte_level_bpe.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "llama/nfc.hpp"
-#include "llama/pre_token_patterns.hpp"
-#include "llama/random.hpp"
+#include "llama/model/random.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/nfc.hpp"
+#include "llama/tokenizers/pre_token_patterns.hpp"
 
 namespace llama {
 namespace {

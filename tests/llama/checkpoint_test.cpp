@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/llama2c_checkpoint.hpp"
+#include "llama/formats/llama2c_checkpoint.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {

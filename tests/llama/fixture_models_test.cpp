@@ -14,11 +14,12 @@
 #include "freqkv/executor.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "llama/adapter.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/json_file.hpp"
-#include "llama/llama.hpp"
-#include "llama/options.hpp"
+#include "llama/formats/adapter.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/program/options.hpp"
 
 // Models of random weights in every format, architecture and rotary scaling: the logits are those that
 // transformers (and PEFT, for the adapters) computes in float32 from the same weights.

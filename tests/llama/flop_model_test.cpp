@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/flop_model.hpp"
+#include "llama/program/flop_model.hpp"
 
 #include <gtest/gtest.h>
 

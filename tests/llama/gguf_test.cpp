@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
-#include "llama/dequantize.hpp"
-#include "llama/gguf_checkpoint.hpp"
-#include "llama/gguf_file.hpp"
+#include "llama/formats/gguf_checkpoint.hpp"
+#include "llama/formats/gguf_file.hpp"
 #include "llama/gguf_writer.hpp"
-#include "llama/quantized.hpp"
+#include "llama/model/dequantize.hpp"
+#include "llama/model/quantized.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/gguf_tokenizer.hpp"
+#include "llama/tokenizers/gguf_tokenizer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,10 +11,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "llama/file.hpp"
-#include "llama/json_file.hpp"
-#include "llama/sentencepiece_model.hpp"
+#include "llama/io/file.hpp"
+#include "llama/io/json_file.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/sentencepiece_model.hpp"
 
 namespace llama {
 namespace {

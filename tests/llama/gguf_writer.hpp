@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "llama/weights.hpp"
+#include "llama/model/weights.hpp"
 
 namespace llama::test {
 

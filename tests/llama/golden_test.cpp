@@ -11,9 +11,10 @@
 #include "freqkv/dct/direct.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/llama.hpp"
-#include "llama/loss.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/model/loss.hpp"
 #include "naive.hpp"
 #if defined(FREQKV_HAS_FFTW)
 #include "freqkv/dct/fftw.hpp"

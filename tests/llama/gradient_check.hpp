@@ -13,12 +13,12 @@
 #include <vector>
 
 #include "freqkv/executor.hpp"
-#include "llama/llama.hpp"
-#include "llama/loss.hpp"
-#include "llama/random.hpp"
-#include "llama/trainable_llama.hpp"
-#include "llama/training_data.hpp"
-#include "llama/training_pass.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/model/loss.hpp"
+#include "llama/model/random.hpp"
+#include "llama/training/trainable_llama.hpp"
+#include "llama/training/training_data.hpp"
+#include "llama/training/training_pass.hpp"
 
 // What checks the gradients of a whole model: small models, texts, the loss of inference, finite differences.
 namespace llama::test {

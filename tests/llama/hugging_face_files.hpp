@@ -12,7 +12,7 @@
 #include <Eigen/Core>
 #include <nlohmann/json.hpp>
 
-#include "llama/config.hpp"
+#include "llama/model/config.hpp"
 
 // Small files of Hugging Face models, put together byte by byte.
 namespace llama::test {

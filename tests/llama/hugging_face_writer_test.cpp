@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/hugging_face_writer.hpp"
+#include "llama/formats/hugging_face_writer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "llama/hugging_face_files.hpp"
-#include "llama/json_file.hpp"
-#include "llama/plain_weights.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/model/plain_weights.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 

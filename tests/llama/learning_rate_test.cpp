@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/learning_rate.hpp"
+#include "llama/training/learning_rate.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/long_text.hpp"
+#include "llama/tokenizers/long_text.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,13 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "llama/random.hpp"
+#include "llama/model/random.hpp"
 #include "llama/refusal.hpp"
-#include "llama/sentencepiece_model.hpp"
-#include "llama/sentencepiece_tokenizer.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/tokenizer_json.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/sentencepiece_model.hpp"
+#include "llama/tokenizers/sentencepiece_tokenizer.hpp"
+#include "llama/tokenizers/tokenizer_json.hpp"
 
 namespace llama {
 namespace {

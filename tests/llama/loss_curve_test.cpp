@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/loss_curve.hpp"
+#include "llama/training/loss_curve.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "llama/file.hpp"
+#include "llama/io/file.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {

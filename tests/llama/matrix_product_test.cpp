@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/matrix_product.hpp"
+#include "llama/model/matrix_product.hpp"
 
 #include <gtest/gtest.h>
 
@@ -13,8 +13,8 @@
 #include <Eigen/Core>
 
 #include "freqkv/executor.hpp"
-#include "llama/dequantize.hpp"
-#include "llama/random.hpp"
+#include "llama/model/dequantize.hpp"
+#include "llama/model/random.hpp"
 
 namespace llama {
 namespace {

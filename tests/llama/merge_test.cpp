@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "llama/adapter.hpp"
-#include "llama/hugging_face.hpp"
+#include "llama/formats/adapter.hpp"
+#include "llama/formats/hugging_face.hpp"
 #include "llama/hugging_face_files.hpp"
-#include "llama/json_file.hpp"
-#include "llama/plain_weights.hpp"
-#include "llama/program.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/model/plain_weights.hpp"
+#include "llama/program/program.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama {

@@ -10,10 +10,11 @@
 #include "freqkv/executor.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/llama.hpp"
-#include "llama/random_checkpoint.hpp"
-#include "llama/sampler.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/model/sampler.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace {

@@ -13,13 +13,14 @@
 #include <vector>
 
 #include "freqkv/policy/full.hpp"
-#include "llama/checkpoint.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/formats/safetensors.hpp"
+#include "llama/formats/tensor_file.hpp"
 #include "llama/gradient_check.hpp"
-#include "llama/json_file.hpp"
-#include "llama/safetensors.hpp"
-#include "llama/tensor_file.hpp"
-#include "llama/trainable_llama.hpp"
-#include "llama/training_pass.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/training/trainable_llama.hpp"
+#include "llama/training/training_pass.hpp"
 
 // Losses and gradients of the fixtures' models are those that transformers computes in double precision, and PEFT
 // for what an adapter trains (tools/model_gradient_fixtures.py).

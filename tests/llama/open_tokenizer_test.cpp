@@ -7,12 +7,12 @@
 #include <stdexcept>
 #include <string>
 
-#include "llama/checkpoint.hpp"
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/model/checkpoint.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/text.hpp"
-#include "llama/tokenizer.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/text.hpp"
+#include "llama/tokenizers/tokenizer.hpp"
 
 namespace llama {
 namespace {

@@ -13,12 +13,12 @@
 #include <string>
 #include <vector>
 
-#include "llama/llama2c_tokenizer.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/model/random.hpp"
 #include "llama/program_runs.hpp"
-#include "llama/random.hpp"
-#include "llama/random_checkpoint.hpp"
 #include "llama/run_program.hpp"
 #include "llama/temporary_directory.hpp"
+#include "llama/tokenizers/llama2c_tokenizer.hpp"
 
 // freqkv-llama as a user runs it: its arguments, output, messages and exit status.
 namespace llama {

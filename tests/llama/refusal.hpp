@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "llama/file.hpp"
+#include "llama/io/file.hpp"
 
 namespace llama::test {
 

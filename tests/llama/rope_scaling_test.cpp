@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/rope_scaling.hpp"
+#include "llama/model/rope_scaling.hpp"
 
 #include <gtest/gtest.h>
 

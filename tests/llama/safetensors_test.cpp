@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/safetensors.hpp"
+#include "llama/formats/safetensors.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "llama/hugging_face_files.hpp"
-#include "llama/plain_weights.hpp"
+#include "llama/model/plain_weights.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 

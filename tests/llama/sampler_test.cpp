@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/sampler.hpp"
+#include "llama/model/sampler.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <set>
 #include <vector>
 
-#include "llama/random.hpp"
+#include "llama/model/random.hpp"
 
 namespace llama {
 namespace {

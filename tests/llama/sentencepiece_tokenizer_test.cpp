@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/sentencepiece_tokenizer.hpp"
+#include "llama/tokenizers/sentencepiece_tokenizer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "llama/protobuf.hpp"
-#include "llama/sentencepiece_model.hpp"
+#include "llama/io/protobuf.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/sentencepiece_model.hpp"
 
 namespace llama {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/tokenizer_json.hpp"
+#include "llama/tokenizers/tokenizer_json.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,10 +11,10 @@
 
 #include <nlohmann/json.hpp>
 
-#include "llama/json_file.hpp"
-#include "llama/nfc.hpp"
+#include "llama/io/json_file.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/nfc.hpp"
 
 namespace llama {
 namespace {

@@ -9,8 +9,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "llama/json_file.hpp"
-#include "llama/tokenizer.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/tokenizers/tokenizer.hpp"
 
 namespace llama::test {
 

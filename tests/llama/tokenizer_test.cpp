@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/llama2c_tokenizer.hpp"
+#include "llama/tokenizers/llama2c_tokenizer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "llama/random.hpp"
-#include "llama/random_checkpoint.hpp"
+#include "llama/formats/random_checkpoint.hpp"
+#include "llama/io/utf8.hpp"
+#include "llama/model/random.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/utf8.hpp"
 
 namespace llama {
 namespace {

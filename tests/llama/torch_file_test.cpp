@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/torch_file.hpp"
+#include "llama/formats/torch_file.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -15,10 +15,10 @@
 #include <utility>
 #include <vector>
 
+#include "llama/formats/safetensors.hpp"
+#include "llama/model/random.hpp"
 #include "llama/program_runs.hpp"
-#include "llama/random.hpp"
 #include "llama/run_program.hpp"
-#include "llama/safetensors.hpp"
 #include "llama/temporary_directory.hpp"
 
 // freqkv-llama train and finetune as a user runs them, with models that learn a text of twenty words in no time.

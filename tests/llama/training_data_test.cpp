@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/training_data.hpp"
+#include "llama/training/training_data.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,14 +16,14 @@
 #include <utility>
 #include <vector>
 
-#include "llama/instruction_records.hpp"
-#include "llama/long_text.hpp"
 #include "llama/refusal.hpp"
-#include "llama/sentencepiece_tokenizer.hpp"
-#include "llama/shuffled_order.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/tokenizer_json.hpp"
 #include "llama/tokenizer_pages.hpp"
+#include "llama/tokenizers/long_text.hpp"
+#include "llama/tokenizers/sentencepiece_tokenizer.hpp"
+#include "llama/tokenizers/tokenizer_json.hpp"
+#include "llama/training/instruction_records.hpp"
+#include "llama/training/shuffled_order.hpp"
 
 namespace llama {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/training_output.hpp"
+#include "llama/training/training_output.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,12 +14,13 @@
 #include <string>
 #include <vector>
 
-#include "llama/adapter.hpp"
-#include "llama/checkpoint.hpp"
-#include "llama/options.hpp"
+#include "llama/formats/adapter.hpp"
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/program/options.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
-#include "llama/trainable_llama.hpp"
+#include "llama/training/trainable_llama.hpp"
 
 namespace llama {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/training_pass.hpp"
+#include "llama/training/training_pass.hpp"
 
 #include <gtest/gtest.h>
 
@@ -15,12 +15,12 @@
 
 #include "freqkv/error.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "llama/batch_gradient.hpp"
 #include "llama/gradient_check.hpp"
-#include "llama/random.hpp"
-#include "llama/thread_executor.hpp"
-#include "llama/trainable_llama.hpp"
-#include "llama/training_data.hpp"
+#include "llama/model/random.hpp"
+#include "llama/model/thread_executor.hpp"
+#include "llama/training/batch_gradient.hpp"
+#include "llama/training/trainable_llama.hpp"
+#include "llama/training/training_data.hpp"
 
 // The loss and the gradient of a whole model that reads its text through a cache of low frequencies.
 namespace llama {

@@ -5,9 +5,9 @@
 
 #include "freqkv/policy/local_window.hpp"
 #include "llama/gradient_check.hpp"
-#include "llama/trainable_llama.hpp"
-#include "llama/training_pass.hpp"
-#include "llama/unscaled_low_pass.hpp"
+#include "llama/training/trainable_llama.hpp"
+#include "llama/training/training_pass.hpp"
+#include "llama/training/unscaled_low_pass.hpp"
 
 // What training under the other policies than low frequencies differentiates.
 namespace llama {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "llama/training_state.hpp"
+#include "llama/training/training_state.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "llama/hugging_face_files.hpp"
-#include "llama/options.hpp"
+#include "llama/program/options.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 

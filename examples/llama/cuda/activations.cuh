@@ -7,7 +7,7 @@
 
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/error.hpp"
-#include "llama/config.hpp"
+#include "llama/model/config.hpp"
 
 namespace llama::device {
 

@@ -10,7 +10,7 @@
 
 #include "freqkv/cuda/device_array.cuh"
 #include "llama/cuda/device_weights.cuh"
-#include "llama/weights.hpp"
+#include "llama/model/weights.hpp"
 
 namespace llama::device {
 

@@ -21,7 +21,6 @@
 #include "freqkv/error.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/view.hpp"
-#include "llama/checkpoint.hpp"
 #include "llama/cuda/activations.cuh"
 #include "llama/cuda/cublas.cuh"
 #include "llama/cuda/device_blocks.cuh"
@@ -29,7 +28,8 @@
 #include "llama/cuda/device_weights.cuh"
 #include "llama/cuda/pinned_floats.cuh"
 #include "llama/cuda/step_graph.cuh"
-#include "llama/rope_scaling.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/rope_scaling.hpp"
 
 namespace llama {
 

@@ -3,8 +3,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include "llama/config.hpp"
-#include "llama/weights.hpp"
+#include "llama/model/config.hpp"
+#include "llama/model/weights.hpp"
 
 // Launches of what blocks.hpp has, compiled once for all models. Pointers are to device memory; `type` is what y is
 // stored as (f32, f16 or bf16).

@@ -5,9 +5,9 @@
 #include <span>
 #include <string>
 
-#include "llama/checkpoint.hpp"
-#include "llama/config.hpp"
-#include "llama/weights.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/config.hpp"
+#include "llama/model/weights.hpp"
 
 namespace llama {
 

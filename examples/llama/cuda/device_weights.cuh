@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "freqkv/cuda/device_array.cuh"
-#include "llama/checkpoint.hpp"
-#include "llama/weights.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/weights.hpp"
 
 namespace llama::device {
 

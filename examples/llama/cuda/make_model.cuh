@@ -6,9 +6,9 @@
 
 #include <memory>
 
-#include "llama/config.hpp"
 #include "llama/cuda/device_llama.hpp"
 #include "llama/cuda/device_weights.cuh"
+#include "llama/model/config.hpp"
 
 namespace llama {
 

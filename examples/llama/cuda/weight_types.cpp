@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "llama/dequantize.hpp"
-#include "llama/plain_weights.hpp"
+#include "llama/model/dequantize.hpp"
+#include "llama/model/plain_weights.hpp"
 
 namespace llama {
 

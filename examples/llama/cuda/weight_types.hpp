@@ -3,8 +3,8 @@
 
 #include <initializer_list>
 
-#include "llama/checkpoint.hpp"
-#include "llama/weights.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/weights.hpp"
 
 // How weights are stored on a GPU: as in the file where that is F32, F16 or BF16, quantised ones as F16.
 namespace llama {

@@ -8,17 +8,17 @@
 #include <utility>
 #include <vector>
 
-#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/cache_options.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/detail/adjoint/attention_adjoint.hpp"
+#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/detail/adjoint/list_history.hpp"
+#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/rope.hpp"
-#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"

@@ -14,9 +14,9 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/attention/attention_launch.cuh"
+#include "freqkv/cuda/detail/cache/feed.hpp"
 #include "freqkv/cuda/detail/device/check_memory.cuh"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
-#include "freqkv/cuda/detail/cache/feed.hpp"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"
 #include "freqkv/error.hpp"

@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/attention/tile_attention.hpp"
 #include "freqkv/detail/lanes/lane_product.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
-#include "freqkv/detail/attention/tile_attention.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 

@@ -9,12 +9,12 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/dct_plan.hpp"
-#include "freqkv/detail/cache/rotated_columns.hpp"
+#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/detail/cache/plan_cache.hpp"
+#include "freqkv/detail/cache/rotated_columns.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/rope.hpp"
-#include "freqkv/detail/adjoint/rope_angles.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv {

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/config.hpp"
+#include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/view.hpp"
 

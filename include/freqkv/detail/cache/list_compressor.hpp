@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/cache/rotated_columns.hpp"
+#include "freqkv/detail/cache/compression_scratch.hpp"
 #include "freqkv/detail/cache/due_list.hpp"
 #include "freqkv/detail/cache/move_entries.hpp"
 #include "freqkv/detail/cache/plan_cache.hpp"
-#include "freqkv/detail/cache/compression_scratch.hpp"
+#include "freqkv/detail/cache/rotated_columns.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/rope.hpp"

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/transform/matrix_fft.hpp"
 #include "freqkv/detail/transform/stockham_fft.hpp"
 #include "freqkv/workspace.hpp"

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/detail/transform/butterflies.hpp"
 
 // Complex Fourier transforms along a sequence, many columns at once: lane c of every register is column c, so
 // that every length vectorises alike. A point is [re, im][lanes] in memory, dense. Nothing is scaled.

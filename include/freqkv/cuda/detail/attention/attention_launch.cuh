@@ -12,11 +12,11 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/attention/decode_kernels.cuh"
+#include "freqkv/cuda/detail/attention/prefill_kernel.cuh"
+#include "freqkv/cuda/detail/cache/feed.hpp"
 #include "freqkv/cuda/detail/device/device_attributes.cuh"
 #include "freqkv/cuda/detail/device/device_launch.cuh"
-#include "freqkv/cuda/detail/cache/feed.hpp"
 #include "freqkv/cuda/detail/device/launch_shape.hpp"
-#include "freqkv/cuda/detail/attention/prefill_kernel.cuh"
 #include "freqkv/error.hpp"
 
 namespace freqkv::cuda::detail {

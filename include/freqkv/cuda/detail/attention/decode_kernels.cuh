@@ -2,8 +2,8 @@
 #pragma once
 
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/device/batch.hpp"
 #include "freqkv/cuda/detail/attention/decode_attention.hpp"
+#include "freqkv/cuda/detail/device/batch.hpp"
 #include "freqkv/cuda/detail/device/device_block.cuh"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
 

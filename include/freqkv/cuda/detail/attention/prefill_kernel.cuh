@@ -2,11 +2,11 @@
 #pragma once
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/attention/device_matrix_block.cuh"
+#include "freqkv/cuda/detail/attention/prefill_attention.hpp"
 #include "freqkv/cuda/detail/device/batch.hpp"
 #include "freqkv/cuda/detail/device/device_block.cuh"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
-#include "freqkv/cuda/detail/attention/device_matrix_block.cuh"
-#include "freqkv/cuda/detail/attention/prefill_attention.hpp"
 
 namespace freqkv::cuda::detail {
 

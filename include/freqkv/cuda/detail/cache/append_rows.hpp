@@ -5,8 +5,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 
 // Tokens that come into a cache: rotated where they will stand, and rounded once.
 namespace freqkv::cuda::detail {

@@ -11,8 +11,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/cache/append_rows.hpp"
-#include "freqkv/cuda/detail/device/batch.hpp"
 #include "freqkv/cuda/detail/cache/cache_kernels.cuh"
+#include "freqkv/cuda/detail/device/batch.hpp"
 #include "freqkv/cuda/detail/device/device_launch.cuh"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
 

@@ -3,8 +3,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/energy.hpp"
 
 // What fft_passes.hpp and resample.hpp call a block, and shared memory, on a device.

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "freqkv/config.hpp"
-#include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/detail/transform/butterflies.hpp"
 
 namespace freqkv::cuda::detail {
 

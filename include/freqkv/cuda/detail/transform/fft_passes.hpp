@@ -4,8 +4,8 @@
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
 #include "freqkv/cuda/detail/transform/transform_view.hpp"
-#include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/detail/transform/butterflies.hpp"
 
 // The passes of an FFT as a block of threads runs them. A block is anything with
 //

@@ -5,8 +5,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 
 // The last step of a compression: entries behind a span close up, and stored keys turn by the change of their position.
 namespace freqkv::cuda::detail {

@@ -6,8 +6,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/transform/transform_view.hpp"
 #include "freqkv/energy.hpp"
 

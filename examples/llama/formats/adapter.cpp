@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+#include "llama/formats/adapter.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <Eigen/Core>
+
+#include "llama/formats/adapter_config.hpp"
+#include "llama/formats/hugging_face.hpp"
+#include "llama/formats/safetensors.hpp"
+#include "llama/formats/torch_file.hpp"
+#include "llama/io/in_quotes.hpp"
+#include "llama/model/plain_weights.hpp"
+
+namespace llama {
+
+namespace {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+std::optional<TensorFile> open_either(const std::string& stem) {
+    if (file_exists(stem + ".safetensors")) return read_safetensors(stem + ".safetensors");
+    if (file_exists(stem + ".bin")) return read_torch_file(stem + ".bin");
+    return std::nullopt;
+}
+
+// Cuts `suffix` off if it is there.
+bool remove_suffix(std::string_view& text, std::string_view suffix) {
+    if (!text.ends_with(suffix)) return false;
+    text.remove_suffix(suffix.size());
+    return true;
+}
+
+class Merger {
+public:
+    explicit Merger(Checkpoint& checkpoint) : checkpoint_(checkpoint) {
+        for (NamedWeights& weights : named_weights(checkpoint)) targets_.emplace(weights.name, weights);
+    }
+
+    // Tensors under their own names; with `keep_tied`, a shared embedding stays shared.
+    void replace_all(TensorFile file, bool keep_tied) {
+        for (const auto& [key, tensor] : file.tensors) {
+            if (is_redundant_tensor(key)) continue;
+            replace({file.path, key, tensor}, target_name(key), keep_tied);
+        }
+        checkpoint_.files.push_back(std::move(file.map));
+    }
+
+    void merge(TensorFile file, const AdapterConfig& config, const MergeProgress& progress) {
+        std::map<std::string, Factors, std::less<>> pairs;
+        // Whole tensors first: a LoRA of the same module was trained on top of them.
+        for (const Entry& entry : file.tensors) {
+            const TensorReference reference{file.path, entry.first, entry.second};
+            std::string_view module = target_name(entry.first);
+            if (remove_suffix(module, ".lora_A.weight")) {
+                pairs[std::string(module)].a = &entry;
+            } else if (remove_suffix(module, ".lora_B.weight")) {
+                pairs[std::string(module)].b = &entry;
+            } else if (remove_suffix(module, ".lora_embedding_A")) {
+                pairs[std::string(module)].embedding_a = &entry;
+            } else if (remove_suffix(module, ".lora_embedding_B")) {
+                pairs[std::string(module)].embedding_b = &entry;
+            } else if (remove_suffix(module, ".base_layer.weight")) {
+                replace(reference, std::string(module) + ".weight", true);
+            } else {
+                replace(reference, module, config.keeps_tied());
+            }
+        }
+        Index done = 0;
+        for (const auto& [module, factors] : pairs) {
+            add(file.path, module, factors, config);
+            if (progress) progress(++done, static_cast<Index>(pairs.size()));
+        }
+        checkpoint_.files.push_back(std::move(file.map));
+    }
+
+    ChangedWeights take_changed() && { return std::move(changed_); }
+
+private:
+    using Entry = std::pair<const std::string, StoredTensor>;
+
+    // Null: there is none.
+    struct Factors {
+        const Entry* a = nullptr;
+        const Entry* b = nullptr;
+        const Entry* embedding_a = nullptr;
+        const Entry* embedding_b = nullptr;
+    };
+
+    static std::string_view target_name(std::string_view key) {
+        constexpr std::string_view wrapped = "base_model.model.";
+        return key.substr(key.starts_with(wrapped) ? wrapped.size() : 0);
+    }
+
+    static bool is_vocabulary(std::string_view name) { return name == embedding_name || name == classifier_name; }
+
+    NamedWeights& find_target(const TensorReference& reference, std::string_view name) {
+        const auto found = targets_.find(name);
+        if (found == targets_.end()) reference.fail("fits nothing in the model");
+        return found->second;
+    }
+
+    // Rows of a vocabulary: a training that pads may have added some.
+    Index check_rows(const TensorReference& reference, Index rows, const NamedWeights& target) {
+        const Index needed = target.shape[0];
+        if (rows < needed || (rows > needed && !is_vocabulary(target.name))) {
+            reference.fail("has the shape " + describe_shape(reference.tensor.shape) + " for weights of " +
+                           describe_shape(target.shape));
+        }
+        if (rows > needed) {
+            std::fprintf(stderr,
+                         "freqkv-llama: note: %s: the rows of %s from %lld on are beyond the vocabulary, dropped\n",
+                         reference.path.c_str(), in_quotes(target.name).c_str(), static_cast<long long>(needed));
+        }
+        return needed;
+    }
+
+    void replace(const TensorReference& reference, std::string_view name, bool keep_tied) {
+        const NamedWeights& target = find_target(reference, name);
+        const std::vector<Index>& shape = reference.tensor.shape;
+        const WeightType type = reference.type();
+        if (target.vector != nullptr) {
+            reference.check_shape(target.shape);
+            *target.vector = load_vector(checkpoint_, reference);
+        } else {
+            if (shape.size() != 2 || shape[1] != target.shape[1]) reference.check_shape(target.shape);
+            const Index rows = check_rows(reference, shape[0], target);
+            set(target, load_matrix(checkpoint_, reference).middle_rows(0, rows), keep_tied);
+        }
+        changed_[target.name] = type;
+    }
+
+    void set(const NamedWeights& target, const Weights& weights, bool keep_tied) {
+        if (is_vocabulary(target.name) && checkpoint_.config.shared_classifier) {
+            if (keep_tied) {
+                checkpoint_.embedding = checkpoint_.classifier = weights;
+                changed_[embedding_name] = weights.type;
+                return;
+            }
+            checkpoint_.config.shared_classifier = false;
+        }
+        *target.matrix = weights;
+    }
+
+    void add(const std::string& path, const std::string& module, const Factors& factors, const AdapterConfig& config) {
+        const bool embedding = factors.embedding_a != nullptr || factors.embedding_b != nullptr;
+        const Entry* const entry_a = embedding ? factors.embedding_a : factors.a;
+        const Entry* const entry_b = embedding ? factors.embedding_b : factors.b;
+        if (entry_a == nullptr || entry_b == nullptr) {
+            const Entry& present = entry_a != nullptr ? *entry_a : *entry_b;
+            TensorReference{path, present.first, present.second}.fail(std::string("is there without its lora_") +
+                                                                      (entry_a != nullptr ? "B" : "A"));
+        }
+        const TensorReference a{path, entry_a->first, entry_a->second};
+        const TensorReference b{path, entry_b->first, entry_b->second};
+        const NamedWeights& target = find_target(a, module + ".weight");
+        if (target.matrix == nullptr || embedding != (target.name == embedding_name)) {
+            a.fail("fits nothing in the model");
+        }
+        // As a product of [rows, rank] and [rank, columns].
+        const Index rank = config.rank(module);
+        const Index rows = embedding ? axis(a, 1) : axis(b, 0);
+        const Index used_rows = check_rows(embedding ? a : b, rows, target);
+        const Index columns = target.shape[1];
+        const Matrix left = embedding ? Matrix(load(a, rank, rows).transpose()) : load(b, rows, rank);
+        const Matrix right = embedding ? Matrix(load(b, columns, rank).transpose()) : load(a, rank, columns);
+        const auto scale = static_cast<float>(config.scale(module));
+        set(target, sum(*target.matrix, left.topRows(used_rows), right, scale), false);
+        changed_[target.name] = WeightType::f32;
+    }
+
+    static Index axis(const TensorReference& reference, std::size_t i) {
+        if (reference.tensor.shape.size() != 2) {
+            reference.fail("has the shape " + describe_shape(reference.tensor.shape) + ", must have two axes");
+        }
+        return reference.tensor.shape[i];
+    }
+
+    static Matrix load(const TensorReference& reference, Index rows, Index columns) {
+        reference.check_shape({rows, columns});
+        Matrix matrix(rows, columns);
+        to_floats(reference.tensor.bytes.data(), reference.type(), rows * columns, matrix.data());
+        return matrix;
+    }
+
+    // weights + scale * left * right, in memory of the checkpoint.
+    Weights sum(const Weights& weights, const Eigen::Ref<const Matrix>& left, const Matrix& right, float scale) {
+        constexpr Index block = 256;
+        float* const result =
+            checkpoint_.allocate_floats(freqkv::checked_product("merged weights", weights.rows, weights.columns));
+        Matrix change;
+        for (Index first = 0; first < weights.rows; first += block) {
+            const Index count = std::min(block, weights.rows - first);
+            float* const rows = result + first * weights.columns;
+            to_floats(weights.row(first), weights.type, count * weights.columns, rows);
+            change.noalias() = left.middleRows(first, count) * right;
+            Eigen::Map<Matrix>(rows, count, weights.columns) += scale * change;
+        }
+        return llama::weights(result, weights.rows, weights.columns);
+    }
+
+    Checkpoint& checkpoint_;
+    std::map<std::string, NamedWeights, std::less<>> targets_;
+    ChangedWeights changed_;
+};
+
+}  // namespace
+
+ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& directory, const MergeProgress& progress) {
+    // The rows of q and k in other formats are in another order, and GGUF's may be quantised.
+    if (!has_hugging_face_layout(checkpoint)) {
+        throw FileError(checkpoint.path,
+                        "adapters fit models in Hugging Face's layout only; this is " + checkpoint.format);
+    }
+    std::optional<TensorFile> trained = open_either(directory + "/trainable_params");
+    std::optional<TensorFile> adapter = open_either(directory + "/adapter_model");
+    if (!trained && !adapter) {
+        throw FileError(directory, "no adapter (looked for adapter_model and trainable_params, .safetensors and .bin)");
+    }
+    Merger merger(checkpoint);
+    if (trained) merger.replace_all(std::move(*trained), true);
+    if (adapter) merger.merge(std::move(*adapter), AdapterConfig(directory + "/adapter_config.json"), progress);
+    checkpoint.format += ", with an adapter";
+    return std::move(merger).take_changed();
+}
+
+}  // namespace llama

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#include <string>
+
+#include "llama/formats/open_checkpoint.hpp"
+#include "llama/io/format.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/program/flop_model.hpp"
+#include "llama/program/json_output.hpp"
+#include "llama/program/program.hpp"
+#include "llama/program/terminal.hpp"
+
+namespace llama {
+
+int flops(const FlopsOptions& options) {
+    const Config config = read_config(options.model);
+    const Index tokens = options.context > 0 ? options.context : config.context;
+    const CacheSettings settings = resolve(options, config, tokens);
+    const JsonOutput json(options.json);
+    const FlopCount count = count_flops(config, settings, tokens);
+    const Index bytes =
+        cache_bytes(config, settings.grows() ? tokens : settings.sizes.capacity, element_bytes(settings.type));
+
+    nlohmann::ordered_json object{{"tflops", count.total() * 1e-12},
+                                  {"compressions", count.compressions},
+                                  {"cache_bytes", bytes},
+                                  {"model", options.model},
+                                  {"context", tokens}};
+    object.update(to_json(settings));
+    std::string table = format("TFLOP of one forward pass over %lld tokens\n", static_cast<long long>(tokens));
+    const auto add = [&](const char* name, const char* key, double flops) {
+        table += format("  %-24s%12.5g  %6.2f %%\n", name, flops * 1e-12, 100 * flops / count.total());
+        object["parts"][key] = flops * 1e-12;
+    };
+    add("projections q, k, v, o", "projections", count.projections);
+    add("feed-forward", "feed_forward", count.feed_forward);
+    add("output projection", "classifier", count.classifier);
+    add("attention", "attention", count.attention);
+    add("norms, rotation, gates", "elementwise", count.elementwise);
+    add("compression", "compression", count.compression);
+    table += format("  %-24s%12.5g\n", "total", count.total() * 1e-12);
+    table += format("%lld compressions in each layer; cache %s, %s, %s\n", static_cast<long long>(count.compressions),
+                    format_bytes(bytes).c_str(), settings.policy.c_str(), settings.type.c_str());
+    json.write(object);
+    if (!json.takes_stdout()) TextOutput().write(table);
+    return 0;
+}
+
+}  // namespace llama

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "freqkv/version.hpp"
+#include "llama/program/program.hpp"
+
+// freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
+// signal's number if SIGINT or SIGTERM ended it.
+namespace {
+
+using llama::Index;
+
+void add_generate(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::GenerateOptions>();
+    CLI::App* const command = app.add_subcommand("generate", "Continue a text, past the model's window");
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    CLI::Option* const prompt =
+        command
+            ->add_option("--prompt", options->prompt, "Text to continue, - for standard input; it is written out first")
+            ->type_name("TEXT");
+    command->add_option("--prompt-file", options->prompt_file, "The same from a file")
+        ->type_name("FILE")
+        ->excludes(prompt);
+    command->add_option("--tokens", options->tokens, "Tokens to generate after the prompt")
+        ->check(llama::number<Index>(0, llama::most_tokens))
+        ->capture_default_str()
+        ->type_name("N");
+    command->add_option("--temperature", options->sampler.temperature, "0: always the most likely token")
+        ->check(llama::number(0.0, 1e6))
+        ->capture_default_str()
+        ->type_name("T");
+    command->add_option("--top-k", options->sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+        ->check(llama::number<Index>(0, llama::most_tokens))
+        ->capture_default_str()
+        ->type_name("K");
+    command
+        ->add_option("--top-p", options->sampler.top_p,
+                     "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
+        ->check(llama::number(0.0, 1.0))
+        ->capture_default_str()
+        ->type_name("P");
+    command->add_option("--seed", options->sampler.seed, "Equal seeds give equal texts")
+        ->check(llama::number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
+        ->capture_default_str()
+        ->type_name("N");
+    command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
+    llama::add_model_options(*command, *options);
+    llama::add_device_option(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::generate(*options); }; });
+}
+
+void add_perplexity(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::PerplexityOptions>();
+    CLI::App* const command = app.add_subcommand("perplexity", "How well a model with a bounded cache predicts a text");
+    CLI::Option* const ids =
+        command->add_option("--token-file", options->token_file, "Token ids instead of a text")->type_name("FILE");
+    command
+        ->add_option("--token-format", options->token_format,
+                     "decimal: separated by white space; u16: binary, 16 bits each, little-endian")
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+        ->capture_default_str()
+        ->type_name("")
+        ->needs(ids);
+    command
+        ->add_option("--text", options->text, "UTF-8 text; a begin-of-text token is put before it if the model has one")
+        ->type_name("FILE")
+        ->excludes(ids);
+    command->add_option("--tokenizer", options->tokenizer, "For --text [the model's own, or found beside it]")
+        ->type_name("FILE");
+    command->add_option("--limit", options->limit, "Use the first N tokens only")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->type_name("N");
+    command->add_option("--skip", options->skip, "Leave out the first N tokens of the text")
+        ->check(llama::number<Index>(0, llama::most_tokens))
+        ->type_name("N");
+    CLI::Option* const window =
+        command->add_option("--window", options->window, "Windows of W tokens, each from an empty cache")
+            ->check(llama::number<Index>(2, llama::most_tokens))
+            ->type_name("W");
+    CLI::Option* const stride = command->add_option("--stride", options->stride, "Tokens from one window to the next")
+                                    ->check(llama::number<Index>(1, llama::most_tokens))
+                                    ->type_name("S");
+    window->needs(stride);
+    stride->needs(window);
+    command->add_option("--score-last", options->score_last, "Count the last N targets of each window only [all]")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->type_name("N")
+        ->needs(window);
+    command->add_option("--json", options->json, "Write the result and all losses, - for standard output")
+        ->type_name("FILE");
+    command->add_flag("--resume", options->resume,
+                      "Go on where an interrupted run with the same options stopped; its progress is in "
+                      "<JSON file>.partial, or freqkv-perplexity.partial here");
+    llama::add_model_options(*command, *options);
+    llama::add_device_option(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::perplexity(*options); }; });
+}
+
+void add_tokenize(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::TokenizeOptions>();
+    CLI::App* const command = app.add_subcommand("tokenize", "Write the tokens of texts, 16 bits each, little-endian");
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    command->add_option("--model", options->model, "Model that the tokens are for")->type_name("PATH");
+    command
+        ->add_option("--text", options->texts,
+                     "UTF-8 texts; a begin-of-text token is put before each if the tokenizer has one")
+        ->type_name("FILE")
+        ->required();
+    command->add_option("--out", options->out, "File for the tokens")->type_name("FILE")->required();
+    command->add_option("--threads", options->threads, "Threads; the tokens do not depend on them [all cores]")
+        ->check(llama::number<int>(1, 1024))
+        ->type_name("N");
+    command->add_option("--json", options->json, "Write the counts as JSON, - for standard output")->type_name("FILE");
+    command->callback([options, &run] { run = [options] { return llama::tokenize(*options); }; });
+}
+
+void add_inspect(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::InspectOptions>();
+    CLI::App* const command = app.add_subcommand("inspect", "A model's shape and the sizes of caches for it");
+    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
+    llama::add_model_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
+}
+
+void add_flops(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::FlopsOptions>();
+    CLI::App* const command =
+        app.add_subcommand("flops", "Floating-point operations of a forward pass; a config.json is enough");
+    command->add_option("--context", options->context, "Tokens of the text [the trained context]")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->type_name("N");
+    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
+    llama::add_model_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::flops(*options); }; });
+}
+
+void add_merge(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::MergeOptions>();
+    CLI::App* const command = app.add_subcommand("merge", "Write a model with an adapter merged into it");
+    command->add_option("--model", options->model, "Hugging Face model")->type_name("DIR")->required();
+    command->add_option("--adapter", options->adapter, "PEFT adapter (LoRA)")->type_name("DIR")->required();
+    command->add_option("--out", options->out, "Directory for the merged model, new or empty")
+        ->type_name("DIR")
+        ->required();
+    command->add_option("--type", options->type, "How the changed weights are stored; as-merged: exactly")
+        ->check(CLI::IsMember(std::vector<std::string>{"as-merged", "f32", "f16", "bf16"}))
+        ->capture_default_str();
+    command->callback([options, &run] { run = [options] { return llama::merge(*options); }; });
+}
+
+void add_train(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::TrainOptions>();
+    options->policy = "full";
+    options->learning_rate = 2e-3;
+    options->schedule = "cosine";
+    options->warmup = 100;
+    options->weight_decay = 0.1;
+    CLI::App* const command = app.add_subcommand("train", "Train a new Llama from scratch");
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command->add_option(name, value, description)->type_name(type)->group("Model")->capture_default_str();
+    };
+    const auto size = llama::number<Index>(1, 1 << 20);
+    command->add_option("--tokenizer", options->tokenizer, "tokenizer.model or tokenizer.json; sets the vocabulary")
+        ->type_name("FILE")
+        ->group("Model")
+        ->required();
+    add("--window", options->window, "Tokens that the model is said to be trained on at once", "N")->check(size);
+    add("--dim", options->dim, "Width of the residual stream", "N")->check(size);
+    add("--layers", options->layers, "Transformer blocks", "N")->check(size);
+    add("--heads", options->heads, "Query heads, of dim / heads dimensions", "N")->check(size);
+    add("--kv-heads", options->kv_heads, "Key and value heads", "N")->check(size);
+    add("--hidden", options->hidden, "Width inside the feed-forward blocks", "N")->check(size);
+    add("--rope-base", options->rope_base, "Of the rotary frequencies", "X")->check(llama::number(1.0, 1e12));
+    command->add_flag("--tie", options->shared_classifier, "The embedding is the output projection, too")
+        ->group("Model");
+    llama::add_training_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::train(*options); }; });
+}
+
+void add_finetune(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::FinetuneOptions>();
+    options->learning_rate = 2e-5;
+    CLI::App* const command =
+        app.add_subcommand("finetune", "Teach a model to read its compressed cache: a LoRA adapter, or all weights");
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command->add_option(name, value, description)->type_name(type)->group("Model");
+    };
+    add("--model", options->model, "Hugging Face model", "DIR")->required();
+    add("--tokenizer", options->tokenizer, "[the model's own]", "FILE");
+    CLI::Option* const full =
+        command->add_flag("--full", options->full, "Train all weights and write a whole model")->group("Model");
+    add("--rank", options->rank, "Of the adaptation of q, k, v and o; embedding and norms are trained as well", "N")
+        ->check(llama::number<Index>(1, 1 << 16))
+        ->capture_default_str()
+        ->excludes(full);
+    add("--alpha", options->alpha, "The adaptation is scaled by alpha / rank", "X")
+        ->check(llama::number(0.0, 1e6))
+        ->capture_default_str()
+        ->excludes(full);
+    llama::add_training_options(*command, *options);
+    command->callback([options, &run] { run = [options] { return llama::finetune(*options); }; });
+}
+
+// Always one line, whatever the message quotes.
+int fail(std::string message, int status) {
+    for (char& c : message) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+    }
+    std::fprintf(stderr, "freqkv-llama: %s\n", message.c_str());
+    return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        CLI::App app("A Llama whose memory of the text never outgrows its window.", "freqkv-llama");
+        app.set_version_flag("--version", "freqkv-llama " + std::to_string(freqkv::version.major) + "." +
+                                              std::to_string(freqkv::version.minor) + "." +
+                                              std::to_string(freqkv::version.patch));
+        app.require_subcommand(0, 1);
+        app.footer("freqkv-llama COMMAND --help lists the options of a command.");
+        std::function<int()> run;
+        add_generate(app, run);
+        add_perplexity(app, run);
+        add_tokenize(app, run);
+        add_inspect(app, run);
+        add_flops(app, run);
+        add_train(app, run);
+        add_finetune(app, run);
+        add_merge(app, run);
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::Success& success) {  // --help, --version
+            return app.exit(success);
+        } catch (const CLI::ParseError& error) {
+            return fail(error.what(), 2);
+        }
+        if (!run) {
+            return fail(
+                "give a command: generate, perplexity, train, finetune, tokenize, inspect, flops or merge "
+                "(--help lists them)",
+                2);
+        }
+        return run();
+    } catch (const llama::UsageError& error) {
+        return fail(error.what(), 2);
+    } catch (const std::bad_alloc&) {
+        return fail("not enough memory; smaller texts, caches or batches need less", 1);
+    } catch (const std::exception& error) {
+        return fail(error.what(), 1);
+    }
+}

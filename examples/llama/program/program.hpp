@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "llama/model/sampler.hpp"
+#include "llama/program/options.hpp"
+#include "llama/program/training_options.hpp"
+
+// The commands of freqkv-llama. Each returns the exit status, or throws: UsageError for status 2,
+// anything else for status 1.
+namespace llama {
+
+struct GenerateOptions : ModelOptions {
+    std::string tokenizer;
+    std::string prompt;
+    std::string prompt_file;
+    Index tokens = 256;
+    SamplerOptions sampler;
+    bool ignore_eos = false;
+};
+
+/// Writes the prompt and its continuation to standard output and statistics to standard error.
+int generate(const GenerateOptions& options);
+
+struct PerplexityOptions : ModelOptions {
+    std::string token_file;
+    std::string token_format = "decimal";
+    std::string text;
+    std::string tokenizer;
+    Index limit = 0;  ///< 0: all tokens
+    Index skip = 0;
+    Index window = 0;  ///< 0: all tokens are one sequence
+    Index stride = 0;
+    Index score_last = 0;  ///< targets of a window; 0: all
+    bool resume = false;
+    std::string json;
+};
+
+/// Prints the perplexity of a text, or writes it as JSON. What it has so far is kept in a file while it runs.
+int perplexity(const PerplexityOptions& options);
+
+struct FlopsOptions : ModelOptions {
+    Index context = 0;  ///< 0: the trained one
+    std::string json;
+};
+
+/// Prints what a forward pass costs in floating-point operations. Needs no weights.
+int flops(const FlopsOptions& options);
+
+struct TokenizeOptions {
+    std::string model;
+    std::string tokenizer;
+    std::vector<std::string> texts;
+    std::string out;
+    std::string json;
+    int threads = 0;
+};
+
+/// Writes the tokens of texts to a file that perplexity and training read.
+int tokenize(const TokenizeOptions& options);
+
+struct InspectOptions : ModelOptions {
+    std::string json;
+};
+
+/// Prints a model's shape and what caches for it would hold.
+int inspect(const InspectOptions& options);
+
+struct TrainOptions : TrainingOptions {
+    Index window = 256;
+    Index dim = 192;
+    Index layers = 6;
+    Index heads = 6;
+    Index kv_heads = 2;
+    Index hidden = 512;
+    double rope_base = 10000;
+    bool shared_classifier = false;
+};
+
+/// Trains a new model, and writes it in Hugging Face layout.
+int train(const TrainOptions& options);
+
+struct FinetuneOptions : TrainingOptions {
+    std::string model;
+    bool full = false;  ///< all weights instead of an adapter
+    Index rank = 8;
+    double alpha = 16;
+};
+
+/// Trains a model further, and writes a PEFT adapter, or the whole model.
+int finetune(const FinetuneOptions& options);
+
+struct MergeOptions {
+    std::string model;
+    std::string adapter;
+    std::string out;
+    std::string type = "as-merged";  ///< of the weights that the adapter changed
+};
+
+/// Writes a Hugging Face model with an adapter merged into it, all or nothing.
+int merge(const MergeOptions& options);
+
+}  // namespace llama

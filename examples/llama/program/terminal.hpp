@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "llama/io/file.hpp"
+#include "llama/io/format.hpp"
+
+namespace llama {
+
+/// Notes SIGINT and SIGTERM instead of dying of them, so that the work can end in order. A second one
+/// is deadly as usual.
+class Interrupt {
+public:
+    static void install() {
+        struct sigaction action{};
+        action.sa_handler = [](int signal) { received_ = signal; };
+        action.sa_flags = static_cast<int>(SA_RESETHAND);
+        ::sigaction(SIGINT, &action, nullptr);
+        ::sigaction(SIGTERM, &action, nullptr);
+    }
+
+    static bool received() { return received_ != 0; }
+
+    /// What a shell expects of a program that a signal ended: 128 + its number.
+    static int exit_status() { return 128 + received_; }
+
+private:
+    static inline volatile std::sig_atomic_t received_ = 0;
+};
+
+/// Standard output, for text that is seen while it is made.
+class TextOutput {
+public:
+    /// Throws FileError if the text cannot be written.
+    void write(std::string_view text) {
+        if (text.empty()) return;
+        if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+            throw FileError("standard output", std::strerror(errno));
+        }
+        last_ = text.back();
+    }
+
+    /// False in the middle of a character of several bytes.
+    bool between_characters() const { return static_cast<unsigned char>(last_) < 0x80; }
+
+private:
+    char last_ = '\n';
+};
+
+namespace detail {
+
+// Setting a scrolling region moves the cursor to the top.
+inline constexpr const char* save_cursor = "\0337";
+inline constexpr const char* restore_cursor = "\0338";
+
+}  // namespace detail
+
+/// A line on standard error that is rewritten ten times a second while the work goes on; nothing at all
+/// if standard error is not a terminal. Where text streams to a terminal meanwhile, the line stays at
+/// the bottom, below a scrolling region for the text.
+class StatusLine {
+public:
+    explicit StatusLine(bool text_streams)
+        : shown_on_terminal_(::isatty(STDERR_FILENO) == 1 && !dumb()),
+          at_bottom_(text_streams && ::isatty(STDOUT_FILENO) == 1) {}
+    StatusLine(const StatusLine&) = delete;
+    StatusLine& operator=(const StatusLine&) = delete;
+    ~StatusLine() { clear(); }
+
+    /// It is time for the next show().
+    bool due() {
+        if (!shown_on_terminal_) return false;
+        const auto now = std::chrono::steady_clock::now();
+        if (now < next_) return false;
+        next_ = now + std::chrono::milliseconds(100);
+        return true;
+    }
+
+    /// Whether show() shows anything.
+    bool on_terminal() const { return shown_on_terminal_; }
+
+    /// One line of ASCII; what does not fit the terminal's width is cut off.
+    void show(const std::string& text) {
+        struct winsize size{};
+        if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size.ws_col = 80;
+        const std::string line = text.substr(0, size.ws_col - 1u);
+        if (!at_bottom_) {
+            put("\r\033[2K" + line);
+        } else if (size.ws_row >= 4) {
+            if (size.ws_row != rows_) reserve_bottom(size.ws_row);
+            put(detail::save_cursor + bottom() + "\033[2K\033[7m" + line + "\033[0m" + detail::restore_cursor);
+        }
+        visible_ = true;
+    }
+
+    /// Leaves the terminal as it was.
+    void clear() {
+        if (!visible_) return;
+        if (!at_bottom_) {
+            put("\r\033[2K");
+        } else if (rows_ > 0) {
+            put(detail::save_cursor + std::string("\033[r") + bottom() + "\033[2K" + detail::restore_cursor);
+            rows_ = 0;
+        }
+        visible_ = false;
+    }
+
+private:
+    static bool dumb() {
+        const char* const terminal = std::getenv("TERM");
+        return terminal == nullptr || std::strcmp(terminal, "dumb") == 0;
+    }
+
+    static void put(const std::string& text) {
+        std::fputs(text.c_str(), stderr);
+        std::fflush(stderr);
+    }
+
+    std::string bottom() const { return format("\033[%d;1H", rows_); }
+
+    // Down a line and up again: the cursor cannot be on the last line then.
+    void reserve_bottom(int rows) {
+        rows_ = rows;
+        put(format("\033D%s\033[1;%dr%s\033[1A", detail::save_cursor, rows - 1, detail::restore_cursor));
+    }
+
+    bool shown_on_terminal_;
+    bool at_bottom_;
+    bool visible_ = false;
+    int rows_ = 0;
+    std::chrono::steady_clock::time_point next_{};
+};
+
+}  // namespace llama

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <utility>
+
+#include "freqkv/adjoint/chunked_attention.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/workspace.hpp"
+#include "llama/model/config.hpp"
+
+namespace llama {
+
+/// What the backward pass of a layer needs of its forward pass. What can be had from it cheaply, normalised rows
+/// and activated gates, is computed again.
+template <class P>
+struct LayerActivations {
+    using Buffer = freqkv::AlignedBuffer<float>;
+    using Attention = freqkv::DifferentiableAttention<float, P>;
+
+    Buffer x;        ///< [tokens, dim]: the residual stream before attention
+    Buffer middle;   ///< [tokens, dim]: and before the feed-forward block
+    Buffer q, k, v;  ///< [tokens, heads or kv_heads, head_dim], before rotation
+    Buffer a;        ///< [tokens, heads, head_dim]: what attention finds
+    Buffer gate;     ///< [tokens, hidden], before its activation
+    Buffer up;       ///< [tokens, hidden]
+    Attention attention;
+
+    /// Of up to `n` tokens.
+    LayerActivations(const Config& c, Index n, Attention attention_)
+        : x(size(n, c.dim)),
+          middle(size(n, c.dim)),
+          q(size(n, c.query_dim())),
+          k(size(n, c.kv_dim())),
+          v(size(n, c.kv_dim())),
+          a(size(n, c.query_dim())),
+          gate(size(n, c.hidden)),
+          up(size(n, c.hidden)),
+          attention(std::move(attention_)) {}
+
+    Index bytes() const {
+        Index bytes = attention.bytes();
+        for (const Buffer* b : {&x, &middle, &q, &k, &v, &a, &gate, &up}) bytes += b->bytes();
+        return bytes;
+    }
+
+private:
+    static Index size(Index n, Index width) { return freqkv::checked_product("activations", n, width); }
+};
+
+}  // namespace llama

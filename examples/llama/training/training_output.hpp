@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+#include <string>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "llama/formats/hugging_face_writer.hpp"
+#include "llama/training/loss_curve.hpp"
+#include "llama/training/trainable_llama.hpp"
+#include "llama/training/training_state.hpp"
+
+namespace llama {
+
+/// The directory that a training writes: the model or adapter as it is at the moment, loss.csv, and, until the training
+/// is over, the state that it goes on from. All of it is replaced at every save, each file at once. At the end the loss
+/// curve is drawn, too (loss.svg).
+class TrainingOutput {
+public:
+    /// `type` of the saved weights; `source` is what the model was made from. Makes the directory; throws FileError,
+    /// or UsageError without a state to resume, rather than write over what is no training's.
+    TrainingOutput(std::string directory, WeightType type, ModelSource source, bool resume);
+
+    const std::string& directory() const { return directory_; }
+    std::string state_path() const { return directory_ + "/training_state.safetensors"; }
+
+    /// What `tensors` are and how far the training is; `made_with` as in training_state.hpp.
+    TrainingProgress load(const nlohmann::ordered_json& made_with, std::span<const TrainingTensor> tensors) const {
+        return read_training_state(state_path(), made_with, tensors);
+    }
+    /// Throws FileError; if any number is not finite, before anything is replaced.
+    void save(const TrainableLlama& model, const nlohmann::ordered_json& made_with, const TrainingProgress& progress,
+              std::span<const TrainingTensor> tensors) const;
+
+    /// The loss curve with its picture.
+    void draw(std::span<const LossPoint> points) const;
+
+    /// Takes the state away, for there is nothing left to resume.
+    void finish() const;
+
+private:
+    void save_adapter(const TrainableLlama& model, const LoraOptions& lora) const;
+
+    std::string directory_;
+    WeightType type_;
+    ModelSource source_;
+};
+
+}  // namespace llama
