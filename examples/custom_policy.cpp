@@ -9,7 +9,7 @@
 
 using namespace freqkv;
 
-// A schedule: the older half of what may be squeezed to a quarter of its entries, the newer half to three
+// A schedule: the older half of what may be compressed to a quarter of its entries, the newer half to three
 // quarters. So what is old gives way first.
 struct OlderHarder {
     SpanList plan(const CacheLayout& layout, Index /*compressions*/) const {

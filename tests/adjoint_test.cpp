@@ -28,7 +28,7 @@ using testing_model::Of;
 
 namespace {
 
-// The first half of what may be squeezed becomes a third, the latter half but two entries between them a half.
+// The first half of what may be compressed becomes a third, the latter half but two entries between them a half.
 struct TwoSpans {
     SpanList plan(const CacheLayout& layout, Index /*compressions*/) const {
         const Index half = (layout.entries - layout.sinks - layout.recent) / 2;
@@ -373,7 +373,7 @@ void expect_transpose(const P& policy) {
 
         std::vector<Index> sources;
         for (Index i = 0; i < cache.size(); ++i) sources.push_back(cache.entry_tokens(0, i).begin);
-        const SpanList& spans = cache.squeezed_spans();
+        const SpanList& spans = cache.compressed_spans();
         const CompressionMap map{{spans.begin(), spans.end()}, sources};
         CompressionAdjoint<double, std::remove_cvref_t<decltype(policy.codec)>> adjoint(policy.codec);
         adjoint.prepare(map.spans);

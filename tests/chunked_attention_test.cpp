@@ -79,12 +79,12 @@ std::vector<float> run(const Shape& s, const Text& text, SinkedKVCache<U, P>& ca
 }
 
 // The same by the naive method, token by token.
-std::vector<double> expect(const Shape& s, const Text& text, double ratio, const naive::Squeeze& squeeze,
+std::vector<double> expect(const Shape& s, const Text& text, double ratio, const naive::Compress& compress,
                            double scale) {
     std::vector<double> out(static_cast<std::size_t>(s.tokens * s.query_heads * s.value_dim));
     const Index group = s.query_heads / s.kv_heads;
     for (Index h = 0; h < s.kv_heads; ++h) {
-        naive::Cache cache(squeeze ? s.capacity : s.tokens + 10, 4, s.recent, ratio, squeeze);
+        naive::Cache cache(compress ? s.capacity : s.tokens + 10, 4, s.recent, ratio, compress);
         for (Index t = 0; t < s.tokens; ++t) {
             cache.append(naive::row(std::as_const(text.k).view().head(h), t),
                          naive::row(std::as_const(text.v).view().head(h), t));
@@ -119,8 +119,8 @@ template <class U>
 void check_against_naive(const Shape& s, double tolerance) {
     const Text text(s);
     const double scale = 1 / std::sqrt(static_cast<double>(s.key_dim));
-    const auto check = [&](auto policy, const naive::Squeeze& squeeze) {
-        const std::vector<double> expected = expect(s, text, 0.5, squeeze, scale);
+    const auto check = [&](auto policy, const naive::Compress& compress) {
+        const std::vector<double> expected = expect(s, text, 0.5, compress, scale);
         for (const Index chunk : {Index{1}, Index{7}, Index{50}, s.tokens}) {
             SCOPED_TRACE("chunks of " + std::to_string(chunk));
             auto cache = make_cache<U>(s, policy);

@@ -98,7 +98,7 @@ SinkedKVCache<T, P> make_cache(const Text& text, const CacheOptions& options, co
 
 struct ModelHead {
     naive::Rows keys, values;        // un-rotated
-    std::vector<Index> squeezes;     // of each entry: how many compressions it has been through
+    std::vector<Index> compresses;   // of each entry: how many compressions it has been through
     std::vector<Index> first_token;  // of each entry: the first it stands for
     Index compressions = 0;
 
@@ -127,7 +127,7 @@ struct ModelHead {
             keys[begin + i] = keys[begin + chosen[i]];
             values[begin + i] = values[begin + chosen[i]];
             first_token[begin + i] = first_token[begin + chosen[i]];
-            squeezes[begin + i] = squeezes[begin + chosen[i]];
+            compresses[begin + i] = compresses[begin + chosen[i]];
         }
         close_up(begin, length, chosen.size());
     }
@@ -137,10 +137,10 @@ private:
         return naive::Rows(at(rows, begin), at(rows, begin + length));
     }
     void close_up(std::size_t begin, std::size_t length, std::size_t keep) {
-        for (std::size_t i = begin; i < begin + keep; ++i) ++squeezes[i];
+        for (std::size_t i = begin; i < begin + keep; ++i) ++compresses[i];
         keys.erase(at(keys, begin + keep), at(keys, begin + length));
         values.erase(at(values, begin + keep), at(values, begin + length));
-        squeezes.erase(at(squeezes, begin + keep), at(squeezes, begin + length));
+        compresses.erase(at(compresses, begin + keep), at(compresses, begin + length));
         first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
     }
 };
@@ -148,13 +148,13 @@ private:
 class ModelCache {
 public:
     // What the policy does to the heads that are full; it is given their numbers.
-    using Squeeze = std::function<void(ModelCache&, const std::vector<std::size_t>&)>;
+    using Compress = std::function<void(ModelCache&, const std::vector<std::size_t>&)>;
 
-    ModelCache(const Text& text, Index capacity, Squeeze squeeze)
+    ModelCache(const Text& text, Index capacity, Compress compress)
         : heads(static_cast<std::size_t>(text.kv_heads)),
           queries(static_cast<std::size_t>(text.query_heads)),
           capacity_(static_cast<std::size_t>(capacity)),
-          squeeze_(std::move(squeeze)),
+          compress_(std::move(compress)),
           rotary_(naive_rotary(text)) {}
 
     void append(const Text& text, Index token) {
@@ -163,13 +163,13 @@ public:
             if (heads[h].size() == capacity_) full.push_back(h);
         }
         if (!full.empty()) {
-            squeeze_(*this, full);
+            compress_(*this, full);
             for (const std::size_t h : full) ++heads[h].compressions;
         }
         for (std::size_t h = 0; h < heads.size(); ++h) {
             heads[h].keys.push_back(row(text.keys(token, 1), h));
             heads[h].values.push_back(row(text.values(token, 1), h));
-            heads[h].squeezes.push_back(0);
+            heads[h].compresses.push_back(0);
             heads[h].first_token.push_back(token);
         }
         for (std::size_t h = 0; h < queries.size(); ++h) queries[h].push_back(row(text.queries(token, 1), h));
@@ -207,7 +207,7 @@ private:
     }
 
     std::size_t capacity_;
-    Squeeze squeeze_;
+    Compress compress_;
     naive::Rotary rotary_;
 };
 

@@ -17,25 +17,25 @@ using freqkv::Index;
 
 inline Rows latest(const Rows& x, std::size_t keep) { return {x.end() - static_cast<std::ptrdiff_t>(keep), x.end()}; }
 
-using Squeeze = std::function<Rows(const Rows&, std::size_t)>;
+using Compress = std::function<Rows(const Rows&, std::size_t)>;
 
 // The cache of one KV head as the method describes it, keys before rotation.
 class Cache {
 public:
-    Cache(Index capacity, Index sinks, Index recent, double ratio, Squeeze squeeze)
+    Cache(Index capacity, Index sinks, Index recent, double ratio, Compress compress)
         : capacity_(static_cast<std::size_t>(capacity)),
           sinks_(static_cast<std::size_t>(sinks)),
           span_(static_cast<std::size_t>(capacity - sinks - recent)),
           keep_(static_cast<std::size_t>(ratio * static_cast<double>(span_))),
-          squeeze_(std::move(squeeze)) {}
+          compress_(std::move(compress)) {}
 
     Rows keys, values;
     Index compressions = 0;
 
     void append(Row key, Row value) {
         if (keys.size() == capacity_) {
-            squeeze_rows(keys);
-            squeeze_rows(values);
+            compress_rows(keys);
+            compress_rows(values);
             ++compressions;
         }
         keys.push_back(std::move(key));
@@ -54,17 +54,17 @@ public:
     }
 
 private:
-    void squeeze_rows(Rows& rows) const {
+    void compress_rows(Rows& rows) const {
         const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(sinks_);
         const auto end = begin + static_cast<std::ptrdiff_t>(span_);
         Rows result(rows.begin(), begin);
-        for (Row& row : squeeze_(Rows(begin, end), keep_)) result.push_back(std::move(row));
+        for (Row& row : compress_(Rows(begin, end), keep_)) result.push_back(std::move(row));
         result.insert(result.end(), end, rows.end());
         rows = std::move(result);
     }
 
     std::size_t capacity_, sinks_, span_, keep_;
-    Squeeze squeeze_;
+    Compress compress_;
 };
 
 template <class T>

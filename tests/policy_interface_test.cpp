@@ -35,9 +35,9 @@ using testing_model::Of;
 using testing_model::OfThree;
 using testing_model::Text;
 
-// 1. Tiers, newest last. A full cache squeezes the oldest 2 * block tokens that are still as they were to
+// 1. Tiers, newest last. A full cache compresses the oldest 2 * block tokens that are still as they were to
 // one block of tier 1; two blocks of a tier become one of the next, those of the last tier one of the
-// same. So a tier is squeezed half as often as the one before it, as the bits of a counter, and what a
+// same. So a tier is compressed half as often as the one before it, as the bits of a counter, and what a
 // token has been through grows with the logarithm of its age.
 struct BinaryTiers {
     Index block = 2;
@@ -67,20 +67,20 @@ struct BinaryTiers {
 
 // The same rule told by what the entries have been through, without a count: of each tier, once it has
 // 2 * block entries, the oldest so many become half.
-void squeeze_tiers(ModelHead& head, std::size_t sinks, std::size_t recent, std::size_t block, std::size_t tiers,
-                   const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& squeeze) {
+void compress_tiers(ModelHead& head, std::size_t sinks, std::size_t recent, std::size_t block, std::size_t tiers,
+                    const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& compress) {
     struct Part {
         std::size_t begin, entries, tier;
     };
     std::vector<Part> parts;
     for (std::size_t i = sinks; i < head.size() - recent; ++i) {
-        const std::size_t tier = std::min(static_cast<std::size_t>(head.squeezes[i]), tiers);
+        const std::size_t tier = std::min(static_cast<std::size_t>(head.compresses[i]), tiers);
         if (parts.empty() || parts.back().tier != tier) parts.push_back({i, 0, tier});
         ++parts.back().entries;
     }
-    std::reverse(parts.begin(), parts.end());  // squeezing the newest first leaves the other places alone
+    std::reverse(parts.begin(), parts.end());  // compressing the newest first leaves the other places alone
     for (const Part& part : parts) {
-        if (part.entries >= 2 * block) squeeze(head, part.begin, 2 * block, block);
+        if (part.entries >= 2 * block) compress(head, part.begin, 2 * block, block);
     }
 }
 
@@ -100,10 +100,10 @@ TEST(PolicyInterface, CarriesTieredLowPass) {
         const CacheOptions options = cache_options(text, 50, 4, 3);
         ModelCache model(text, 50, [&](ModelCache& cache, const auto& full) {
             for (const std::size_t h : full) {
-                squeeze_tiers(cache.heads[h], 4, 3, 2, tiers,
-                              [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
-                                  head.low_pass(begin, length, keep);
-                              });
+                compress_tiers(cache.heads[h], 4, 3, 2, tiers,
+                               [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+                                   head.low_pass(begin, length, keep);
+                               });
             }
         });
         expect_as_model(policy, options, text, model);
@@ -118,10 +118,10 @@ TEST(PolicyInterface, CarriesTieredSelection) {
     const CacheOptions options = cache_options(text, 48, 2, 0);
     ModelCache model(text, 48, [](ModelCache& cache, const auto& full) {
         for (const std::size_t h : full) {
-            squeeze_tiers(cache.heads[h], 2, 0, 3, 4,
-                          [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t) {
-                              head.select(begin, length, {1, 3, 5});
-                          });
+            compress_tiers(cache.heads[h], 2, 0, 3, 4,
+                           [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t) {
+                               head.select(begin, length, {1, 3, 5});
+                           });
         }
     });
     expect_as_model(policy, options, text, model);
@@ -141,15 +141,15 @@ TEST(PolicyInterface, TiersForgetWithTheLogarithmOfAge) {
         const TokenRange tokens = tiered.entry_tokens(0, i);
         ASSERT_EQ(tokens.begin, next) << "entries stand for the whole text, in order";
         next = tokens.end;
-        const double squeezes = std::log2(tokens.end - tokens.begin);
-        ASSERT_EQ(squeezes, std::floor(squeezes)) << "an entry squeezed n times stands for 2^n tokens";
+        const double compresses = std::log2(tokens.end - tokens.begin);
+        ASSERT_EQ(compresses, std::floor(compresses)) << "an entry compressed n times stands for 2^n tokens";
         const double age = static_cast<double>(text.tokens - tokens.begin);
-        EXPECT_LE(squeezes, std::max(0.0, std::log2(age / static_cast<double>(block)))) << "entry " << i;
-        most = std::max(most, static_cast<Index>(squeezes));
+        EXPECT_LE(compresses, std::max(0.0, std::log2(age / static_cast<double>(block)))) << "entry " << i;
+        most = std::max(most, static_cast<Index>(compresses));
     }
     EXPECT_EQ(next, text.tokens);
     EXPECT_GE(most, 7);
-    EXPECT_GT(tiered.compressions(), 200) << "so often would a token have been squeezed without tiers";
+    EXPECT_GT(tiered.compressions(), 200) << "so often would a token have been compressed without tiers";
 }
 
 // 2. A selection by what the latest queries look for: each entry's score is the sum of q . k, both rotated
@@ -432,7 +432,7 @@ struct ShareByValues {
 };
 
 void share_by_values(ModelCache& cache, const std::vector<std::size_t>& full,
-                     const std::function<void(ModelHead&, std::size_t, std::size_t)>& squeeze) {
+                     const std::function<void(ModelHead&, std::size_t, std::size_t)>& compress) {
     const std::size_t length = cache.heads[full[0]].size() - 4;
     const std::size_t budget = full.size() * (length / 2);
     double total = 0;
@@ -443,7 +443,7 @@ void share_by_values(ModelCache& cache, const std::vector<std::size_t>& full,
         if (full.size() > 1) {
             EXPECT_GT(std::abs(share - std::round(share)), 1e-4) << "this text decides too closely; take another seed";
         }
-        squeeze(cache.heads[h], length, std::clamp<std::size_t>(static_cast<std::size_t>(share), 1, length - 1));
+        compress(cache.heads[h], length, std::clamp<std::size_t>(static_cast<std::size_t>(share), 1, length - 1));
     }
 }
 
@@ -489,7 +489,7 @@ using Discarded = std::function<double(const naive::Rows&, std::size_t keep)>;
 template <class P>
 void expect_reports(const P& policy, const Text& text, Index capacity, Index sinks, Index recent,
                     const std::function<std::vector<std::array<std::size_t, 3>>(const ModelHead&)>& spans_of,
-                    const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& squeeze,
+                    const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& compress,
                     const Discarded& discarded) {
     std::vector<CompressionReport> want;
     ModelCache model(text, capacity, [&](ModelCache& cache, const auto& full) {
@@ -505,7 +505,7 @@ void expect_reports(const P& policy, const Text& text, Index capacity, Index sin
                                 Energy{naive::energy(values, 0, length), discarded(values, keep)}});
             }
             std::reverse(spans.begin(), spans.end());
-            for (const auto& [begin, length, keep] : spans) squeeze(head, begin, length, keep);
+            for (const auto& [begin, length, keep] : spans) compress(head, begin, length, keep);
         }
     });
     for (Index t = 0; t < text.tokens; ++t) model.append(text, t);
@@ -564,7 +564,7 @@ TEST(Observer, ReportsEachSpanOfEachHeadInOrder) {
         [](const ModelHead& head) {
             std::vector<std::array<std::size_t, 3>> spans;
             ModelHead copy = head;
-            squeeze_tiers(copy, 4, 0, 2, 4, [&](ModelHead&, std::size_t begin, std::size_t length, std::size_t keep) {
+            compress_tiers(copy, 4, 0, 2, 4, [&](ModelHead&, std::size_t begin, std::size_t length, std::size_t keep) {
                 spans.insert(spans.begin(), {begin, length, keep});
             });
             return spans;

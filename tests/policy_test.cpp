@@ -246,7 +246,7 @@ TEST(WholeSpan, KeepsTheFloorOfRatioTimesSpan) {
     EXPECT_EQ(WholeSpan{}.plan({4096, 4, 0}, 0)[0], (Span{4, 4092, 2046})) << "the paper's LLaMA-2 setting";
 }
 
-TEST(WholeSpan, RefusesWhatLeavesNothingToSqueeze) {
+TEST(WholeSpan, RefusesWhatLeavesNothingToCompress) {
     const auto message = [](double ratio, const CacheLayout& layout) {
         return message_of([&] { (void)WholeSpan{ratio}.plan(layout, 0); });
     };
@@ -278,7 +278,7 @@ TEST(CheckSpans, RefusesEachBadPlan) {
         SpanList spans;
         const char* message;
     } plans[]{
-        {"no span at all", {}, "number of spans is 0, a schedule must squeeze at least one"},
+        {"no span at all", {}, "number of spans is 0, a schedule must compress at least one"},
         {"in the sinks", {{3, 20, 10}}, "begin of a span is 3, must be behind the sinks"},
         {"before the list", {{-1, 20, 10}}, "begin of a span is -1"},
         {"in the recent part",
@@ -386,11 +386,11 @@ TEST(QueryWindow, IsOldestFirst) {
 // ---------------------------------------------------------------------------------------------------
 // The shipped policies.
 
-void squeeze_whole_span(ModelCache& model, const std::vector<std::size_t>& full, std::size_t sinks, std::size_t recent,
-                        double ratio, const std::function<void(ModelHead&, std::size_t, std::size_t)>& squeeze) {
+void compress_whole_span(ModelCache& model, const std::vector<std::size_t>& full, std::size_t sinks, std::size_t recent,
+                         double ratio, const std::function<void(ModelHead&, std::size_t, std::size_t)>& compress) {
     for (const std::size_t h : full) {
         const std::size_t length = model.heads[h].size() - sinks - recent;
-        squeeze(model.heads[h], length, static_cast<std::size_t>(ratio * static_cast<double>(length)));
+        compress(model.heads[h], length, static_cast<std::size_t>(ratio * static_cast<double>(length)));
     }
 }
 
@@ -399,7 +399,7 @@ TEST(LowPass, IsThePaper) {
     for (const std::size_t recent : {0U, 7U}) {
         const CacheOptions options = cache_options(text, 48, 4, static_cast<Index>(recent));
         ModelCache model(text, 48, [&](ModelCache& cache, const auto& full) {
-            squeeze_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
+            compress_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
                 head.low_pass(4, length, keep);
             });
         });
@@ -414,7 +414,7 @@ TEST(LocalWindow, KeepsTheLatest) {
     for (const std::size_t recent : {0U, 7U}) {
         const CacheOptions options = cache_options(text, 48, 4, static_cast<Index>(recent));
         ModelCache model(text, 48, [&](ModelCache& cache, const auto& full) {
-            squeeze_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
+            compress_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
                 std::vector<std::size_t> chosen(keep);
                 std::iota(chosen.begin(), chosen.end(), length - keep);
                 head.select(4, length, chosen);
@@ -648,7 +648,7 @@ TEST(FailingPolicy, IsRefusedWithoutChange) {
     }
 }
 
-TEST(FailingPolicy, IsRefusedByTheConstructorWhereItCannotSqueezeAFullCache) {
+TEST(FailingPolicy, IsRefusedByTheConstructorWhereItCannotCompressAFullCache) {
     const Text text = Text::random(1);
     EXPECT_THAT(message_of([&] { make_cache<float>(text, cache_options(text, 24, 4, 0), LowPass<>(1.5)); }),
                 HasSubstr("ratio is 1.500000"));

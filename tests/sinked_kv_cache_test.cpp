@@ -113,7 +113,7 @@ struct Layout {
 class AgainstNaive : public testing::TestWithParam<Layout> {};
 
 template <class T, class P>
-void check_against_naive(const Layout& layout, P policy, const naive::Squeeze& squeeze, RopePairing pairing) {
+void check_against_naive(const Layout& layout, P policy, const naive::Compress& compress, RopePairing pairing) {
     const Index heads = 2, value_dim = 5;
     const naive::RandomTokens<float> k(heads, layout.tokens, dim, 1);
     const naive::RandomTokens<float> v(heads, layout.tokens, value_dim, 2);
@@ -127,7 +127,7 @@ void check_against_naive(const Layout& layout, P policy, const naive::Squeeze& s
                               rope, policy);
     cache.append(k.view(), v.view());
     for (Index h = 0; h < heads; ++h) {
-        naive::Cache expected(layout.capacity, layout.sinks, layout.recent, layout.ratio, squeeze);
+        naive::Cache expected(layout.capacity, layout.sinks, layout.recent, layout.ratio, compress);
         for (Index t = 0; t < layout.tokens; ++t) {
             expected.append(naive::row(k.view().head(h), t), naive::row(v.view().head(h), t));
         }

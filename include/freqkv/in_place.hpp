@@ -49,12 +49,12 @@ public:
     /// `rope` says how the stored keys were rotated (a table of as many positions as the cache has
     /// entries serves best); without it they are taken to be stored before RoPE.
     explicit InPlaceCompressor(P policy = P{}, std::optional<Rope<C>> rope = std::nullopt)
-        : squeezer_(std::move(policy)), rope_(std::move(rope)) {}
+        : compressor_(std::move(policy)), rope_(std::move(rope)) {}
 
-    /// Squeezes all tokens between sinks and recent part under the policy; keys is [kv_heads, tokens,
+    /// Compresses all tokens between sinks and recent part under the policy; keys is [kv_heads, tokens,
     /// key_dim], values [kv_heads, tokens, value_dim], with any strides; they must not overlap. Post-RoPE
     /// keys are un-rotated, compressed and rotated at their new positions: afterwards entry i, whether
-    /// squeezed or not, is at position i.
+    /// compressed or not, is at position i.
     ///
     /// Returns the new number of entries (the largest, where a codec keeps a different number per head:
     /// then see sizes()); what lies behind it is left in an unspecified state. Throws Error for shapes
@@ -72,10 +72,10 @@ public:
             lists_.push_back(list);
         }
         sizes_.reserve(lists_.size());
-        const detail::SqueezeSettings<T> settings{options.layer,     options.sinks,
-                                                  options.recent,    rope_ ? &*rope_ : nullptr,
-                                                  options.positions, options.observer};
-        squeezer_.squeeze(std::span<detail::DueList<T>>(lists_), settings, workspace_, executor, [&]() noexcept {
+        const detail::CompressionSettings<T> settings{options.layer,     options.sinks,
+                                                      options.recent,    rope_ ? &*rope_ : nullptr,
+                                                      options.positions, options.observer};
+        compressor_.compress(std::span<detail::DueList<T>>(lists_), settings, workspace_, executor, [&]() noexcept {
             sizes_.clear();
             for (const detail::DueList<T>& list : lists_) sizes_.push_back(list.size_after);
         });
@@ -109,7 +109,7 @@ private:
                 "must be 0 or the number of tokens");
     }
 
-    detail::Squeezer<T, P> squeezer_;
+    detail::ListCompressor<T, P> compressor_;
     std::optional<Rope<C>> rope_;
     std::vector<detail::DueList<T>> lists_;
     std::vector<Index> sizes_;

@@ -11,14 +11,14 @@
 
 namespace freqkv {
 
-/// One head that is about to be squeezed, as an allocation sees it.
+/// One head that is about to be compressed, as an allocation sees it.
 template <class T>
 struct DueHead {
     SpanReader<T> entries;  ///< its whole list
     SpanList* spans;        ///< the schedule's plan; an allocation may change each keep within 1 … length - 1
 };
 
-/// Shares out what the heads of a layer keep (head budgets), before any of them is squeezed: called
+/// Shares out what the heads of a layer keep (head budgets), before any of them is compressed: called
 /// with the heads that are full at this moment, in order. May throw; then nothing is compressed.
 template <class A, class T>
 concept Allocation = std::copyable<A> &&

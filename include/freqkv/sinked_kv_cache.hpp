@@ -24,7 +24,7 @@
 namespace freqkv {
 
 /// The keys and values of one layer, bounded by compression: when a head is full and a further token
-/// arrives, the policy squeezes what lies between its sinks and its recent part. Each KV head is a list
+/// arrives, the policy compresses what lies between its sinks and its recent part. Each KV head is a list
 /// of its own, with its own capacity, size and number of compressions; boundaries depend on the number
 /// of tokens seen and on nothing else, so that any chunking of the same text leaves bit-identical
 /// entries.
@@ -63,7 +63,7 @@ public:
     SinkedKVCache(const CacheOptions& options, Rope<C> rope, P policy = P{}, Workspace* shared = nullptr)
         : options_(detail::completed(options)),
           rope_(std::move(rope)),
-          squeezer_(std::move(policy)),
+          compressor_(std::move(policy)),
           queries_(query_window, options_.kv_heads, options_.query_heads / options_.kv_heads, options_.key_dim),
           shared_(shared) {
         require(rope_.head_dim() == options_.key_dim, "head_dim of the rope", rope_.head_dim(),
@@ -74,7 +74,7 @@ public:
             if constexpr (!grows) {
                 require(capacity > options_.sinks && capacity - options_.sinks > options_.recent, "capacity", capacity,
                         "must be at least sinks + recent + 2");
-                squeezer_.prepare({capacity, options_.sinks, options_.recent});
+                compressor_.prepare({capacity, options_.sinks, options_.recent});
             }
             lists_.emplace_back(capacity, options_.key_dim, options_.value_dim);
         }
@@ -94,9 +94,9 @@ public:
     Index capacity(Index h = 0) const { return list(h).capacity(); }
     Index compressions(Index h = 0) const { return list(h).compressions; }
 
-    /// The spans that head `h`'s latest compression squeezed, as the list was before it; `keep` is what was kept.
+    /// The spans that head `h`'s latest compression took, as the list was before it; `keep` is what was kept.
     /// None before the first.
-    const SpanList& squeezed_spans(Index h = 0) const { return list(h).squeezed; }
+    const SpanList& compressed_spans(Index h = 0) const { return list(h).compressed; }
 
     /// Tokens that can be appended before a head has to be compressed; 0 if one is full. A growing cache
     /// has room for any number.
@@ -176,7 +176,7 @@ public:
     void clear() {
         for (List& list : lists_) {
             list.size = list.compressions = list.compressed_at = 0;
-            list.squeezed = {};
+            list.compressed = {};
         }
         tokens_seen_ = 0;
     }
@@ -267,37 +267,37 @@ private:
             due.ranges = full.ranges();
             due_.push_back(due);
         }
-        const detail::SqueezeSettings<T> settings{options_.layer,   options_.sinks, options_.recent, &rope_, {},
-                                                  options_.observer};
-        squeezer_.squeeze(std::span<detail::DueList<T>>(due_), settings, workspace(), executor, [&]() noexcept {
+        const detail::CompressionSettings<T> settings{options_.layer,   options_.sinks, options_.recent, &rope_, {},
+                                                      options_.observer};
+        compressor_.compress(std::span<detail::DueList<T>>(due_), settings, workspace(), executor, [&]() noexcept {
             for (const detail::DueList<T>& due : due_) {
-                List& squeezed = lists_[static_cast<std::size_t>(due.head)];
-                squeezed.size = due.size_after;
-                squeezed.squeezed = due.spans;
-                squeezed.compressed_at = tokens_seen_;
-                ++squeezed.compressions;
+                List& compressed = lists_[static_cast<std::size_t>(due.head)];
+                compressed.size = due.size_after;
+                compressed.compressed = due.spans;
+                compressed.compressed_at = tokens_seen_;
+                ++compressed.compressions;
             }
         });
     }
 
     Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
 
-    // A growing cache has nothing to squeeze; it only keeps the policy's type.
-    struct NoSqueezer {
-        explicit NoSqueezer(P) {}
+    // A growing cache has nothing to compress; it only keeps the policy's type.
+    struct NoCompressor {
+        explicit NoCompressor(P) {}
     };
     template <bool Grows, class Q>
-    struct SqueezerOf {
-        using type = detail::Squeezer<T, Q>;
+    struct CompressorOf {
+        using type = detail::ListCompressor<T, Q>;
     };
     template <class Q>
-    struct SqueezerOf<true, Q> {
-        using type = NoSqueezer;
+    struct CompressorOf<true, Q> {
+        using type = NoCompressor;
     };
 
     CacheOptions options_;
     Rope<C> rope_;
-    typename SqueezerOf<grows, P>::type squeezer_;
+    typename CompressorOf<grows, P>::type compressor_;
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;
     std::vector<detail::DueList<T>> due_;

@@ -16,7 +16,7 @@ int main() {
         return 1;
     }
 
-    // 16 entries are full; the 17th token squeezes the 12 behind the sinks to 6 and is appended.
+    // 16 entries are full; the 17th token compresses the 12 behind the sinks to 6 and is appended.
     if (entries_after(17) != 11) {
         std::cerr << "17 tokens left " << entries_after(17) << " entries\n";
         return 1;

@@ -147,7 +147,7 @@ TYPED_TEST_SUITE(DeviceCache, ElementTypes, ElementNames);
 // Feeds three texts, and compares with the cache as the method describes it.
 template <class T, class P>
 void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, double ratio,
-                       const naive::Squeeze& squeeze) {
+                       const naive::Compress& compress) {
     const std::vector<Text> texts = three_texts();
     const auto results = feed(cache, texts, [](Index sequence) { return 37 + 20 * sequence; });
     const CacheOptions& shape = cache.options();
@@ -158,7 +158,7 @@ void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, 
         const SavedSequence<T> saved = cache.save(s);
         EXPECT_EQ(saved.tokens_seen, text.tokens);
         for (Index h = 0; h < kv_heads; ++h) {
-            naive::Cache expected(shape.capacity, shape.sinks, shape.recent, ratio, squeeze);
+            naive::Cache expected(shape.capacity, shape.sinks, shape.recent, ratio, compress);
             double largest_error = 0;
             for (Index t = 0; t < text.tokens; ++t) {
                 expected.append(naive::row(text.k.view().head(h), t), naive::row(text.v.view().head(h), t));

@@ -93,7 +93,7 @@ SpanList spans_of(const P& policy, const CacheLayout& layout) {
     }
 }
 template <class P>
-naive::Squeeze squeeze_of() {
+naive::Compress compress_of() {
     if constexpr (Schedule<P>) {
         return naive::low_passed;
     } else {
@@ -101,10 +101,10 @@ naive::Squeeze squeeze_of() {
     }
 }
 
-// One head's entries afterwards, from those before: spans are un-rotated, squeezed and rotated at their new indices;
+// One head's entries afterwards, from those before: spans are un-rotated, compressed and rotated at their new indices;
 // the others turn to theirs.
-naive::Rows squeezed(const naive::Rows& before, const SpanList& spans, const naive::Squeeze& squeeze,
-                     const std::vector<Index>& positions, const naive::Rotary& rotary) {
+naive::Rows compressed(const naive::Rows& before, const SpanList& spans, const naive::Compress& compress,
+                       const std::vector<Index>& positions, const naive::Rotary& rotary) {
     naive::Rows after;
     std::size_t next = 0;
     const auto index = [&] { return static_cast<Index>(after.size()); };
@@ -117,7 +117,7 @@ naive::Rows squeezed(const naive::Rows& before, const SpanList& spans, const nai
         for (; next < static_cast<std::size_t>(span.begin + span.length); ++next) {
             plain.push_back(naive::rotated(before[next], -positions[next], rotary));
         }
-        for (const naive::Row& row : squeeze(plain, static_cast<std::size_t>(span.keep))) {
+        for (const naive::Row& row : compress(plain, static_cast<std::size_t>(span.keep))) {
             after.push_back(naive::rotated(row, index(), rotary));
         }
     }
@@ -302,10 +302,10 @@ void expect_the_definition(const Shape& shape, Place place, const P& policy, con
         const auto head = static_cast<std::size_t>(h);
         {
             SCOPED_TRACE("keys");
-            expect_head(lists[0].keys, h, squeezed(keys[head], spans, squeeze_of<P>(), positions, rotary));
+            expect_head(lists[0].keys, h, compressed(keys[head], spans, compress_of<P>(), positions, rotary));
         }
         SCOPED_TRACE("values");
-        expect_head(lists[0].values, h, squeezed(values[head], spans, squeeze_of<P>(), positions, naive::Rotary{}));
+        expect_head(lists[0].values, h, compressed(values[head], spans, compress_of<P>(), positions, naive::Rotary{}));
     }
 }
 

@@ -176,7 +176,7 @@ private:
                 if (cache_.compressions(h) < static_cast<Index>(history.chunks())) continue;
                 history.template add<selection>(cache_, h, token);
                 if constexpr (!selection) {
-                    const SpanList& spans = cache_.squeezed_spans(h);
+                    const SpanList& spans = cache_.compressed_spans(h);
                     adjoint_.prepare({spans.begin(), spans.end()});
                 }
             }

@@ -87,8 +87,8 @@ public:
         }
     }
 
-    /// Squeezes all lists. Keys and values of all lists must be apart. Post-RoPE keys are un-rotated, compressed and
-    /// rotated at their new positions: afterwards entry i, whether squeezed or not, is at position i.
+    /// Compresses all lists. Keys and values of all lists must be apart. Post-RoPE keys are un-rotated, compressed and
+    /// rotated at their new positions: afterwards entry i, whether compressed or not, is at position i.
     ///
     /// Returns at once what becomes of each list; the work is in the stream, and entries behind the new length, as well
     /// as freed pages, may be written until it is done. `report`, if not null, gets for each list, span by span, the
@@ -104,7 +104,7 @@ public:
         if (rope_) detail::check_device("rope", rope_->device());
         std::vector<InPlaceResult> results;
         std::vector<detail::Extent> extents;
-        detail::ResampleLaunch<T> squeezed;
+        detail::ResampleLaunch<T> compressed;
         std::vector<std::vector<detail::MoveTask<T>>> moved;
         for (const ForeignList<View>& list : lists) {
             check(list, extents);
@@ -114,10 +114,10 @@ public:
             for (const Span& span : spans) {
                 if (span.keep > 0) {
                     const FrequencyCompressor compressor(plan(span.length), plan(span.keep));
-                    squeezed.add(squeeze(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
-                                 compressor);
-                    squeezed.add(squeeze(list.values, columns(list.values), compressor, span, nullptr, freed),
-                                 compressor);
+                    compressed.add(task(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
+                                   compressor);
+                    compressed.add(task(list.values, columns(list.values), compressor, span, nullptr, freed),
+                                   compressor);
                 }
                 freed += span.length - span.keep;
             }
@@ -125,7 +125,7 @@ public:
             results.push_back(result_of(list.keys, tokens - freed));
         }
         detail::check_apart(std::move(extents));
-        squeezed.run(stream, report);
+        compressed.run(stream, report);
         // Later parts of a list go where earlier ones have been.
         for (const std::vector<detail::MoveTask<T>>& tasks : moved) {
             if (!tasks.empty()) detail::launch_move<T>(tasks, stream);
@@ -211,9 +211,9 @@ private:
     }
 
     template <class View>
-    detail::ResampleTask<T> squeeze(const View& view, const detail::Columns& columns,
-                                    const FrequencyCompressor& compressor, const Span& span, const Index* table,
-                                    Index freed) const {
+    detail::ResampleTask<T> task(const View& view, const detail::Columns& columns,
+                                     const FrequencyCompressor& compressor, const Span& span, const Index* table,
+                                     Index freed) const {
         detail::ResampleTask<T> task;
         task.out = detail::rows_of(view, columns, span.begin);
         task.in = detail::read_only(task.out);
@@ -242,11 +242,11 @@ private:
                 task.from = static_cast<int>(stretch.from);
                 task.to = static_cast<int>(stretch.to);
                 task.count = static_cast<int>(stretch.count);
-                if (!stretch.squeezed) task.positions = positions(columns, list.positions, stretch.from);
+                if (!stretch.compressed) task.positions = positions(columns, list.positions, stretch.from);
                 moved[step].push_back(task);
             };
             const detail::Columns of_keys = key_columns(list.keys);
-            add(list.keys, of_keys, !stretch.squeezed && of_keys.pairs > 0 && list.positions != nullptr);
+            add(list.keys, of_keys, !stretch.compressed && of_keys.pairs > 0 && list.positions != nullptr);
             add(list.values, columns(list.values), false);
             ++step;
         }

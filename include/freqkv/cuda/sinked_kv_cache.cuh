@@ -35,8 +35,8 @@ namespace freqkv::cuda {
 
 /// The keys and values of one layer on a device, for a batch of sequences, each with its own length and bounded by
 /// compression as in freqkv::SinkedKVCache: when a sequence is full and a further token arrives, what lies between its
-/// sinks and its recent part is squeezed under the policy P. Sequences that are full at the same time are compressed in
-/// one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
+/// sinks and its recent part is compressed under the policy P. Sequences that are full at the same time are compressed
+/// in one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
 ///
 /// P is one of
 ///   a Schedule     low frequencies of its spans are kept (the paper's method); spans up to what DctPlan takes

@@ -33,7 +33,7 @@ struct QueryWindow {
     }
 };
 
-/// What a codec that looks at the data may read of the span it squeezes: `size()` entries of one KV
+/// What a codec that looks at the data may read of the span it compresses: `size()` entries of one KV
 /// head. T is the cache's element type; rows come out in Arithmetic<T>.
 template <class T>
 class SpanReader {

@@ -14,7 +14,7 @@ struct TokenRange {
     friend bool operator==(const TokenRange&, const TokenRange&) = default;
 };
 
-/// One span of one head was squeezed.
+/// One span of one head was compressed.
 struct CompressionReport {
     Index layer = 0;
     Index head = 0;         ///< KV head

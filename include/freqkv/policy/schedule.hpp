@@ -18,7 +18,7 @@ struct CacheLayout {
     Index recent = 0;
 };
 
-/// Entries [begin, begin + length), to be squeezed to at most `keep` entries.
+/// Entries [begin, begin + length), to be compressed to at most `keep` entries.
 struct Span {
     Index begin = 0;
     Index length = 0;
@@ -57,7 +57,7 @@ private:
     Index size_ = 0;
 };
 
-/// Says which spans of a full cache are squeezed, and to how many entries: a pure function of sizes
+/// Says which spans of a full cache are compressed, and to how many entries: a pure function of sizes
 /// and of the number of compressions so far. The spans are disjoint, ascending, outside the sinks and
 /// the recent part, each with 1 <= keep < length; at least one. May throw to refuse a layout.
 template <class S>
@@ -67,7 +67,7 @@ concept Schedule = std::copyable<S> && requires(const S& schedule, const CacheLa
 
 /// Throws Error unless `spans` is what the Schedule concept promises for this layout.
 inline void check_spans(const SpanList& spans, const CacheLayout& layout) {
-    require(spans.size() >= 1, "number of spans", spans.size(), "a schedule must squeeze at least one");
+    require(spans.size() >= 1, "number of spans", spans.size(), "a schedule must compress at least one");
     Index free_from = layout.sinks;
     for (const Span& span : spans) {
         const Index end = layout.entries - layout.recent;

@@ -10,7 +10,7 @@ namespace freqkv {
 struct WholeSpan {
     double ratio = 0.5;  ///< in (0, 1)
 
-    /// Throws Error if the ratio is outside (0, 1), or if it leaves nothing to squeeze in this layout.
+    /// Throws Error if the ratio is outside (0, 1), or if it leaves nothing to compress in this layout.
     SpanList plan(const CacheLayout& layout, Index /*compressions*/) const {
         require(ratio > 0 && ratio < 1, "ratio", ratio, "must be above 0 and below 1");
         const Index length = layout.entries - layout.sinks - layout.recent;

@@ -37,7 +37,7 @@ concept DifferentiableCodec = SelectionCodec<Codec, C> || requires(const Codec& 
 
 /// One compression of one KV head's list, as its adjoint has to know it.
 struct CompressionMap {
-    /// What a transform squeezed, as the list was before it; `keep` is what was kept.
+    /// What a transform compressed, as the list was before it; `keep` is what was kept.
     std::span<const Span> spans{};
     /// After a selection, for each entry that remains: which it was before. Ascending.
     std::span<const Index> sources{};

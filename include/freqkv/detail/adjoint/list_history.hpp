@@ -42,7 +42,7 @@ public:
     template <bool selection, class Cache>
     void add(const Cache& cache, Index h, Index token) {
         const Chunk before = chunks_.back();
-        const SpanList& spans = cache.squeezed_spans(h);
+        const SpanList& spans = cache.compressed_spans(h);
         chunks_.push_back({token, cache.size(h), keys_.size() / static_cast<std::size_t>(cache.key_dim()),
                            spans_.size(), static_cast<std::size_t>(spans.size())});
         const MatrixView<const C> keys = cache.keys(h);

@@ -14,7 +14,7 @@
 namespace freqkv::detail {
 
 // What one compression needs scratch for.
-struct SqueezeSizes {
+struct CompressionSizes {
     Index lists = 0;
     Index entries = 0;         // of the longest list
     Index spans = 0;           // of the list with most
@@ -27,11 +27,11 @@ struct SqueezeSizes {
 // The pieces of a Workspace that one compression uses, and the rotary angles of all entries. Valid until
 // the workspace is used for anything else.
 template <class C>
-class SqueezeScratch {
+class CompressionScratch {
 public:
     // Entry i is stored at positions[i], or at i if there are none; afterwards at i.
-    SqueezeScratch(const SqueezeSizes& sizes, const Rope<C>* rope, std::span<const Index> positions,
-                   Workspace& workspace)
+    CompressionScratch(const CompressionSizes& sizes, const Rope<C>* rope, std::span<const Index> positions,
+                       Workspace& workspace)
         : sizes_(sizes) {
         const Index angle_row = rope == nullptr ? 0 : 2 * rope->pairs();
         const auto position = [&](Index i) { return positions.empty() ? i : positions[static_cast<std::size_t>(i)]; };
@@ -68,7 +68,7 @@ public:
         }
     }
 
-    const SqueezeSizes& sizes() const { return sizes_; }
+    const CompressionSizes& sizes() const { return sizes_; }
 
     // [entries]: for each entry what Rope::angles() gives before and after the compression.
     const C* const* old_angles() const { return old_angles_; }
@@ -87,7 +87,7 @@ public:
     std::byte* codec_bytes_of(Index worker) const { return workers_ + worker * worker_bytes_ + angle_bytes_; }
 
 private:
-    SqueezeSizes sizes_;
+    CompressionSizes sizes_;
     const C** old_angles_;
     const C** new_angles_;
     Index* chosen_;       // [lists, entries]

@@ -20,12 +20,12 @@ struct DueList {
     QueryWindow<Arithmetic<T>> queries;
     TokenRange* ranges = nullptr;  // [entries]; or null
 
-    SpanList spans;        // set by squeeze(): keep is what was kept
-    Index size_after = 0;  // set by squeeze()
+    SpanList spans;        // set by compress(): keep is what was kept
+    Index size_after = 0;  // set by compress()
 };
 
 template <class T>
-struct SqueezeSettings {
+struct CompressionSettings {
     Index layer = 0;
     Index sinks = 0;
     Index recent = 0;
@@ -36,7 +36,7 @@ struct SqueezeSettings {
 
 // The position at which entry `entry` is stored.
 template <class T>
-Index position_of(const SqueezeSettings<T>& settings, Index entry) {
+Index position_of(const CompressionSettings<T>& settings, Index entry) {
     return settings.positions.empty() ? entry : settings.positions[static_cast<std::size_t>(entry)];
 }
 

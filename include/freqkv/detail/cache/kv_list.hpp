@@ -23,7 +23,7 @@ public:
     Index size = 0;
     Index compressions = 0;
     Index compressed_at = 0;  // tokens seen at the latest compression
-    SpanList squeezed;        // what the latest compression squeezed, as the list was before it
+    SpanList compressed;      // what the latest compression took, as the list was before it
 
     KVList(Index capacity, Index key_dim, Index value_dim)
         : capacity_(capacity),

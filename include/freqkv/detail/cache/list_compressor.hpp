@@ -25,7 +25,7 @@
 namespace freqkv::detail {
 
 template <class T, class P>
-class Squeezer {
+class ListCompressor {
     using C = Arithmetic<T>;
     using Codec = std::remove_cvref_t<decltype(std::declval<P&>().codec)>;
     static constexpr bool selects = SelectionCodec<Codec, T>;
@@ -42,11 +42,11 @@ class Squeezer {
     };
 
 public:
-    explicit Squeezer(P policy) : policy_(std::move(policy)) {}
+    explicit ListCompressor(P policy) : policy_(std::move(policy)) {}
 
     const P& policy() const { return policy_; }
 
-    // Throws Error unless the policy can squeeze a full list of this layout; makes the plans for it.
+    // Throws Error unless the policy can compress a full list of this layout; makes the plans for it.
     void prepare(const CacheLayout& layout) {
         const SpanList spans = policy_.schedule.plan(layout, 0);
         check_spans(spans, layout);
@@ -55,12 +55,12 @@ public:
         }
     }
 
-    // Squeezes each list; afterwards the first size_after entries of each are the result, rotated at
+    // Compresses each list; afterwards the first size_after entries of each are the result, rotated at
     // their new indices. Then calls committed(), which must not throw, and only then the observer. If
-    // squeeze() throws before committed(), no list has been changed.
+    // compress() throws before committed(), no list has been changed.
     template <Executor E, class F>
-    void squeeze(std::span<DueList<T>> lists, const SqueezeSettings<T>& settings, Workspace& workspace,
-                 const E& executor, F&& committed) {
+    void compress(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, Workspace& workspace,
+                  const E& executor, F&& committed) {
         plan_spans(lists, settings);
         Index codec_bytes = 0;
         if constexpr (selects) {
@@ -76,7 +76,7 @@ public:
     }
 
 private:
-    using Scratch = SqueezeScratch<C>;
+    using Scratch = CompressionScratch<C>;
 
     // How the columns of one list are cut for a transform: rotated pairs, then the rest of the key, then
     // the value.
@@ -87,14 +87,15 @@ private:
         Index total() const { return keys() + value; }
     };
 
-    static ColumnBlocks column_blocks(const DueList<T>& list, const SqueezeSettings<T>& settings) {
+    static ColumnBlocks column_blocks(const DueList<T>& list, const CompressionSettings<T>& settings) {
         constexpr Index width = PlansOf<selects, Codec>::block_columns;
         const Index rotated = settings.rope == nullptr ? 0 : 2 * settings.rope->pairs();
         return {divide_up(rotated, width), divide_up(list.keys.columns - rotated, width),
                 divide_up(list.values.columns, width)};
     }
 
-    SpanReader<T> reader(const DueList<T>& list, const SqueezeSettings<T>& settings, Index first, Index count) const {
+    SpanReader<T> reader(const DueList<T>& list, const CompressionSettings<T>& settings, Index first,
+                         Index count) const {
         return {list.head,
                 list.keys.middle_rows(first, count),
                 list.values.middle_rows(first, count),
@@ -105,7 +106,7 @@ private:
                 list.queries};
     }
 
-    void plan_spans(std::span<DueList<T>> lists, const SqueezeSettings<T>& settings) {
+    void plan_spans(std::span<DueList<T>> lists, const CompressionSettings<T>& settings) {
         const auto layout = [&](const DueList<T>& list) {
             return CacheLayout{list.keys.rows, settings.sinks, settings.recent};
         };
@@ -135,7 +136,7 @@ private:
     }
 
     template <Executor E>
-    Index make_plans(std::span<DueList<T>> lists, const SqueezeSettings<T>& settings, const E& executor) {
+    Index make_plans(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const E& executor) {
         if constexpr (requires(const SpanReader<T>& span) { policy_.codec.kept(span, Index{}); }) {
             for_each_span(lists, executor, [&](DueList<T>& list, Index, Index s, Index) {
                 Span& span = list.spans[s];
@@ -156,7 +157,7 @@ private:
         return most_bytes;
     }
 
-    Index selection_bytes(std::span<const DueList<T>> lists, const SqueezeSettings<T>& settings) const {
+    Index selection_bytes(std::span<const DueList<T>> lists, const CompressionSettings<T>& settings) const {
         Index most_bytes = 0;
         if constexpr (requires(const SpanReader<T>& span) { policy_.codec.scratch_bytes(span, Index{}); }) {
             for (const DueList<T>& list : lists) {
@@ -172,7 +173,7 @@ private:
     }
 
     template <Executor E>
-    void select(std::span<DueList<T>> lists, const SqueezeSettings<T>& settings, const Scratch& scratch,
+    void select(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
                 const E& executor) {
         for_each_span(lists, executor, [&](DueList<T>& list, Index l, Index s, Index worker) {
             Span& span = list.spans[s];
@@ -195,9 +196,9 @@ private:
         return most;
     }
 
-    Scratch reserve(std::span<const DueList<T>> lists, const SqueezeSettings<T>& settings, Workspace& workspace,
+    Scratch reserve(std::span<const DueList<T>> lists, const CompressionSettings<T>& settings, Workspace& workspace,
                     Index workers, Index codec_bytes) const {
-        SqueezeSizes sizes;
+        CompressionSizes sizes;
         sizes.lists = static_cast<Index>(lists.size());
         sizes.spans = most_spans(lists);
         sizes.tasks_per_span = 2;  // keys, values
@@ -214,7 +215,7 @@ private:
     }
 
     template <Executor E>
-    void commit(std::span<DueList<T>> lists, const SqueezeSettings<T>& settings, const Scratch& scratch,
+    void commit(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
                 const E& executor) const noexcept {
         for (DueList<T>& list : lists) {
             list.size_after = list.keys.rows;
@@ -253,7 +254,7 @@ private:
     }
 
     // Transforms one block of columns of one span; the result stands at the span's beginning.
-    void transform(const DueList<T>& list, const SqueezeSettings<T>& settings, Index s, Index block,
+    void transform(const DueList<T>& list, const CompressionSettings<T>& settings, Index s, Index block,
                    const Scratch& scratch, Index l, Index worker) const noexcept {
         constexpr Index width = PlansOf<selects, Codec>::block_columns;
         const ColumnBlocks blocks = column_blocks(list, settings);
@@ -286,7 +287,8 @@ private:
         return freed;
     }
 
-    static void report(std::span<const DueList<T>> lists, const SqueezeSettings<T>& settings, const Scratch& scratch) {
+    static void report(std::span<const DueList<T>> lists, const CompressionSettings<T>& settings,
+                       const Scratch& scratch) {
         for (std::size_t l = 0; l < lists.size(); ++l) {
             const DueList<T>& list = lists[l];
             Index key_tasks = 1;

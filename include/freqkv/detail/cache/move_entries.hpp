@@ -9,23 +9,23 @@
 #include "freqkv/energy.hpp"
 #include "freqkv/view.hpp"
 
-// The last step of a compression: entries close up behind what was squeezed. Selections leave their
+// The last step of a compression: entries close up behind what was compressed. Selections leave their
 // indices in `chosen` (of the span that begins at entry b: chosen[b], …, relative to b); `chosen` is null
 // after a transform, whose result stands at the beginning of its span, rotated for where it will go.
 namespace freqkv::detail {
 
 inline Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
 
-// Calls keep(from, to) for entries that are moved as they are and squeezed(span index, i, to) for the i-th
+// Calls keep(from, to) for entries that are moved as they are and compressed(span index, i, to) for the i-th
 // that stands for a span; `to` ascends and is never above where its content comes from.
-template <class T, class Keep, class Squeezed>
-void walk(const DueList<T>& list, Keep&& keep, Squeezed&& squeezed) {
+template <class T, class Keep, class Compressed>
+void walk(const DueList<T>& list, Keep&& keep, Compressed&& compressed) {
     Index from = 0;
     Index to = 0;
     for (Index s = 0; s < list.spans.size(); ++s) {
         const Span& span = list.spans[s];
         while (from < span.begin) keep(from++, to++);
-        for (Index i = 0; i < span.keep; ++i) squeezed(s, i, to++);
+        for (Index i = 0; i < span.keep; ++i) compressed(s, i, to++);
         from = span.begin + span.length;
     }
     while (from < list.keys.rows) keep(from++, to++);
@@ -45,7 +45,7 @@ void copy_row(const MatrixView<T>& rows, Index from, Index to) {
 
 // Moves a stored key, turning it once by the change of its position. `scratch` is for Rope::angles().
 template <class T>
-void move_key(const DueList<T>& list, const SqueezeSettings<T>& settings, Index from, Index to,
+void move_key(const DueList<T>& list, const CompressionSettings<T>& settings, Index from, Index to,
               Arithmetic<T>* scratch) {
     const Index change = settings.rope == nullptr ? 0 : to - position_of(settings, from);
     if (change == 0) return copy_row(list.keys, from, to);
@@ -61,7 +61,7 @@ void move_key(const DueList<T>& list, const SqueezeSettings<T>& settings, Index 
 }
 
 template <class T>
-void move_keys(const DueList<T>& list, const SqueezeSettings<T>& settings, const Index* chosen,
+void move_keys(const DueList<T>& list, const CompressionSettings<T>& settings, const Index* chosen,
                Arithmetic<T>* scratch) {
     walk(
         list, [&](Index from, Index to) { move_key(list, settings, from, to, scratch); },

@@ -22,7 +22,7 @@ concept LatestPolicy = std::copyable<P> && !requires(const P& policy) { policy.a
 template <class P>
 concept CompressingPolicy = Schedule<P> || LatestPolicy<P>;
 
-/// What becomes of a list: its spans are squeezed to the low frequencies, and those that keep 0 entries are dropped.
+/// What becomes of a list: its spans are compressed to the low frequencies, and those that keep 0 entries are dropped.
 /// Throws Error if the schedule refuses the layout or breaks its promises.
 template <CompressingPolicy P>
 SpanList spans_under(const P& policy, const CacheLayout& layout, Index compressions) {

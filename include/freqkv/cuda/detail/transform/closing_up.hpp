@@ -13,20 +13,20 @@ struct Stretch {
     Index from = 0;
     Index to = 0;
     Index count = 0;
-    bool squeezed = false;  ///< stands for a span and is rotated for where it goes; else as it was
+    bool compressed = false;  ///< stands for a span and is rotated for where it goes; else as it was
 
     friend bool operator==(const Stretch&, const Stretch&) = default;
 };
 
-/// All that is left of a list of `tokens` entries once its spans have been squeezed to where they begin, in ascending
+/// All that is left of a list of `tokens` entries once its spans have been compressed to where they begin, in ascending
 /// order: a stretch may go where the ones before it have been, and reaches none behind it. Of spans that keep 0 entries
 /// nothing is left.
 inline std::vector<Stretch> closing_up(const SpanList& spans, Index tokens) {
     std::vector<Stretch> stretches;
     Index from = 0;
     Index to = 0;
-    const auto add = [&](Index count, bool squeezed) {
-        if (count > 0) stretches.push_back({from, to, count, squeezed});
+    const auto add = [&](Index count, bool compressed) {
+        if (count > 0) stretches.push_back({from, to, count, compressed});
         to += count;
     };
     for (const Span& span : spans) {
