@@ -38,7 +38,7 @@ struct CacheMemory {
 namespace detail {
 
 // `options` with the defaults filled in; throws Error for what no policy could accept.
-inline CacheOptions completed(CacheOptions options) {
+[[gnu::cold]] inline CacheOptions completed(CacheOptions options) {
     require(options.kv_heads >= 1, "kv_heads", options.kv_heads, "must be at least 1");
     if (options.query_heads == 0) options.query_heads = options.kv_heads;
     require(options.query_heads > 0 && options.query_heads % options.kv_heads == 0, "query_heads", options.query_heads,

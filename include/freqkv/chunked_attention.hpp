@@ -14,7 +14,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 struct AttentionOptions {
     /// Scores are multiplied by it before the softmax; 0: 1 / sqrt(key_dim). YaRN's magnitude belongs here.
@@ -50,30 +50,30 @@ public:
     template <class U, class P, Executor E = SerialExecutor>
     void forward(KVView<const T> q, KVView<const T> k, KVView<const T> v, SinkedKVCache<U, P>& cache, KVView<T> out,
                  const E& executor = {}, MatrixView<T> log_sums = {}) {
-        require(q.heads == cache.query_heads(), "heads of q", q.heads, "must be query_heads of the cache");
-        require(q.head_dim == cache.key_dim(), "head_dim of q", q.head_dim, "must be key_dim of the cache");
-        require(q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
+        cache.check(k, v);
+        cache.check_queries(q, k.tokens);
         require(out.heads == q.heads, "heads of out", out.heads, "must be those of q");
         require(out.tokens == q.tokens, "tokens of out", out.tokens, "must be the tokens of q");
         require(out.head_dim == cache.value_dim(), "head_dim of out", out.head_dim, "must be value_dim of the cache");
-        require(v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
         if (log_sums.data != nullptr) {
             require(log_sums.rows == q.heads, "rows of log_sums", log_sums.rows, "must be the heads of q");
             require(log_sums.columns == q.tokens, "columns of log_sums", log_sums.columns, "must be the tokens of q");
         }
-        for (Index done = 0; done < q.tokens;) {
-            if (cache.room() == 0) cache.prepare(executor);
-            const Index count = std::min(cache.room(), q.tokens - done);
-            const KVView<const T> queries = q.middle_tokens(done, count);
-            cache.append(queries, k.middle_tokens(done, count), v.middle_tokens(done, count), executor);
-            const MatrixView<T> sums = log_sums.data == nullptr ? log_sums : log_sums.middle_columns(done, count);
-            if (count == 1) {
-                attend_one(queries, cache, out.middle_tokens(done, 1), sums, executor);
+        const auto attend_piece = [&](Index first, Index count) {
+            cache.write(q, k, v, first, count, executor);
+            const KVView<const T> queries = q.middle_tokens(first, count);
+            const KVView<T> results = out.middle_tokens(first, count);
+            const MatrixView<T> sums = log_sums.data == nullptr ? log_sums : log_sums.middle_columns(first, count);
+            if (is_few(count, cache.query_heads() / cache.kv_heads(), detail::TileAttention<Arithmetic<U>>::max_rows)) {
+                for (Index t = 0; t < count; ++t) {
+                    attend_one(queries.middle_tokens(t, 1), cache, count - 1 - t, results.middle_tokens(t, 1),
+                               sums.data == nullptr ? sums : sums.middle_columns(t, 1), executor);
+                }
             } else {
-                attend_many(queries, cache, out.middle_tokens(done, count), sums, executor);
+                attend_many(queries, cache, results, sums, executor);
             }
-            done += count;
-        }
+        };
+        cache.for_each_piece(q.tokens, attend_piece, executor);
     }
 
     /// Bytes of scratch held.
@@ -82,6 +82,12 @@ public:
 private:
     // Multiply-adds below which handing work to other threads costs more than it saves.
     static constexpr Index serial_work = 1 << 16;
+
+    // Whether tokens attend faster one by one than in a tile, which costs the same whether it is full or not. With
+    // AVX-512, whose tiles have 64 rows, one token of a group up to 4 takes a tenth of a tile.
+    static constexpr bool is_few(Index tokens, Index group, Index tile_rows) {
+        return tokens == 1 || tokens * std::max<Index>(group, 4) <= tile_rows / 2;
+    }
 
     template <class C>
     C scale(Index key_dim) const {
@@ -96,17 +102,18 @@ private:
         for (Index d = 0; d < q.columns; ++d) to[d] *= factor;
     }
 
-    // The latest token: keys and values are read once for all query heads of a group, in stretches.
+    // One token, behind which there are `later` others: keys and values are read once for all query heads of a group,
+    // in stretches.
     template <class U, class P, Executor E>
-    void attend_one(KVView<const T> q, const SinkedKVCache<U, P>& cache, KVView<T> out, MatrixView<T> log_sums,
-                    const E& executor) {
+    void attend_one(KVView<const T> q, const SinkedKVCache<U, P>& cache, Index later, KVView<T> out,
+                    MatrixView<T> log_sums, const E& executor) {
         using C = Arithmetic<U>;
         using Partial = detail::PartialAttention<C>;
         const Index group = cache.query_heads() / cache.kv_heads();
         const Index key_dim = cache.key_dim();
         const Index value_dim = cache.value_dim();
         Index longest = 0;
-        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h));
+        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h) - later);
         constexpr Index stretch = Partial::max_keys;
         const Index stretches = (longest + stretch - 1) / stretch;
         const Index total = cache.kv_heads() * stretches;
@@ -124,13 +131,13 @@ private:
 
         for (Index h = 0; h < cache.query_heads(); ++h) {
             C* const query = queries + h * query_stride;
-            load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - 1, query, angles);
+            load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - later - 1, query, angles);
             std::fill(query + key_dim, query + query_stride, C{0});
         }
         // Stretch s of all heads' stretches, of that head's keys or values; empty behind the end.
         const auto rows_of = [&](const auto& head, Index s) {
             const Index begin = s % stretches * stretch;
-            return head.middle_rows(begin, std::clamp<Index>(head.rows - begin, 0, stretch));
+            return head.middle_rows(begin, std::clamp<Index>(head.rows - later - begin, 0, stretch));
         };
         // A few tasks for each worker, of stretches in a row: the next one's keys are fetched ahead.
         const auto attend_stretches = [&](Index task, Index worker) {
@@ -152,7 +159,7 @@ private:
             executor.for_each(tasks, attend_stretches);
         }
         for (Index h = 0; h < cache.query_heads(); ++h) {
-            const Index own = (cache.size(h / group) + stretch - 1) / stretch;
+            const Index own = (cache.size(h / group) - later + stretch - 1) / stretch;
             const MatrixView<T> result = out.head(h);
             Partial::combine(partials + h / group * stretches * partial_size, own, group, value_dim, h % group,
                              result.data, result.column_stride, log_sums.data == nullptr ? nullptr : log_sums.row(h));
@@ -200,4 +207,4 @@ private:
     Workspace workspace_;
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

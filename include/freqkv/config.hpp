@@ -11,6 +11,29 @@
 #define FREQKV_HOST_DEVICE
 #endif
 
+/// The vector registers that this file is compiled for. What depends on them is in an inline namespace of this name, so
+/// that files of a program may be compiled for different processors: each has its own instances of the templates.
+#define FREQKV_ISA_NAME(registers, words, halves) isa_##registers##words##halves
+#define FREQKV_ISA_OF(registers, words, halves) FREQKV_ISA_NAME(registers, words, halves)
+#if defined(__AVX512F__)
+#define FREQKV_ISA_REGISTERS 512
+#elif defined(__AVX__)
+#define FREQKV_ISA_REGISTERS 256
+#else
+#define FREQKV_ISA_REGISTERS 128
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define FREQKV_ISA_WORDS _words
+#else
+#define FREQKV_ISA_WORDS
+#endif
+#if defined(__F16C__)
+#define FREQKV_ISA_HALVES _halves
+#else
+#define FREQKV_ISA_HALVES
+#endif
+#define FREQKV_ISA FREQKV_ISA_OF(FREQKV_ISA_REGISTERS, FREQKV_ISA_WORDS, FREQKV_ISA_HALVES)
+
 namespace freqkv {
 
 /// Every size, stride, count and position. Signed, so that differences are safe; 64-bit, so that a

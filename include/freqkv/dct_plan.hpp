@@ -35,7 +35,7 @@
 // Results     depend on the input and on how columns are cut into blocks, on nothing else.
 // Threads     A plan is const after construction and may be used by any number of threads at once, each
 //             with its own scratch; copies share it.
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 /// Rows of a block of columns to read: load() writes columns() values of row `row` to `values`. Must
 /// not throw. C is float or double.
@@ -53,7 +53,9 @@ concept RowSink = requires(const S& sink, Index row, const C* values) {
     sink.store(row, values);
 };
 
-namespace detail {
+}  // namespace freqkv::inline FREQKV_ISA
+
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // Stands for any source or sink where a concept is checked.
 template <class C>
@@ -63,7 +65,9 @@ struct RowArchetype {
     void store(Index row, const C* values) const;
 };
 
-}  // namespace detail
+}  // namespace freqkv::detail::inline FREQKV_ISA
+
+namespace freqkv::inline FREQKV_ISA {
 
 /// What a backend's Plan<C> must have, for one length n:
 ///
@@ -209,4 +213,4 @@ private:
     Index size_;
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

@@ -18,70 +18,25 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv {
+namespace freqkv::detail::inline FREQKV_ISA {
 
-namespace detail {
-
-// Adds up the squares of the rows that pass through a source or a sink, a sum for each column so that
-// it vectorises. Lanes is a plan's block_columns.
-template <class T, Index Lanes>
-class SquareSum {
-public:
-    double total() const {
-        double sum = 0;
-        for (const double lane : lanes_) sum += lane;
-        return sum;
+// The sum of squares of `count` rows of at most Lanes columns; a sum for each column, so that it vectorises.
+template <class T, Index Lanes, class In>
+FREQKV_OUT_OF_LINE double sum_of_squares(const In& in, Index count) {
+    alignas(64) double sums[Lanes] = {};
+    alignas(64) T values[Lanes] = {};
+    for (Index row = 0; row < count; ++row) {
+        in.load(row, values);
+        for (Index c = 0; c < Lanes; ++c) sums[c] += static_cast<double>(values[c]) * static_cast<double>(values[c]);
     }
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
 
-    template <class In>
-    auto source(const In& in) {
-        return Source<In>{in, *this};
-    }
+}  // namespace freqkv::detail::inline FREQKV_ISA
 
-    template <class Out>
-    auto sink(const Out& out) {
-        return Sink<Out>{out, *this};
-    }
-
-private:
-    void add(const T* values, Index columns) {
-        if (columns == Lanes) {
-            for (Index c = 0; c < Lanes; ++c) lanes_[c] += square(values[c]);
-        } else {
-            for (Index c = 0; c < columns; ++c) lanes_[c] += square(values[c]);
-        }
-    }
-
-    static double square(T value) { return static_cast<double>(value) * static_cast<double>(value); }
-
-    template <class In>
-    struct Source {
-        const In& in;
-        SquareSum& sum;
-
-        Index columns() const { return in.columns(); }
-        void load(Index row, T* values) const {
-            in.load(row, values);
-            sum.add(values, in.columns());
-        }
-    };
-
-    template <class Out>
-    struct Sink {
-        const Out& out;
-        SquareSum& sum;
-
-        Index columns() const { return out.columns(); }
-        void store(Index row, const T* values) const {
-            out.store(row, values);
-            sum.add(values, out.columns());
-        }
-    };
-
-    alignas(64) double lanes_[Lanes] = {};  // a sum that straddles cache lines is slow to add to
-};
-
-}  // namespace detail
+namespace freqkv::inline FREQKV_ISA {
 
 /// One compression of the paper (equations 6 to 8): n rows become `kept`,
 ///
@@ -97,7 +52,7 @@ class FrequencyCompressor {
 
 public:
     /// Throws Error unless 1 <= kept <= n.
-    FrequencyCompressor(Index n, Index kept) : long_(n), short_(short_plan(long_, kept)) {
+    [[gnu::cold]] FrequencyCompressor(Index n, Index kept) : long_(n), short_(short_plan(long_, kept)) {
         const Index plans = std::max(long_.scratch_bytes(), short_.scratch_bytes());
         coefficient_bytes_ = checked_product("compressor scratch size", kept, block_columns, sizeof(T));
         coefficient_bytes_ = Workspace::stride(coefficient_bytes_);
@@ -124,15 +79,14 @@ public:
     void forward(const In& in, const Out& out, std::byte* scratch, Energy* energy = nullptr) const noexcept {
         const auto coefficients = coefficient_rows(in.columns(), scratch);
         std::byte* const rest = scratch + coefficient_bytes_;
-        if (energy == nullptr) {
-            long_.forward(in, kept(), coefficients, rest);
-        } else {
-            detail::SquareSum<T, block_columns> before;
-            detail::SquareSum<T, block_columns> after;
-            long_.forward(before.source(in), kept(), after.sink(coefficients), rest);
-            const double total = before.total();
+        const double total = energy == nullptr ? 0 : detail::sum_of_squares<T, block_columns>(in, size());
+        long_.forward(in, kept(), coefficients, rest);
+        if (energy != nullptr) {
             energy->total += total;
-            if (kept() < size()) energy->discarded += std::max(0.0, total - after.total());
+            if (kept() < size()) {
+                const double left = detail::sum_of_squares<T, block_columns>(coefficients, kept());
+                energy->discarded += std::max(0.0, total - left);
+            }
         }
         short_.inverse(coefficients, kept(), out, rest, scale_);
     }
@@ -245,4 +199,4 @@ private:
     T scale_;
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

@@ -18,7 +18,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 /// One call of compress_in_place().
 struct InPlaceOptions {
@@ -123,4 +123,4 @@ Index compress_in_place(KVView<T> keys, KVView<T> values, std::optional<Rope<Ari
     return InPlaceCompressor<T, P>(std::move(policy), std::move(rope)).compress(keys, values, options, executor);
 }
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

@@ -16,7 +16,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 /// Rotates and un-rotates rows of head_dim elements. Angles of positions in [0, table_positions()) are
 /// tabulated once; others are computed when asked for, to the same values. Const, safe to use from
@@ -30,7 +30,7 @@ class Rope {
 public:
     /// Tabulates positions [0, table_positions): table_positions * rotated_dims elements.
     /// Throws Error for an option outside its range.
-    explicit Rope(const RopeOptions& options, Index table_positions = 0)
+    [[gnu::cold]] explicit Rope(const RopeOptions& options, Index table_positions = 0)
         : head_dim_(options.head_dim), pairing_(options.pairing) {
         auto table = std::make_shared<Table>();
         table->frequencies = rope_frequencies(options);
@@ -172,4 +172,4 @@ private:
     std::shared_ptr<const Table> table_;
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

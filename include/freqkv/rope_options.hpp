@@ -28,7 +28,7 @@ struct RopeOptions {
 };
 
 /// theta_i of every pair, in radians for each position. Throws Error for an option outside its range.
-inline std::vector<double> rope_frequencies(const RopeOptions& options) {
+[[gnu::cold]] inline std::vector<double> rope_frequencies(const RopeOptions& options) {
     require(options.head_dim >= 1, "head_dim", options.head_dim, "must be at least 1");
     const Index rotated = options.rotated_dims == -1 ? options.head_dim : options.rotated_dims;
     require(rotated >= 0 && rotated % 2 == 0 && rotated <= options.head_dim, "rotated_dims", rotated,

@@ -21,7 +21,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 /// The keys and values of one layer, bounded by compression: when a head is full and a further token
 /// arrives, the policy compresses what lies between its sinks and its recent part. Each KV head is a list
@@ -42,12 +42,11 @@ class SinkedKVCache {
     static constexpr bool grows = GrowingPolicy<P>;
     using List = detail::KVList<T>;
 
-    template <bool Grows>
-    static constexpr Index window_of() {
-        if constexpr (Grows) {
+    static constexpr Index window_of_policy() {
+        if constexpr (grows) {
             return 0;
         } else {
-            return freqkv::query_window<std::remove_cvref_t<decltype(std::declval<P&>().codec)>>();
+            return freqkv::query_window<detail::CodecOf<P>>();
         }
     }
 
@@ -55,12 +54,12 @@ public:
     using C = Arithmetic<T>;
 
     /// The queries of the latest tokens that the policy's codec reads; 0 for most.
-    static constexpr Index query_window = window_of<grows>();
+    static constexpr Index query_window = window_of_policy();
 
     /// Allocates everything the entries need. `rope` is for key_dim; give it a table of `capacity`
     /// positions, and share it among layers. `shared`, if given, must outlive the cache.
     /// Throws Error if an option is outside its range or the policy refuses the layout.
-    SinkedKVCache(const CacheOptions& options, Rope<C> rope, P policy = P{}, Workspace* shared = nullptr)
+    [[gnu::cold]] SinkedKVCache(const CacheOptions& options, Rope<C> rope, P policy = P{}, Workspace* shared = nullptr)
         : options_(detail::completed(options)),
           rope_(std::move(rope)),
           compressor_(std::move(policy)),
@@ -74,7 +73,7 @@ public:
             if constexpr (!grows) {
                 require(capacity > options_.sinks && capacity - options_.sinks > options_.recent, "capacity", capacity,
                         "must be at least sinks + recent + 2");
-                compressor_.prepare({capacity, options_.sinks, options_.recent});
+                compressor_.make_plans({capacity, options_.sinks, options_.recent});
             }
             lists_.emplace_back(capacity, options_.key_dim, options_.value_dim);
         }
@@ -133,18 +132,14 @@ public:
     template <class K, class V, Executor E = SerialExecutor>
     void append(const K& k, const V& v, const E& executor = {}) {
         static_assert(query_window == 0, "freqkv: this policy reads queries; append(q, k, v) them too");
-        append_views(KVView<const C>{}, const_view(k), const_view(v), executor);
+        append_views(NoQueries{}, const_view(k), const_view(v), executor);
     }
 
     /// The same for policies that read queries: q is [query_heads, tokens, key_dim], un-rotated.
     template <class Q, class K, class V, Executor E = SerialExecutor>
         requires(!Executor<V>)
     void append(const Q& q, const K& k, const V& v, const E& executor = {}) {
-        const auto queries = const_view(q);
-        require(queries.heads == options_.query_heads, "heads of q", queries.heads, "must be query_heads of the cache");
-        require(queries.head_dim == options_.key_dim, "head_dim of q", queries.head_dim,
-                "must be key_dim of the cache");
-        append_views(queries, const_view(k), const_view(v), executor);
+        append_views(const_view(q), const_view(k), const_view(v), executor);
     }
 
     /// Compresses now every head that is full, in idle time; the state is what the next token would have
@@ -154,6 +149,19 @@ public:
         if (room() > 0) return false;
         if constexpr (!grows) compress_full_heads(executor);
         return true;
+    }
+
+    /// Cuts `tokens` further tokens at the boundaries: calls f(first, count) for pieces that there is room for, in
+    /// order, and compresses before a piece where a head is full. f appends the piece, as an engine with attention of
+    /// its own does between other work. If the policy or f throws, the pieces before remain.
+    template <Executor E = SerialExecutor, class F>
+    void for_each_piece(Index tokens, F&& f, const E& executor = {}) {
+        for (Index done = 0; done < tokens;) {
+            prepare(executor);
+            const Index count = std::min(room(), tokens - done);
+            f(done, count);
+            done += count;
+        }
     }
 
     /// Keeps the first `tokens` tokens seen; every continuation is then bit-identical to never having
@@ -195,6 +203,12 @@ public:
     }
 
 private:
+    // It checks the shapes once and then writes piece by piece.
+    template <class>
+    friend class ChunkedAttention;
+
+    struct NoQueries {};
+
     const List& list(Index h) const {
         require(h >= 0 && h < options_.kv_heads, "head", h, "must be within kv_heads");
         return lists_[static_cast<std::size_t>(h)];
@@ -212,30 +226,36 @@ private:
         return KVView<const Element>(x);
     }
 
-    template <class Q, class K, class V, Executor E>
-    void append_views(KVView<const Q> q, KVView<const K> k, KVView<const V> v, const E& executor) {
+    template <class K, class V>
+    void check(const KVView<const K>& k, const KVView<const V>& v) const {
         require(k.heads == options_.kv_heads, "heads of k", k.heads, "must be kv_heads of the cache");
         require(v.heads == options_.kv_heads, "heads of v", v.heads, "must be kv_heads of the cache");
         require(k.head_dim == options_.key_dim, "head_dim of k", k.head_dim, "must be key_dim of the cache");
         require(v.head_dim == options_.value_dim, "head_dim of v", v.head_dim, "must be value_dim of the cache");
         require(k.tokens >= 0 && v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
-        require(query_window == 0 || q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
-        for (Index done = 0; done < k.tokens;) {
-            if constexpr (!grows) {
-                if (room() == 0) compress_full_heads(executor);
-            }
-            const Index count = std::min(room(), k.tokens - done);
-            if constexpr (grows) {
-                for (List& list : lists_) list.grow(count);
-            }
-            write(q, k, v, done, count, executor);
-            done += count;
-        }
+    }
+
+    template <class Q>
+    void check_queries(const KVView<const Q>& q, Index tokens) const {
+        require(q.heads == options_.query_heads, "heads of q", q.heads, "must be query_heads of the cache");
+        require(q.head_dim == options_.key_dim, "head_dim of q", q.head_dim, "must be key_dim of the cache");
+        require(q.tokens == tokens, "tokens of q", q.tokens, "must be the tokens of k");
+    }
+
+    template <class Q, class K, class V, Executor E>
+    void append_views(const Q& q, const KVView<const K>& k, const KVView<const V>& v, const E& executor) {
+        check(k, v);
+        if constexpr (!std::is_same_v<Q, NoQueries>) check_queries(q, k.tokens);
+        for_each_piece(k.tokens, [&](Index first, Index count) { write(q, k, v, first, count, executor); }, executor);
     }
 
     // Appends tokens [first, first + count) of the views, for which there is room.
     template <class Q, class K, class V, Executor E>
-    void write(KVView<const Q> q, KVView<const K> k, KVView<const V> v, Index first, Index count, const E& executor) {
+    void write([[maybe_unused]] const Q& q, const KVView<const K>& k, const KVView<const V>& v, Index first,
+               Index count, const E& executor) {
+        if constexpr (grows) {
+            for (List& list : lists_) list.grow(count);
+        }
         const Index angle_bytes = 2 * rope_.pairs() * static_cast<Index>(sizeof(C));
         std::byte* const scratch = workspace().reserve(executor.concurrency(), angle_bytes);
         const auto write_head = [&](Index h, Index worker) {
@@ -286,18 +306,18 @@ private:
     struct NoCompressor {
         explicit NoCompressor(P) {}
     };
-    template <bool Grows, class Q>
+    template <class Policy>
     struct CompressorOf {
-        using type = detail::ListCompressor<T, Q>;
+        using type = detail::ListCompressor<T, Policy>;
     };
-    template <class Q>
-    struct CompressorOf<true, Q> {
+    template <GrowingPolicy Policy>
+    struct CompressorOf<Policy> {
         using type = NoCompressor;
     };
 
     CacheOptions options_;
     Rope<C> rope_;
-    typename CompressorOf<grows, P>::type compressor_;
+    typename CompressorOf<P>::type compressor_;
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;
     std::vector<detail::DueList<T>> due_;
@@ -306,4 +326,4 @@ private:
     Workspace* shared_;
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

@@ -23,9 +23,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv {
-
-namespace detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // Names what a policy lacks to be differentiated through, in one sentence.
 template <class P, class C>
@@ -53,7 +51,9 @@ struct AdjointOf<C, P> {
     static type make(const P&) { return {}; }
 };
 
-}  // namespace detail
+}  // namespace freqkv::detail::inline FREQKV_ISA
+
+namespace freqkv::inline FREQKV_ISA {
 
 /// Causal attention through a compressing cache, and its gradients: what training through the compression needs
 /// of one layer, for one sequence at a time. forward() is ChunkedAttention over a SinkedKVCache, so training
@@ -104,13 +104,13 @@ public:
         const Index query_heads = cache_.query_heads();
         log_sums_.resize(static_cast<std::size_t>(checked_product("log-sums", query_heads, q.tokens)));
         const MatrixView<C> log_sums(log_sums_.data(), query_heads, q.tokens);
-        for (Index done = 0; done < q.tokens;) {
-            if (cache_.prepare(executor)) keep_compressed(done);
-            const Index count = std::min(cache_.room(), q.tokens - done);
-            attention_.forward(q.middle_tokens(done, count), k.middle_tokens(done, count), v.middle_tokens(done, count),
-                               cache_, out.middle_tokens(done, count), executor, log_sums.middle_columns(done, count));
-            done += count;
-        }
+        const auto attend_piece = [&](Index first, Index count) {
+            keep_compressed(first);
+            attention_.forward(q.middle_tokens(first, count), k.middle_tokens(first, count),
+                               v.middle_tokens(first, count), cache_, out.middle_tokens(first, count), executor,
+                               log_sums.middle_columns(first, count));
+        };
+        cache_.for_each_piece(q.tokens, attend_piece, executor);
         tokens_ = q.tokens;
         angles_.cover(longest_list());
     }
@@ -167,7 +167,7 @@ private:
         if constexpr (!grows) adjoint_.drop_if_many();
     }
 
-    // After a compression of some heads, before token `token`.
+    // Of the heads that were compressed before token `token`, if any.
     void keep_compressed(Index token) {
         if constexpr (!grows) {
             constexpr bool selection = SelectionCodec<detail::CodecOf<P>, C>;
@@ -177,7 +177,7 @@ private:
                 history.template add<selection>(cache_, h, token);
                 if constexpr (!selection) {
                     const SpanList& spans = cache_.compressed_spans(h);
-                    adjoint_.prepare({spans.begin(), spans.end()});
+                    adjoint_.make_plans({spans.begin(), spans.end()});
                 }
             }
         }
@@ -323,4 +323,4 @@ private:
     Index tokens_ = 0;                // of the latest forward()
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

@@ -10,7 +10,7 @@
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::dct {
+namespace freqkv::dct::inline FREQKV_ISA {
 
 /// The sums of the definition, as they stand: 2 n * coefficients operations per column, no dependency,
 /// any length at the same speed. Products and sums are double whatever T is, so a float result is
@@ -152,4 +152,4 @@ struct Direct {
     };
 };
 
-}  // namespace freqkv::dct
+}  // namespace freqkv::dct::inline FREQKV_ISA

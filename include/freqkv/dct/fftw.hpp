@@ -17,7 +17,7 @@
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::dct {
+namespace freqkv::dct::inline FREQKV_ISA {
 
 namespace detail {
 
@@ -282,4 +282,4 @@ struct Fftw {
     };
 };
 
-}  // namespace freqkv::dct
+}  // namespace freqkv::dct::inline FREQKV_ISA

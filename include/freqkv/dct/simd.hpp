@@ -13,7 +13,7 @@
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::dct {
+namespace freqkv::dct::inline FREQKV_ISA {
 
 /// The transform with a column in each lane of a vector register, so that all lengths vectorise alike. No
 /// dependency. O(n log n) per column, where a prime p of n up to 127 costs p / 2 multiply-adds per element;
@@ -35,7 +35,7 @@ struct Simd {
         static constexpr Index block_columns = freqkv::detail::point_size<T>;
 
         /// Throws Error if n is too large.
-        explicit Plan(Index n) : n_(checked(n)), fft_(n) {
+        [[gnu::cold]] explicit Plan(Index n) : n_(checked(n)), fft_(n) {
             turns_.reserve(static_cast<std::size_t>(2 * n));
             const long double unit = std::numbers::pi_v<long double> / (2 * static_cast<long double>(n));
             const long double factor = 1 / std::sqrt(2 * static_cast<long double>(n));
@@ -53,43 +53,15 @@ struct Simd {
         template <class In, class Out>
         void forward(const In& in, Index coefficients, const Out& out, std::byte* scratch, T scale) const noexcept {
             T* const matrix = reinterpret_cast<T*>(scratch);
-            T* const rest = matrix + fft_.matrix_size();
-            {
-                Walk even(fft_, matrix, 0);
-                Walk odd(fft_, matrix, n_ - 1);
-                for (Index i = 0; i < n_; ++i) load(in, i, i % 2 == 0 ? even.next() : odd.previous());
-            }
-            fft_.transform_columns(matrix, rest);
-            const Index rows = fft_.rows();
-            for (Index k1 = 0; 2 * k1 <= rows; ++k1) {
-                const Index k1_other = k1 == 0 ? 0 : rows - k1;
-                fft_.transform_row(k1, matrix, rest);
-                if (k1_other != k1) fft_.transform_row(k1_other, matrix, rest);
-                const T* const row = matrix + k1 * fft_.row_stride();
-                const T* const other = matrix + k1_other * fft_.row_stride();
-                fold(row, k1, other, coefficients, out, scale);
-                if (k1_other != k1) fold(other, k1_other, row, coefficients, out, scale);
-            }
+            load_rows(in, matrix);
+            fold_rows(matrix, coefficients, out, scale);
         }
 
         template <class In, class Out>
         void inverse(const In& in, Index coefficients, const Out& out, std::byte* scratch, T scale) const noexcept {
             T* const matrix = reinterpret_cast<T*>(scratch);
-            T* const rest = matrix + fft_.matrix_size();
-            unfold(in, coefficients, matrix, scale);
-            fft_.transform_columns(matrix, rest);
-            for (Index k1 = 0; k1 < fft_.rows(); ++k1) {
-                fft_.transform_row(k1, matrix, rest);
-                const T* point = matrix + k1 * fft_.row_stride();
-                for (Index i = k1; i < n_; i += fft_.rows(), point += block_columns) {
-                    const Index row = 2 * i < n_ ? 2 * i : 2 * (n_ - i) - 1;
-                    // Parts exchanged back.
-                    alignas(64) T values[block_columns];
-                    const Point x = freqkv::detail::load_point(point);
-                    freqkv::detail::store_point(values, {x.im, x.re});
-                    out.store(row, values);
-                }
-            }
+            unfold_rows(in, coefficients, matrix, scale);
+            store_rows(matrix, out);
         }
 
     private:
@@ -142,6 +114,49 @@ struct Simd {
             for (Index c = in.columns(); c < block_columns; ++c) point[c] = 0;
         }
 
+        // The four steps, out of line: a program has few kinds of rows, in more combinations.
+
+        template <class In>
+        FREQKV_OUT_OF_LINE void load_rows(const In& in, T* matrix) const {
+            Walk even(fft_, matrix, 0);
+            Walk odd(fft_, matrix, n_ - 1);
+            for (Index i = 0; i < n_; ++i) load(in, i, i % 2 == 0 ? even.next() : odd.previous());
+        }
+
+        template <class Out>
+        FREQKV_OUT_OF_LINE void fold_rows(T* matrix, Index coefficients, const Out& out, T scale) const {
+            T* const rest = matrix + fft_.matrix_size();
+            fft_.transform_columns(matrix, rest);
+            const Index rows = fft_.rows();
+            for (Index k1 = 0; 2 * k1 <= rows; ++k1) {
+                const Index k1_other = k1 == 0 ? 0 : rows - k1;
+                fft_.transform_row(k1, matrix, rest);
+                if (k1_other != k1) fft_.transform_row(k1_other, matrix, rest);
+                const T* const row = matrix + k1 * fft_.row_stride();
+                const T* const other = matrix + k1_other * fft_.row_stride();
+                fold(row, k1, other, coefficients, out, scale);
+                if (k1_other != k1) fold(other, k1_other, row, coefficients, out, scale);
+            }
+        }
+
+        template <class Out>
+        FREQKV_OUT_OF_LINE void store_rows(T* matrix, const Out& out) const {
+            T* const rest = matrix + fft_.matrix_size();
+            fft_.transform_columns(matrix, rest);
+            for (Index k1 = 0; k1 < fft_.rows(); ++k1) {
+                fft_.transform_row(k1, matrix, rest);
+                const T* point = matrix + k1 * fft_.row_stride();
+                for (Index i = k1; i < n_; i += fft_.rows(), point += block_columns) {
+                    const Index row = 2 * i < n_ ? 2 * i : 2 * (n_ - i) - 1;
+                    // Parts exchanged back.
+                    alignas(64) T values[block_columns];
+                    const Point x = freqkv::detail::load_point(point);
+                    freqkv::detail::store_point(values, {x.im, x.re});
+                    out.store(row, values);
+                }
+            }
+        }
+
         // Coefficients k1, k1 + rows, ... from row k1, and from `other`, which holds the frequencies n - k.
         template <class Out>
         void fold(const T* row, Index k1, const T* other, Index coefficients, const Out& out, T scale) const {
@@ -164,7 +179,7 @@ struct Simd {
         // All points V_k, with real and imaginary part exchanged, for the inverse is the forward FFT between
         // two such exchanges.
         template <class In>
-        void unfold(const In& in, Index coefficients, T* matrix, T scale) const {
+        FREQKV_OUT_OF_LINE void unfold_rows(const In& in, Index coefficients, T* matrix, T scale) const {
             const auto coefficient = [&](Index k) {
                 if (k >= coefficients) return Point{};
                 alignas(64) T values[block_columns];
@@ -195,4 +210,4 @@ struct Simd {
     };
 };
 
-}  // namespace freqkv::dct
+}  // namespace freqkv::dct::inline FREQKV_ISA

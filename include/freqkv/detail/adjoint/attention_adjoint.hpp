@@ -10,7 +10,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // The gradients of softmax attention to one list of keys and values, for tiles of query rows over blocks of
 // keys. With scores S = Q K^T, weights P = exp(S - log_sum), the gradient G of the result O and D = rowsum(G O):
@@ -112,17 +112,20 @@ public:
             const C* const keys = keys_ + begin * key_width_;
             const C* const key_columns = key_columns_ + begin * key_dim_;
             const C* const value_columns = value_columns_ + begin * value_dim_;
-            lane_product<false, C>({q, key_width_, 1}, seeing, key_dim_, {key_columns, block_keys}, {p, block_keys},
-                                   width);
-            lane_product<false, C>({g, value_width_, 1}, seeing, value_dim_, {value_columns, block_keys},
-                                   {ds, block_keys}, width);
-            soften(r, rows, begin, width, causal);
-            lane_product<true, C>({p, 1, block_keys}, n, seeing, {g, value_width_},
-                                  {dv + begin * value_width_, value_width_}, value_width_);
-            lane_product<true, C>({ds, 1, block_keys}, n, seeing, {q, key_width_},
-                                  {dk + begin * key_width_, key_width_}, key_width_);
-            lane_product<true, C>({ds, block_keys, 1}, seeing, n, {keys, key_width_},
-                                  {dq_ + r * key_width_, key_width_}, key_width_);
+            using Left = LeftMatrix<C>;
+            using Right = LaneRows<const C>;
+            using Result = LaneRows<C>;
+            lane_product(Left{q, key_width_, 1}, seeing, key_dim_, Right{key_columns, block_keys},
+                         Result{p, block_keys}, width, FromZero{});
+            lane_product(Left{g, value_width_, 1}, seeing, value_dim_, Right{value_columns, block_keys},
+                         Result{ds, block_keys}, width, FromZero{});
+            differentiate_softmax(r, rows, begin, width, causal);
+            lane_product(Left{p, 1, block_keys}, n, seeing, Right{g, value_width_},
+                         Result{dv + begin * value_width_, value_width_}, value_width_, FromResult{});
+            lane_product(Left{ds, 1, block_keys}, n, seeing, Right{q, key_width_},
+                         Result{dk + begin * key_width_, key_width_}, key_width_, FromResult{});
+            lane_product(Left{ds, block_keys, 1}, seeing, n, Right{keys, key_width_},
+                         Result{dq_ + r * key_width_, key_width_}, key_width_, FromResult{});
         }
     }
 
@@ -135,8 +138,10 @@ private:
         return entry / block_keys * block_keys * dim + entry % block_keys;
     }
 
-    // Scores become weights and gradients of weights gradients of scores; 0 for keys that a row does not see.
-    [[gnu::flatten]] void soften(Index r, Index rows, Index begin, Index width, const CausalRows& causal) {
+    // In p, scores become weights. In ds, the gradient with respect to a weight becomes the one with respect to its
+    // score. Both are 0 for keys that a row does not see.
+    [[gnu::flatten]] void differentiate_softmax(Index r, Index rows, Index begin, Index width,
+                                                const CausalRows& causal) {
         for (; r < rows; ++r) {
             C* const p = p_ + r * block_keys;
             C* const ds = ds_ + r * block_keys;
@@ -167,4 +172,4 @@ private:
     C* delta_;          // [max_rows]
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

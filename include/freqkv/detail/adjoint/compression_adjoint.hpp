@@ -17,7 +17,7 @@
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 /// A TransformPlan that can be differentiated through: adjoint() is the transpose of forward(). It reads kept
 /// rows of a block of columns, all of them before it writes the first of its n rows. Const, called from several
@@ -47,7 +47,7 @@ struct CompressionMap {
 /// after it to the gradient with respect to those before it. What the compression moves as it is, the adjoint
 /// moves back; what it drops has gradient 0; what it transforms goes through the adjoint of the codec's plan.
 ///
-/// C is float or double. Const after prepare(), for any number of threads at once, each with its own scratch.
+/// C is float or double. Const after make_plans(), for any number of threads at once, each with its own scratch.
 template <class C, DifferentiableCodec<C> Codec>
 class CompressionAdjoint {
     static constexpr bool selects = SelectionCodec<Codec, C>;
@@ -67,7 +67,7 @@ public:
 
     /// Makes the plans for `spans`; to be called for every compression before its adjoint is asked for. May
     /// allocate, and throw what the codec throws.
-    void prepare(std::span<const Span> spans) {
+    void make_plans(std::span<const Span> spans) {
         if constexpr (!selects) {
             for (const Span& span : spans) {
                 const auto& plan = plans_.make(codec_, span.length, span.keep);
@@ -178,4 +178,4 @@ private:
     Index scratch_bytes_ = 0;
 };
 
-}  // namespace freqkv
+}  // namespace freqkv::inline FREQKV_ISA

@@ -10,7 +10,7 @@
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/view.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// What became of one KV head's list while a text was read: the entries that each compression left, and where they
 /// came from. With the text's own keys and values that is all lists that any query saw. Memory is kept for the next
@@ -110,4 +110,4 @@ private:
     std::vector<Index> old_tokens_, tokens_;  // of the entries after the latest selection
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -8,9 +8,10 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/lanes/unrolled.hpp"
 #include "freqkv/view.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // Softmax attention of the `rows` queries of one token that share a KV head to a stretch of its keys, to be
 // combined with that of other stretches: for each row the sum of values weighted by exp(score - largest), the
@@ -40,17 +41,22 @@ public:
     template <class T>
     void attend(const C* q, MatrixView<const T> keys, MatrixView<const T> values, MatrixView<const T> next_keys,
                 C* scores) const {
-        Index t = 0;
-        for (; t + block <= keys.rows; t += block) {
-            for (Index k = 0; k < block; ++k) {
-                if (rows_ > 1) fetch(values.row(t + k), values.columns);
-                if (rows_ == 1 && sizeof(T) > 2) fetch(keys.row(t + k), keys.columns, ahead * keys.row_stride);
+        const auto score_rows = [&](auto count, Index t) {
+            in_halves<4>(rows_, [&](auto rows, Index r) {
+                score<count, rows>(q + r * whole_lanes<C>(keys.columns), keys, t, scores + r * max_keys + t);
+            });
+        };
+        const Index whole = keys.rows / block * block;
+        for (Index t = 0; t < whole; t += block) {
+            for (Index k = t; k < t + block; ++k) {
+                if (rows_ > 1) fetch(values.row(k), values.columns);
+                if (rows_ == 1 && sizeof(T) > 2) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
             }
-            score_rows<block, 4>(q, keys, t, 0, scores);
+            score_rows(Constant<block>{}, t);
         }
-        for (; t < keys.rows; ++t) score_rows<1, 4>(q, keys, t, 0, scores);
-        for (Index r = 0; r < rows_; ++r) soften(scores + r * max_keys, keys.rows, r);
-        weigh_rows<4>(scores, values, next_keys, 0);
+        for (Index t = whole; t < keys.rows; ++t) score_rows(Constant<1>{}, t);
+        for (Index r = 0; r < rows_; ++r) exponentiate(scores + r * max_keys, keys.rows, r);
+        add_values(scores, values, next_keys);
     }
 
     // Row r of the attention to all stretches, in order, to out [value_dim]; and the logarithm of the sum of its
@@ -86,10 +92,11 @@ private:
     // Keys whose scores are summed at once, and registers of values of one pass over them.
     static constexpr Index block = register_count / 8;
 
-    // The second-level cache is filled ahead of the use, for processors by themselves stop at the end of a page.
-    // One row of queries: some rows of the same matrix ahead, which at the end of a stretch are the first ones of
-    // a later stretch (not for 16 bits, whose conversion leaves memory the time). Several rows, whose arithmetic takes
-    // about as long as memory: a stretch ahead, values while keys are used and the other way round.
+    // Processors stop fetching ahead by themselves at the end of a page, so this does it for them, to the second-level
+    // cache. With one row of queries, memory sets the pace: rows of the same matrix, that many ahead. At the end of a
+    // stretch these are the first ones of the next. (Not with 16 bits, whose conversion takes so long that memory keeps
+    // up.) With several rows, arithmetic takes about as long as memory: values are fetched while keys are used, and the
+    // keys of the next stretch while values are.
     static constexpr Index ahead = 16;
 
     // `count` elements, `distance` elements behind `row`, which may be where there is no memory.
@@ -103,17 +110,9 @@ private:
         }
     }
 
-    // Scores of Keys keys from t on, for rows from r on, Rows at a time.
+    // Scores of Keys keys from t on for Rows rows.
     template <Index Keys, Index Rows, class T>
-    void score_rows(const C* q, MatrixView<const T> keys, Index t, Index r, C* scores) const {
-        for (; r + Rows <= rows_; r += Rows) {
-            score<Keys, Rows>(q + r * whole_lanes<C>(keys.columns), keys, t, scores + r * max_keys + t);
-        }
-        if constexpr (Rows > 1) score_rows<Keys, Rows / 2>(q, keys, t, r, scores);
-    }
-
-    template <Index Keys, Index Rows, class T>
-    [[gnu::flatten]] static void score(const C* q, MatrixView<const T> keys, Index t, C* scores) {
+    [[gnu::flatten, gnu::noinline]] static void score(const C* q, MatrixView<const T> keys, Index t, C* scores) {
         Lanes<C> sums[Rows * Keys] = {};
         // For one row the order of memory counts: key after key, or two of 16 bits, which hides the conversion.
         constexpr Index together = Rows > 1 || Keys == 1 ? Keys : sizeof(T) == 2 ? 2 : 1;
@@ -143,7 +142,7 @@ private:
     }
 
     // Scores [count] of row r become weights.
-    [[gnu::flatten]] void soften(C* scores, Index count, Index r) const {
+    [[gnu::flatten]] void exponentiate(C* scores, Index count, Index r) const {
         const Index end = whole_lanes<C>(count);
         std::fill(scores + count, scores + end, -std::numeric_limits<C>::infinity());
         Lanes<C> lanes = load_lanes<C>(scores);
@@ -163,37 +162,29 @@ private:
         for (Index i = 0; i < lane_count<C>; ++i) sum_[r] += lanes[i];
     }
 
-    // Weighted sums of the values for rows from r on, Rows at a time.
-    template <Index Rows, class T>
-    void weigh_rows(const C* weights, MatrixView<const T> values, MatrixView<const T> next_keys, Index r) const {
-        constexpr Index registers = block * std::min<Index>(4 / Rows, 2);
-        for (; r + Rows <= rows_; r += Rows) {
-            weigh_columns<Rows, registers>(weights + r * max_keys, values, 0, weighted_ + r * row_stride_,
-                                           next_keys.middle_rows(0, r == 0 ? next_keys.rows : 0));
-        }
-        if constexpr (Rows > 1) weigh_rows<Rows / 2>(weights, values, next_keys, r);
-    }
-
-    // Columns from d on, Registers at a time.
-    template <Index Rows, Index Registers, class T>
-    void weigh_columns(const C* weights, MatrixView<const T> values, Index d, C* to,
-                       MatrixView<const T> next_keys) const {
-        constexpr Index width = Registers * lane_count<C>;
-        for (; d + width <= values.columns; d += width) {
-            weigh<Rows, Registers>(weights, values, d, to + d, next_keys,
-                                   [](const T* from) { return load_lanes<C>(from); });
-        }
-        if constexpr (Registers > 1) {
-            weigh_columns<Rows, Registers / 2>(weights, values, d, to, next_keys);
-        } else if (d < values.columns) {
-            const auto load = [&](const T* from) { return load_part<C>(from, values.columns - d); };
-            weigh<Rows, 1>(weights, values, d, to + d, next_keys, load);
-        }
+    // Weighted sums of the values, some rows of weights and some registers of columns at a time.
+    template <class T>
+    void add_values(const C* weights, MatrixView<const T> values, MatrixView<const T> next_keys) const {
+        in_halves<4>(rows_, [&](auto rows, Index r) {
+            constexpr Index registers = block * std::min<Index>(4 / rows, 2);
+            const MatrixView<const T> next = next_keys.middle_rows(0, r == 0 ? next_keys.rows : 0);
+            C* const to = weighted_ + r * row_stride_;
+            const auto whole = [](const T* from) { return load_lanes<C>(from); };
+            in_halves<registers>(values.columns / lane_count<C>, [&](auto count, Index i) {
+                const Index d = i * lane_count<C>;
+                add_block<rows, count>(weights + r * max_keys, values, d, to + d, next, whole);
+            });
+            if (const Index rest = values.columns % lane_count<C>; rest > 0) {
+                const Index d = values.columns - rest;
+                const auto part = [&](const T* from) { return load_part<C>(from, rest); };
+                add_block<rows, 1>(weights + r * max_keys, values, d, to + d, next, part);
+            }
+        });
     }
 
     template <Index Rows, Index Registers, class T, class Load>
-    [[gnu::flatten]] void weigh(const C* weights, MatrixView<const T> values, Index d, C* to,
-                                MatrixView<const T> next_keys, Load load) const {
+    [[gnu::flatten, gnu::noinline]] void add_block(const C* weights, MatrixView<const T> values, Index d, C* to,
+                                                   MatrixView<const T> next_keys, Load load) const {
         Lanes<C> sums[Rows * Registers] = {};
         for (Index t = 0; t < values.rows; ++t) {
             if (rows_ == 1 && sizeof(T) > 2) {
@@ -221,4 +212,4 @@ private:
     C* largest_;        // [rows]
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -7,11 +7,12 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/lanes/convert.hpp"
+#include "freqkv/detail/lanes/lane_product.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // Which keys the rows of a tile see: row r is a query of token (first + r) / group of a chunk whose tokens
 // stand at `base` and after it, and sees all keys up to its own.
@@ -48,8 +49,8 @@ public:
           weighted_(scores_ + max_rows * block_keys),
           largest_(weighted_ + max_rows * value_dim),
           sum_(largest_ + max_rows),
-          shrink_(sum_ + max_rows),
-          key_scratch_(shrink_ + max_rows),
+          rescale_(sum_ + max_rows),
+          key_scratch_(rescale_ + max_rows),
           value_scratch_(key_scratch_ + block_keys * key_dim) {
         std::fill_n(q_, max_rows * key_dim, C{0});
         std::fill_n(weighted_, max_rows * value_dim, C{0});
@@ -70,10 +71,10 @@ public:
             const Index n = std::min(block_keys, end - begin);
             const C* const k = as_arithmetic(keys.row(begin), n * key_dim_, key_scratch_);
             const C* const v = as_arithmetic(values.row(begin), n * value_dim_, value_scratch_);
-            multiply<6, 2, 1>({k, key_dim_, 1}, n, key_dim_, q_, Scores{scores_});
+            multiply({k, key_dim_, 1}, n, key_dim_, q_, scores_, FromZero{});
             if (causal.visible(0) < begin + n) mask(n, begin, causal);
-            soften(n);
-            multiply<6, 2, 1>({v, 1, value_dim_}, value_dim_, n, scores_, Weighted{weighted_, shrink_});
+            exponentiate(n);
+            multiply({v, 1, value_dim_}, value_dim_, n, scores_, weighted_, FromScaledResult<C>{rescale_});
         }
     }
 
@@ -90,53 +91,11 @@ public:
     C log_sum(Index row) const { return largest_[row] + std::log(sum_[row]); }
 
 private:
-    // Element (j, i) is data[j * outer + i * inner].
-    struct Strided {
-        const C* data;
-        Index outer;
-        Index inner;
-    };
-
-    // What a product begins with.
-    struct Scores {
-        C* data;
-        Lanes<C> first(Index, Index) const { return Lanes<C>{}; }
-    };
-    struct Weighted {
-        C* data;
-        const C* shrink;
-        Lanes<C> first(Index j, Index r) const {
-            return load_lanes<C>(data + j * max_rows + r) * load_lanes<C>(shrink + r);
-        }
-    };
-
-    // c[j][rows] = first + sum over i < depth of a(j, i) * b[i][rows] for all j < count, J of them at a time.
-    template <Index J, Index... Fewer, class Result>
-    static void multiply(Strided a, Index count, Index depth, const C* b, Result c, Index j = 0) {
-        for (; j + J <= count; j += J) multiply_columns<J>({a.data + j * a.outer, a.outer, a.inner}, depth, b, c, j);
-        if constexpr (sizeof...(Fewer) > 0) multiply<Fewer...>(a, count, depth, b, c, j);
-    }
-
-    template <Index J, class Result>
-    [[gnu::flatten]] static void multiply_columns(Strided a, Index depth, const C* b, Result c, Index first) {
-        Lanes<C> sums[J * row_registers];
-        unrolled<J>([&](auto j) {
-            unrolled<row_registers>(
-                [&](auto r) { sums[j * row_registers + r] = c.first(first + j, r * lane_count<C>); });
-        });
-        for (Index i = 0; i < depth; ++i) {
-            Lanes<C> x[row_registers];
-            unrolled<row_registers>([&](auto r) { x[r] = load_lanes<C>(b + i * max_rows + r * lane_count<C>); });
-            unrolled<J>([&](auto j) {
-                const C y = a.data[j * a.outer + i * a.inner];
-                unrolled<row_registers>([&](auto r) { sums[j * row_registers + r] += x[r] * y; });
-            });
-        }
-        unrolled<J>([&](auto j) {
-            unrolled<row_registers>([&](auto r) {
-                store_lanes<C>(c.data + (first + j) * max_rows + r * lane_count<C>, sums[j * row_registers + r]);
-            });
-        });
+    // result [count, max_rows] = a [count, depth] b [depth, max_rows] added to what `first` says.
+    template <class First>
+    static void multiply(LeftMatrix<C> a, Index count, Index depth, const C* b, C* result, First first) {
+        lane_product_rows<row_registers, 6, 2, 1>(a, count, depth, LaneRows<const C>{b, max_rows},
+                                                  LaneRows<C>{result, max_rows}, 0, first);
     }
 
     // The scores of keys that a row does not see become -inf.
@@ -154,16 +113,17 @@ private:
         }
     }
 
-    // The scores of n keys become weights; `shrink` is what earlier weights are to be multiplied by.
-    [[gnu::flatten]] void soften(Index n) {
+    // The scores of n keys become weights; earlier weights have to be multiplied by rescale_, for the largest score may
+    // have grown.
+    [[gnu::flatten]] void exponentiate(Index n) {
         for (Index r = 0; r < max_rows; r += lane_count<C>) {
             const Lanes<C> before = load_lanes<C>(largest_ + r);
             Lanes<C> largest = before;
             for (Index t = 0; t < n; ++t) {
                 largest = max_lanes<C>(largest, load_lanes<C>(scores_ + t * max_rows + r));
             }
-            const Lanes<C> shrink = exp_lanes<C>(before - largest);
-            Lanes<C> sum = load_lanes<C>(sum_ + r) * shrink;
+            const Lanes<C> rescale = exp_lanes<C>(before - largest);
+            Lanes<C> sum = load_lanes<C>(sum_ + r) * rescale;
             for (Index t = 0; t < n; ++t) {
                 C* const scores = scores_ + t * max_rows + r;
                 const Lanes<C> weights = exp_lanes<C>(load_lanes<C>(scores) - largest);
@@ -172,7 +132,7 @@ private:
             }
             store_lanes<C>(largest_ + r, largest);
             store_lanes<C>(sum_ + r, sum);
-            store_lanes<C>(shrink_ + r, shrink);
+            store_lanes<C>(rescale_ + r, rescale);
         }
     }
 
@@ -184,9 +144,9 @@ private:
     C* weighted_;       // [value_dim, max_rows]
     C* largest_;        // [max_rows]
     C* sum_;            // [max_rows]
-    C* shrink_;         // [max_rows]
+    C* rescale_;        // [max_rows]
     C* key_scratch_;    // [block_keys, key_dim]
     C* value_scratch_;  // [block_keys, value_dim]
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

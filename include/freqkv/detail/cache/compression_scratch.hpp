@@ -11,7 +11,7 @@
 #include "freqkv/rope.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // What one compression needs scratch for.
 struct CompressionSizes {
@@ -97,4 +97,4 @@ private:
     Index worker_bytes_;
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

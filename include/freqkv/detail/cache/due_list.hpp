@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include "freqkv/config.hpp"
+#include "freqkv/executor.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // One head that is due, and what becomes of it.
 template <class T>
@@ -34,10 +36,41 @@ struct CompressionSettings {
     Observer observer;
 };
 
+// Entries [first, first + count) of a list, as a codec or an allocation sees them.
+template <class T>
+SpanReader<T> reader(const DueList<T>& list, const CompressionSettings<T>& settings, Index first, Index count) {
+    return {list.head,
+            list.keys.middle_rows(first, count),
+            list.values.middle_rows(first, count),
+            settings.rope,
+            settings.positions,
+            first,
+            list.keys.rows,
+            list.queries};
+}
+
+template <class T>
+Index most_spans(std::span<const DueList<T>> lists) {
+    Index most = 1;
+    for (const DueList<T>& list : lists) most = std::max(most, list.spans.size());
+    return most;
+}
+
+// Calls f(list, number of the list, span, worker) for every span, on all threads; f may throw.
+template <class T, Executor E, class F>
+void for_each_span(std::span<DueList<T>> lists, const E& executor, F&& f) {
+    const Index spans = most_spans(std::span<const DueList<T>>(lists));
+    for_each_catching(executor, static_cast<Index>(lists.size()) * spans, [&](Index task, Index worker) {
+        const Index l = task / spans;
+        DueList<T>& list = lists[static_cast<std::size_t>(l)];
+        if (task % spans < list.spans.size()) f(list, l, list.spans[task % spans], worker);
+    });
+}
+
 // The position at which entry `entry` is stored.
 template <class T>
 Index position_of(const CompressionSettings<T>& settings, Index entry) {
     return settings.positions.empty() ? entry : settings.positions[static_cast<std::size_t>(entry)];
 }
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

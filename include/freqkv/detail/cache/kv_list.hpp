@@ -12,7 +12,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // The entries of one KV head. Keys are stored rotated at their index.
 template <class T>
@@ -25,7 +25,7 @@ public:
     Index compressed_at = 0;  // tokens seen at the latest compression
     SpanList compressed;      // what the latest compression took, as the list was before it
 
-    KVList(Index capacity, Index key_dim, Index value_dim)
+    [[gnu::cold]] KVList(Index capacity, Index key_dim, Index value_dim)
         : capacity_(capacity),
           key_dim_(key_dim),
           value_dim_(value_dim),
@@ -83,4 +83,4 @@ private:
     AlignedBuffer<TokenRange> ranges_;  // [capacity]
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -12,7 +12,7 @@
 // The last step of a compression: entries close up behind what was compressed. Selections leave their
 // indices in `chosen` (of the span that begins at entry b: chosen[b], …, relative to b); `chosen` is null
 // after a transform, whose result stands at the beginning of its span, rotated for where it will go.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 inline Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
 
@@ -127,4 +127,4 @@ Energy dropped_energy(const MatrixView<T>& rows, const Span& span, const Index* 
     return energy;
 }
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

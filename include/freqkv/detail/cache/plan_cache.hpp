@@ -8,7 +8,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/policy/codec.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // The transform plans that a cache has met, by pair of lengths. A schedule has few pairs; a codec that
 // keeps any number of entries could meet thousands, so beyond max_size all are dropped. References to
@@ -48,4 +48,4 @@ private:
     std::vector<Entry> entries_;
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -9,7 +9,7 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // The latest `window` queries of a layer, un-rotated, for codecs that read them. Indexed by token, so
 // that taking tokens back needs no change here: the next compression of a head comes at the same count c
@@ -51,4 +51,4 @@ private:
     AlignedBuffer<C> data_;  // [kv_heads, window, group, dim]
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -9,7 +9,7 @@
 
 // Blocks of columns of stored keys as row sources and sinks of a transform. (Columns that do not rotate
 // are MatrixRows.) This is the one place where a transform meets rotation.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 // Whole pairs of rotated columns: un-rotated when loaded, rotated when stored. Column c of the block is
 // the first component of pair c, column count + c its second. At most Width columns; blocks of a plan's
@@ -92,4 +92,4 @@ private:
     const C* const* new_angles_;
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -7,7 +7,7 @@
 #include "freqkv/detail/lanes/lanes.hpp"
 
 // Rows of stored elements as rows of the arithmetic type, and back.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// Converts `count` elements between a stored type and the type it is computed with, a register at a time.
 template <class From, class To>
@@ -29,4 +29,4 @@ const C* as_arithmetic(const T* row, Index count, C* scratch) {
     }
 }
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

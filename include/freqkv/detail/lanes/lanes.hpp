@@ -27,7 +27,7 @@ struct bfloat16;
 
 // A vector register of float or double (the vector extension of GCC and Clang: + - * with scalars too), and
 // stored elements as such registers.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 inline constexpr int register_bytes =
 #if defined(__AVX512F__)
@@ -279,4 +279,4 @@ FREQKV_INLINE void store_sums(const Lanes<C> (&x)[N], C* to) {
     }
 }
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

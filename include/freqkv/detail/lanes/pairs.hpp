@@ -8,7 +8,7 @@
 
 // Pairs of elements that turn together, by the register. The second of a pair stands `distance` behind the
 // first, and pairs are dense: at distance 1 they alternate, else their first elements are neighbours.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// The first elements of lane_count<C> pairs, and the second ones.
 template <class C, class T>
@@ -26,4 +26,4 @@ void store_pairs(T* first, Index distance, const Lanes<C>& x, const Lanes<C>& y)
     store_lanes<C>(first + (alternate ? lane_count<C> : distance), alternate ? interleaved_high<C>(x, y) : y);
 }
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

@@ -35,4 +35,12 @@ FREQKV_INLINE constexpr void unrolled(F&& f) {
     unrolled(f, std::make_integer_sequence<Index, N>{});
 }
 
+/// f(size, first) for [0, count) in blocks of N, and what is left in blocks of N / 2, N / 4, ... 1; `size` is a
+/// constant.
+template <Index N, class F>
+void in_halves(Index count, F&& f, Index first = 0) {
+    for (; first + N <= count; first += N) f(Constant<N>{}, first);
+    if constexpr (N > 1) in_halves<N / 2>(count, f, first);
+}
+
 }  // namespace freqkv::detail

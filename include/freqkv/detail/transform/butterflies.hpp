@@ -81,30 +81,32 @@ struct Butterfly {
 
     template <class V>
     FREQKV_INLINE static void run(Complex<V>* x) {
-        using T = typename Complex<V>::T;
-        constexpr Index half = R / 2;
-        Complex<V> sums[half];
-        Complex<V> differences[half];
+        run(x, std::make_integer_sequence<Index, R / 2>{});
+    }
+
+private:
+    // J + 1 is 1 ... R / 2.
+    template <class V, Index... J>
+    FREQKV_INLINE static void run(Complex<V>* x, std::integer_sequence<Index, J...> others) {
+        const Complex<V> sums[] = {x[J + 1] + x[R - 1 - J]...};
+        const Complex<V> differences[] = {x[J + 1] - x[R - 1 - J]...};
         const Complex<V> first = x[0];
-        Complex<V> total = first;
-        unrolled<half>([&](auto j) FREQKV_INLINE_LAMBDA {
-            sums[j] = x[j + 1] + x[R - 1 - j];
-            differences[j] = x[j + 1] - x[R - 1 - j];
-            total = total + sums[j];
-        });
-        x[0] = total;
-        unrolled<half>([&](auto i) FREQKV_INLINE_LAMBDA {
-            constexpr Index k = i + 1;
-            Complex<V> even = first.plus(Turn<T, k, R>::cosine, sums[0]);
-            Complex<V> odd = Turn<T, k, R>::sine * differences[0];
-            unrolled<half - 1>([&](auto l) FREQKV_INLINE_LAMBDA {
-                constexpr Index j = l + 2;
-                even = even.plus(Turn<T, k * j, R>::cosine, sums[j - 1]);
-                odd = odd.plus(Turn<T, k * j, R>::sine, differences[j - 1]);
-            });
-            x[k] = minus_i(even, odd);
-            x[R - k] = plus_i(even, odd);
-        });
+        ((x[0] = x[0] + sums[J]), ...);
+        (run_frequency<J + 1>(x, first, sums, differences, others), ...);
+    }
+
+    // Frequencies k and R - k.
+    template <Index k, class V, Index... J>
+    FREQKV_INLINE static void run_frequency(Complex<V>* x, const Complex<V>& first, const Complex<V>* sums,
+                                            const Complex<V>* differences, std::integer_sequence<Index, J...>) {
+        using T = typename Complex<V>::T;
+        Complex<V> even = first;
+        Complex<V> odd{};
+        ((even = even.plus(Turn<T, k*(J + 1), R>::cosine, sums[J])), ...);
+        ((odd = J == 0 ? Turn<T, k, R>::sine * differences[0] : odd.plus(Turn<T, k*(J + 1), R>::sine, differences[J])),
+         ...);
+        x[k] = minus_i(even, odd);
+        x[R - k] = plus_i(even, odd);
     }
 };
 
@@ -167,25 +169,39 @@ template <Index A, Index B>
 struct CoprimeButterfly {
     template <class V>
     FREQKV_INLINE static void run(Complex<V>* x) {
-        // Input A j + B i and output A a k + B b l, modulo A B, with a A = 1 modulo B and b B = 1 modulo A.
-        constexpr auto inverse = [](Index value, Index modulus) {
-            Index i = 1;
-            while (value * i % modulus != 1) ++i;
-            return i;
-        };
-        constexpr Index from_a = A * inverse(A, B);
-        constexpr Index from_b = B * inverse(B, A);
+        run(x, std::make_integer_sequence<Index, A>{}, std::make_integer_sequence<Index, B>{});
+    }
+
+private:
+    // value i = 1 modulo `modulus`.
+    static constexpr Index inverse(Index value, Index modulus) {
+        Index i = 1;
+        while (value * i % modulus != 1) ++i;
+        return i;
+    }
+    // Input A j + B i and output A a k + B b l, modulo A B, with a A = 1 modulo B and b B = 1 modulo A.
+    static constexpr Index from_a = A * inverse(A, B);
+    static constexpr Index from_b = B * inverse(B, A);
+
+    template <class V, Index... I, Index... J>
+    FREQKV_INLINE static void run(Complex<V>* x, std::integer_sequence<Index, I...> all_a,
+                                  std::integer_sequence<Index, J...> all_b) {
         Complex<V> rows[A * B];
-        unrolled<B>([&](auto j) FREQKV_INLINE_LAMBDA {
-            Complex<V> column[A];
-            unrolled<A>([&](auto i) FREQKV_INLINE_LAMBDA { column[i] = x[(A * j + B * i) % (A * B)]; });
-            Butterfly<A>::run(column);
-            unrolled<A>([&](auto l) FREQKV_INLINE_LAMBDA { rows[l * B + j] = column[l]; });
-        });
-        unrolled<A>([&](auto l) FREQKV_INLINE_LAMBDA {
-            Butterfly<B>::run(rows + l * B);
-            unrolled<B>([&](auto k) FREQKV_INLINE_LAMBDA { x[(from_a * k + from_b * l) % (A * B)] = rows[l * B + k]; });
-        });
+        (run_column<J>(x, rows, all_a), ...);
+        (run_row<I>(rows + I * B, x, all_b), ...);
+    }
+
+    template <Index j, class V, Index... I>
+    FREQKV_INLINE static void run_column(const Complex<V>* x, Complex<V>* rows, std::integer_sequence<Index, I...>) {
+        Complex<V> column[] = {x[(A * j + B * I) % (A * B)]...};
+        Butterfly<A>::run(column);
+        ((rows[I * B + j] = column[I]), ...);
+    }
+
+    template <Index l, class V, Index... K>
+    FREQKV_INLINE static void run_row(Complex<V>* row, Complex<V>* x, std::integer_sequence<Index, K...>) {
+        Butterfly<B>::run(row);
+        ((x[(from_a * K + from_b * l) % (A * B)] = row[K]), ...);
     }
 };
 
@@ -194,27 +210,38 @@ template <Index A, Index B>
 struct TurnedButterfly {
     template <class V>
     FREQKV_INLINE static void run(Complex<V>* x) {
-        using T = typename Complex<V>::T;
+        run(x, std::make_integer_sequence<Index, A>{}, std::make_integer_sequence<Index, B>{});
+    }
+
+private:
+    template <class V, Index... K, Index... I>
+    FREQKV_INLINE static void run(Complex<V>* x, std::integer_sequence<Index, K...> all_a,
+                                  std::integer_sequence<Index, I...> all_b) {
         Complex<V> rows[A * B];
-        unrolled<B>([&](auto i) FREQKV_INLINE_LAMBDA {
-            Complex<V> column[A];
-            unrolled<A>([&](auto j) FREQKV_INLINE_LAMBDA { column[j] = x[B * j + i]; });
-            Butterfly<A>::run(column);
-            unrolled<A>([&](auto k) FREQKV_INLINE_LAMBDA {
-                constexpr Index turn = i * k;
-                if constexpr (turn == 0) {
-                    rows[k * B + i] = column[k];
-                } else if constexpr (4 * turn == A * B) {
-                    rows[k * B + i] = {column[k].im, -column[k].re};
-                } else {
-                    rows[k * B + i] = column[k].turned(Turn<T, turn, A * B>::cosine, -Turn<T, turn, A * B>::sine);
-                }
-            });
-        });
-        unrolled<A>([&](auto k) FREQKV_INLINE_LAMBDA {
-            Butterfly<B>::run(rows + k * B);
-            unrolled<B>([&](auto l) FREQKV_INLINE_LAMBDA { x[k + A * l] = rows[k * B + l]; });
-        });
+        (run_column<I>(x, rows, all_a), ...);
+        (run_row<K>(rows + K * B, x, all_b), ...);
+    }
+
+    template <Index i, class V, Index... K>
+    FREQKV_INLINE static void run_column(const Complex<V>* x, Complex<V>* rows, std::integer_sequence<Index, K...>) {
+        Complex<V> column[] = {x[B * K + i]...};
+        Butterfly<A>::run(column);
+        ((rows[K * B + i] = turned<i * K>(column[K])), ...);
+    }
+
+    template <Index k, class V, Index... L>
+    FREQKV_INLINE static void run_row(Complex<V>* row, Complex<V>* x, std::integer_sequence<Index, L...>) {
+        Butterfly<B>::run(row);
+        ((x[k + A * L] = row[L]), ...);
+    }
+
+    // x exp(-2 pi i turn / A B)
+    template <Index turn, class V>
+    FREQKV_INLINE static Complex<V> turned(const Complex<V>& x) {
+        using T = typename Complex<V>::T;
+        if constexpr (turn == 0) return x;
+        if constexpr (4 * turn == A * B) return {x.im, -x.re};
+        return x.turned(Turn<T, turn, A * B>::cosine, -Turn<T, turn, A * B>::sine);
     }
 };
 

@@ -12,14 +12,14 @@
 #include "freqkv/detail/transform/stockham_fft.hpp"
 #include "freqkv/workspace.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// A transform of any length, with the interface of MatrixFft: as a matrix where the primes of n allow it,
 /// else in one row, as a convolution with a chirp (Bluestein) of at least 2 n - 1 points.
 template <class T>
 class ColumnFft {
 public:
-    explicit ColumnFft(Index n) : n_(n), fft_(is_smooth(n) ? n : convolution_length(n)) {
+    [[gnu::cold]] explicit ColumnFft(Index n) : n_(n), fft_(is_smooth(n) ? n : convolution_length(n)) {
         if (is_smooth(n)) return;
         const Index m = fft_.rows() * fft_.row_points();
         // j^2 modulo 2 n, without overflow.
@@ -64,7 +64,7 @@ private:
     }
 
     // The transform of exp(pi i j^2 / n) / m, j from -n + 1 to n - 1 modulo m.
-    std::vector<T> chirp_spectrum(Index m) const {
+    [[gnu::cold]] std::vector<T> chirp_spectrum(Index m) const {
         const AlignedBuffer<T> memory(fft_.matrix_size() + fft_.scratch_size());
         T* const matrix = memory.data();
         T* const scratch = matrix + fft_.matrix_size();
@@ -127,4 +127,4 @@ private:
     std::vector<T> kernel_;  // by frequency of fft_, [rows][row_points] complex
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

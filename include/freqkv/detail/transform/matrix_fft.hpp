@@ -13,7 +13,7 @@
 #include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/transform/stockham_fft.hpp"
 
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// A transform of n = n1 n2 points, none of whose primes is above FftStage::max_prime, as a matrix [n1, n2]
 /// in memory (Bailey's four steps): transforms of n1 points down its columns, then factors and transforms of
@@ -26,7 +26,7 @@ public:
     static bool can(Index n) { return !radices_of(n).empty(); }
 
     /// n must be one that can() accepts.
-    explicit MatrixFft(Index n) : MatrixFft(split(n)) {}
+    [[gnu::cold]] explicit MatrixFft(Index n) : MatrixFft(split(n)) {}
 
     Index rows() const { return down_.size(); }
     Index row_points() const { return along_.size(); }
@@ -72,7 +72,7 @@ private:
         std::vector<Index> down, along;
     };
 
-    explicit MatrixFft(const Split& split) : down_(split.down), along_(split.along) {
+    [[gnu::cold]] explicit MatrixFft(const Split& split) : down_(split.down), along_(split.along) {
         const Index n = rows() * row_points();
         for (Index k = 0; k < rows(); ++k) {
             for (Index i = 0; i < row_points(); ++i) append_turn(k * i, n, turns_);
@@ -102,7 +102,7 @@ private:
 
     // The cheapest of the given radices whose product is n, to `best`, which comes in with an infinite cost and
     // keeps it if there are none.
-    static void choose(Index n, std::span<const Radix> radices, Radices& chosen, Radices& best) {
+    [[gnu::cold]] static void choose(Index n, std::span<const Radix> radices, Radices& chosen, Radices& best) {
         if (chosen.cost >= best.cost) return;
         if (n == 1) {
             best = chosen;
@@ -120,7 +120,7 @@ private:
     }
 
     // n as a product of radices; empty if it has a prime above max_prime. That of 1 is 1.
-    static std::vector<Index> radices_of(Index n) {
+    [[gnu::cold]] static std::vector<Index> radices_of(Index n) {
         // Nanoseconds on a Zen 4 core; only their proportions matter.
         static constexpr Radix small[] = {{12, 3.2}, {10, 2.7}, {8, 2.8}, {6, 2.1},
                                           {5, 2.1},  {4, 2.0},  {3, 2.0}, {2, 2.0}};
@@ -138,7 +138,7 @@ private:
     }
 
     // Rows and columns as equal in number as the radices allow.
-    static Split split(Index n) {
+    [[gnu::cold]] static Split split(Index n) {
         const std::vector<Index> radices = radices_of(n);
         const auto product = [&](std::size_t subset) {
             Index points = 1;
@@ -166,4 +166,4 @@ private:
     std::vector<T> turns_;  // [rows][row_points] complex
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

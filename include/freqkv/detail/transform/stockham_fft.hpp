@@ -17,7 +17,7 @@
 
 // Complex Fourier transforms along a sequence, many columns at once: lane c of every register is column c, so
 // that every length vectorises alike. A point is [re, im][lanes] in memory, dense. Nothing is scaled.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// Elements of one point.
 template <class T>
@@ -60,7 +60,7 @@ public:
     /// The largest prime that is done by its definition. Beyond it, Bluestein's way is faster.
     static constexpr Index max_prime = 127;
 
-    FftStage(Index r, Index l, Index rest) : r_(r), l_(l), rest_(rest) {
+    [[gnu::cold]] FftStage(Index r, Index l, Index rest) : r_(r), l_(l), rest_(rest) {
         for (Index k = 0; k < l; ++k) {
             for (Index j = 0; j < r; ++j) append_turn(j * k % (r * l), r * l, turns_);
         }
@@ -82,8 +82,8 @@ public:
 private:
     using Point = Complex<Lanes<T>>;
 
-    // The radices that have a Butterfly; others are primes.
-    using Codelets = std::integer_sequence<Index, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13>;
+    // The radices that have a Butterfly; others are 1 and primes.
+    using Codelets = std::integer_sequence<Index, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13>;
 
     template <Index... R>
     bool run_codelet(std::integer_sequence<Index, R...>, Points<const T> from, Points<T> to, const T* turns) const {
@@ -105,27 +105,25 @@ private:
                 const Points<T> out{to[k * rest_ + o], l_ * rest_ * to.stride};
                 const Points<const T> factors = turns != nullptr ? Points<const T>{turns + 2 * o, 2 * rest_}
                                                                  : Points<const T>{turns_.data() + 2 * k * r_, 2};
-                turned ? f(in, out, factors, std::true_type{}) : f(in, out, factors, std::false_type{});
+                f(in, out, factors, turned);
             }
         }
     }
 
-    template <bool Turned>
-    FREQKV_INLINE static Point load(Points<const T> from, Index j, Points<const T> turns) {
-        const Point x = load_point(from[j]);
-        if constexpr (Turned) return x.turned(turns[j][0], turns[j][1]);
-        return x;
-    }
-
     template <Index R>
     void run_butterflies(Points<const T> from, Points<T> to, const T* turns) const {
-        for_each_butterfly(from, to, turns,
-                           [](Points<const T> in, Points<T> out, Points<const T> w, auto turned) FREQKV_INLINE_LAMBDA {
-                               Point x[R];
-                               unrolled<R>([&](auto j) FREQKV_INLINE_LAMBDA { x[j] = load<turned>(in, j, w); });
-                               Butterfly<R>::run(x);
-                               unrolled<R>([&](auto c) FREQKV_INLINE_LAMBDA { store_point(out[c], x[c]); });
-                           });
+        run_butterflies<R>(from, to, turns, std::make_integer_sequence<Index, R>{});
+    }
+
+    template <Index R, Index... J>
+    void run_butterflies(Points<const T> from, Points<T> to, const T* turns, std::integer_sequence<Index, J...>) const {
+        const auto one = [](Points<const T> in, Points<T> out, Points<const T> w, bool turned) FREQKV_INLINE_LAMBDA {
+            Point x[R] = {load_point(in[J])...};
+            if (turned) ((x[J] = x[J].turned(w[J][0], w[J][1])), ...);
+            Butterfly<R>::run(x);
+            (store_point(out[J], x[J]), ...);
+        };
+        for_each_butterfly(from, to, turns, one);
     }
 
     // As Butterfly of an odd prime does it, but sums and differences are in memory and frequencies come in
@@ -133,12 +131,16 @@ private:
     void run_prime(Points<const T> from, Points<T> to, const T* turns) const {
         alignas(64) T sums[max_prime / 2 * point_size<T>];
         alignas(64) T differences[max_prime / 2 * point_size<T>];
-        const auto one = [&](Points<const T> in, Points<T> out, Points<const T> w, auto turned) FREQKV_INLINE_LAMBDA {
-            const Point first = load<turned>(in, 0, w);
+        const auto one = [&](Points<const T> in, Points<T> out, Points<const T> w, bool turned) FREQKV_INLINE_LAMBDA {
+            const auto load = [&](Index j) {
+                const Point x = load_point(in[j]);
+                return turned ? x.turned(w[j][0], w[j][1]) : x;
+            };
+            const Point first = load(0);
             Point total = first;
             for (Index j = 1; j <= half(); ++j) {
-                const Point x = load<turned>(in, j, w);
-                const Point y = load<turned>(in, r_ - j, w);
+                const Point x = load(j);
+                const Point y = load(r_ - j);
                 total = total + (x + y);
                 store_point(sums + (j - 1) * point_size<T>, x + y);
                 store_point(differences + (j - 1) * point_size<T>, x - y);
@@ -201,7 +203,7 @@ template <class T>
 class StockhamFft {
 public:
     /// m is the product of the radices.
-    explicit StockhamFft(std::span<const Index> radices) {
+    [[gnu::cold]] explicit StockhamFft(std::span<const Index> radices) {
         for (const Index r : radices) size_ *= r;
         Index l = 1;
         for (const Index r : radices) {
@@ -230,4 +232,4 @@ private:
     std::vector<FftStage<T>> stages_;
 };
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

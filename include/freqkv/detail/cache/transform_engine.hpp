@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "freqkv/config.hpp"
+#include "freqkv/dct_plan.hpp"
+#include "freqkv/detail/cache/compression_scratch.hpp"
+#include "freqkv/detail/cache/due_list.hpp"
+#include "freqkv/detail/cache/move_entries.hpp"
+#include "freqkv/detail/cache/plan_cache.hpp"
+#include "freqkv/detail/cache/rotated_columns.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/executor.hpp"
+#include "freqkv/policy/codec.hpp"
+
+namespace freqkv::detail::inline FREQKV_ISA {
+
+// What ListCompressor does under a codec that maps columns: the commit takes blocks of columns through the plan of
+// their span. SelectionEngine has the same members.
+template <class T, TransformCodec<Arithmetic<T>> Codec>
+class TransformEngine {
+public:
+    using C = Arithmetic<T>;
+    using Scratch = CompressionScratch<C>;
+
+    void make_plans(const Codec& codec, const SpanList& spans) {
+        for (const Span& span : spans) plans_.make(codec, span.length, span.keep);
+    }
+
+    // How many entries the codec keeps, where it depends on the data; and the plans. Scratch for a plan, for each
+    // worker. May throw.
+    template <Executor E>
+    Index begin(const Codec& codec, std::span<DueList<T>> lists, const CompressionSettings<T>& settings,
+                const E& executor) {
+        if constexpr (requires(const SpanReader<T>& span) { codec.kept(span, Index{}); }) {
+            for_each_span(lists, executor, [&](DueList<T>& list, Index, Span& span, Index) {
+                const Index kept = codec.kept(reader(list, settings, span.begin, span.length), span.keep);
+                require(kept >= 1 && kept <= span.keep, "number of entries kept by the codec", kept,
+                        "must be within 1 and what the schedule allows");
+                span.keep = kept;
+            });
+        }
+        Index most_bytes = 0;
+        plans_.drop_if_many();
+        for (const DueList<T>& list : lists) {
+            for (const Span& span : list.spans) {
+                const auto& plan = plans_.make(codec, span.length, span.keep);
+                most_bytes = std::max<Index>(most_bytes, plan.scratch_bytes());
+            }
+        }
+        return most_bytes;
+    }
+
+    // Blocks of columns of a span of this list, each of which has an energy; those of keys come first.
+    static Index key_tasks(const DueList<T>& list, const CompressionSettings<T>& settings) {
+        return blocks_of(list, settings).keys();
+    }
+    static Index tasks(const DueList<T>& list, const CompressionSettings<T>& settings) {
+        return blocks_of(list, settings).total();
+    }
+
+    template <Executor E>
+    void choose(const Codec&, std::span<DueList<T>>, const CompressionSettings<T>&, const Scratch&, const E&) const {}
+
+    // The first part of the commit: each span's result, rotated for where it will go, stands at the span's beginning.
+    template <Executor E>
+    void apply(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
+               const E& executor) const noexcept {
+        const Index spans = scratch.sizes().spans;
+        const Index blocks = scratch.sizes().tasks_per_span;
+        executor.for_each(static_cast<Index>(lists.size()) * spans * blocks, [&](Index task, Index worker) {
+            const Index l = task / (spans * blocks);
+            const Index s = task / blocks % spans;
+            const DueList<T>& list = lists[static_cast<std::size_t>(l)];
+            if (s < list.spans.size()) transform(list, settings, s, task % blocks, scratch, l, worker);
+        });
+    }
+
+private:
+    static constexpr Index width = PlanCache<Codec, C>::Plan::block_columns;
+
+    // How the columns of one list are cut: rotated pairs, then the rest of the key, then the value.
+    struct ColumnBlocks {
+        Index rotated, plain, value;
+
+        Index keys() const { return rotated + plain; }
+        Index total() const { return keys() + value; }
+    };
+
+    static Index rotated_columns(const CompressionSettings<T>& settings) {
+        return settings.rope == nullptr ? 0 : 2 * settings.rope->pairs();
+    }
+
+    static ColumnBlocks blocks_of(const DueList<T>& list, const CompressionSettings<T>& settings) {
+        const Index rotated = rotated_columns(settings);
+        return {divide_up(rotated, width), divide_up(list.keys.columns - rotated, width),
+                divide_up(list.values.columns, width)};
+    }
+
+    // One block of columns of one span.
+    void transform(const DueList<T>& list, const CompressionSettings<T>& settings, Index s, Index block,
+                   const Scratch& scratch, Index l, Index worker) const noexcept {
+        const ColumnBlocks blocks = blocks_of(list, settings);
+        if (block >= blocks.total()) return;
+        const Span& span = list.spans[s];
+        const auto& plan = *plans_.find(span.length, span.keep);
+        std::byte* const bytes = scratch.codec_bytes_of(worker);
+        Energy* const energy = settings.observer.call == nullptr ? nullptr : scratch.energies_of(l, s) + block;
+        if (block < blocks.rotated) {
+            const Index first = block * (width / 2);
+            const Index pairs = std::min(width / 2, settings.rope->pairs() - first);
+            const RotatedColumns<T, width> columns(list.keys.middle_rows(span.begin, span.length), *settings.rope,
+                                                   first, pairs, scratch.old_angles() + span.begin,
+                                                   scratch.new_angles() + span.begin - freed_before(list, s));
+            plan.forward(columns, columns, bytes, energy);
+            return;
+        }
+        const bool is_key = block < blocks.keys();
+        const Index first =
+            is_key ? rotated_columns(settings) + (block - blocks.rotated) * width : (block - blocks.keys()) * width;
+        const MatrixView<T> rows = (is_key ? list.keys : list.values).middle_rows(span.begin, span.length);
+        const MatrixRows<T, width> columns(rows.middle_columns(first, std::min(width, rows.columns - first)));
+        plan.forward(columns, columns, bytes, energy);
+    }
+
+    // Entries freed by the spans before span s.
+    static Index freed_before(const DueList<T>& list, Index s) {
+        Index freed = 0;
+        for (Index i = 0; i < s; ++i) freed += list.spans[i].length - list.spans[i].keep;
+        return freed;
+    }
+
+    PlanCache<Codec, C> plans_;
+};
+
+}  // namespace freqkv::detail::inline FREQKV_ISA
