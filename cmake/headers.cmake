@@ -1,8 +1,25 @@
-# Every public header, by layer, lowest layer first. This is the one list of headers: what is installed,
-# what is compiled alone, and what tests/dependency_direction.cmake allows a header to include (its own
-# layer and the layers above it in this file) all come from here.
+# Every header, by layer. This is the one list of headers: what is installed and what is compiled alone comes from here.
+# tests/dependency_direction.cmake checks what each includes: headers of its own layer, and of the layers that its layer
+# stands on. The layer of a private header is the folder it lies in.
 
-set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint cuda umbrella)
+set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint
+    cuda_device cuda_transform cuda_cache cuda_attention cuda umbrella)
+
+# FREQKV_BELOW_<layer>: the layers that it stands on, and with them what these stand on. CUDA takes the cache's options,
+# no more of the host's cache, and nothing of attention and adjoint.
+set(FREQKV_BELOW_lanes base)
+set(FREQKV_BELOW_transform lanes)
+set(FREQKV_BELOW_compressor transform)
+set(FREQKV_BELOW_policy compressor)
+set(FREQKV_BELOW_cache policy)
+set(FREQKV_BELOW_attention cache)
+set(FREQKV_BELOW_adjoint attention)
+set(FREQKV_BELOW_cuda_device cache)
+set(FREQKV_BELOW_cuda_transform cuda_device)
+set(FREQKV_BELOW_cuda_cache cuda_device)
+set(FREQKV_BELOW_cuda_attention cuda_cache)
+set(FREQKV_BELOW_cuda cuda_transform cuda_attention)
+set(FREQKV_BELOW_umbrella adjoint)
 
 set(FREQKV_HEADERS_base
     freqkv/version.hpp

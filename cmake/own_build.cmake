@@ -3,10 +3,11 @@
 
 include(CheckCXXCompilerFlag)
 
+find_package(Eigen3 3.4 REQUIRED)
 find_package(OpenMP COMPONENTS CXX)
 
 add_library(freqkv_own_build INTERFACE)
-target_link_libraries(freqkv_own_build INTERFACE freqkv::freqkv)
+target_link_libraries(freqkv_own_build INTERFACE freqkv::freqkv Eigen3::Eigen)
 if(TARGET freqkv::fftw)
     target_link_libraries(freqkv_own_build INTERFACE freqkv::fftw)
     target_compile_definitions(freqkv_own_build INTERFACE FREQKV_HAS_FFTW)

@@ -1,8 +1,8 @@
-# What the project's own CUDA sources (tests, benchmarks) are built with. They are left out where there is no nvcc, and
-# built but not run where there is no GPU. FREQKV_HAS_CUDA says whether there are any.
+# What the project's own CUDA sources (tests, benchmarks, models on a GPU) are built with, where FREQKV_WITH_CUDA asks for
+# them. They are built but not run where there is no GPU. FREQKV_HAS_CUDA says whether there are any.
 
 set(FREQKV_HAS_CUDA FALSE)
-if(NOT (FREQKV_WITH_CUDA STREQUAL "AUTO" OR FREQKV_WITH_CUDA))
+if(NOT FREQKV_WITH_CUDA)
     return()
 endif()
 # Sanitizers and Clang see the same code in the tests on an emulated device, which need no nvcc.
@@ -13,12 +13,8 @@ endif()
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
-    if(NOT FREQKV_WITH_CUDA STREQUAL "AUTO")
-        message(FATAL_ERROR "FREQKV_WITH_CUDA is ${FREQKV_WITH_CUDA}, but there is no nvcc: put it on the PATH, or name "
-                            "it by CMAKE_CUDA_COMPILER or the environment's CUDACXX")
-    endif()
-    message(STATUS "No nvcc: the CUDA headers are not tested")
-    return()
+    message(FATAL_ERROR "FREQKV_WITH_CUDA is ON, but there is no nvcc: put it on the PATH, or name it by "
+                        "CMAKE_CUDA_COMPILER or the environment's CUDACXX")
 endif()
 # A100 and H100; a machine's own GPU is CMAKE_CUDA_ARCHITECTURES=native from CMake 3.24 on.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -26,10 +22,6 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
 endif()
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)
-    if(FREQKV_WITH_CUDA STREQUAL "AUTO")
-        message(STATUS "nvcc is ${CMAKE_CUDA_COMPILER_VERSION}, below 12: the CUDA headers are not tested")
-        return()
-    endif()
     message(FATAL_ERROR "nvcc is ${CMAKE_CUDA_COMPILER_VERSION}, must be at least 12; -DFREQKV_WITH_CUDA=OFF goes without")
 endif()
 # CMake 3.25 does not know nvcc's flag for C++20.
