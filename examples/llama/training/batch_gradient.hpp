@@ -48,7 +48,7 @@ public:
         const auto at_once = static_cast<Index>(workers_.size());
         for (Index group = 0; group < groups(); group += at_once) {
             const Index count = std::min(at_once, groups() - group);
-            freqkv::detail::for_each_catching(executor, count, [&](Index task, Index) {
+            freqkv::for_each_catching(executor, count, [&](Index task, Index) {
                 run_group(data, first, group + task, workers_[static_cast<std::size_t>(task)]);
             });
             add(count, executor);
@@ -77,7 +77,7 @@ public:
     double evaluate(const TrainingData& data, Index count, const E& executor) {
         std::vector<double> losses(static_cast<std::size_t>(count));
         const auto at_once = static_cast<Index>(workers_.size());
-        freqkv::detail::for_each_catching(executor, at_once, [&](Index task, Index) {
+        freqkv::for_each_catching(executor, at_once, [&](Index task, Index) {
             TrainingPass<P>& pass = *workers_[static_cast<std::size_t>(task)].pass;
             for (Index i = task; i < count; i += at_once)
                 losses[static_cast<std::size_t>(i)] = pass.loss(data.example(i));
