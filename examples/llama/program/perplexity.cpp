@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "llama/io/format.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/loss.hpp"
 #include "llama/program/json_output.hpp"
@@ -31,8 +31,6 @@
 namespace llama {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 double mean(std::span<const double> values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -97,7 +95,7 @@ public:
         if (!status_.due()) return;
         const auto part = [](Index a, Index b) { return static_cast<double>(a) / static_cast<double>(b); };
         const double all = part(fed, tokens_);
-        const double passed = std::chrono::duration<double>(Clock::now() - start_).count();
+        const double passed = stopwatch_.seconds();
         const double left = passed * part(tokens_ - fed, std::max<Index>(1, fed - known_));
         constexpr std::size_t width = 30;
         const auto filled = static_cast<std::size_t>(all * width);
@@ -108,7 +106,7 @@ public:
 
 private:
     Index tokens_, known_;
-    Clock::time_point start_ = Clock::now();
+    Stopwatch stopwatch_;
     StatusLine status_{false};
 };
 
@@ -194,13 +192,13 @@ public:
 
 private:
     void start(const Result& result) {
-        start_ = Clock::now();
+        stopwatch_ = Stopwatch();
         earlier_seconds_ = result.seconds;
         earlier_compressions_ = result.compressions;
     }
 
     void save(Result& result, bool now) {
-        result.seconds = earlier_seconds_ + std::chrono::duration<double>(Clock::now() - start_).count();
+        result.seconds = earlier_seconds_ + stopwatch_.seconds();
         result.compressions = std::max(earlier_compressions_, model_.cache(0).compressions());
         if (partial_ == nullptr) return;
         now ? partial_->save(to_json(result)) : partial_->save_sometimes([&] { return to_json(result); });
@@ -210,7 +208,7 @@ private:
     const PerplexityOptions& options_;
     std::span<const Token> tokens_;
     PartialResult* partial_;  // null: nothing is saved
-    Clock::time_point start_;
+    Stopwatch stopwatch_;
     double earlier_seconds_ = 0;
     Index earlier_compressions_ = 0;
 };

@@ -2,7 +2,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -14,6 +13,7 @@
 
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/thread_executor.hpp"
@@ -35,10 +35,6 @@
 namespace llama {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // One training, from its first or its saved step to its last.
 template <class P>
@@ -63,7 +59,7 @@ public:
         if (options_.resume) restore();
         const double earlier = points().empty() ? 0 : points().back().seconds;
         const LearningRate rate{options_.learning_rate, options_.warmup, options_.steps, options_.schedule == "cosine"};
-        const Clock::time_point start = Clock::now();
+        const Stopwatch stopwatch;
         const Index first = progress_.step;
         for (Index step = first + 1; step <= options_.steps && !Interrupt::received(); ++step) {
             LossPoint point{step, points().empty() ? 0 : points().back().tokens, rate.at(step), 0, 0, 0, {}};
@@ -78,10 +74,10 @@ public:
                 point.validation_loss = validate();
                 if (!std::isfinite(*point.validation_loss)) refuse(point);
             }
-            point.seconds = earlier + seconds_since(start);
+            point.seconds = earlier + stopwatch.seconds();
             progress_.step = step;
             progress_.points.push_back(point);
-            show(point, seconds_since(start) / static_cast<double>(step - first));
+            show(point, stopwatch.seconds() / static_cast<double>(step - first));
             if (step < options_.steps && is_due(step, options_.save_every)) save();
         }
         status_.clear();
@@ -131,9 +127,9 @@ private:
             output_.draw(points());
             kept = format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory();
         }
-        std::string found = format("step %lld: the loss is %g and its gradient's norm %g",
-                                   static_cast<long long>(point.step), point.loss, point.gradient_norm);
-        if (point.validation_loss) found += format(", the validation loss %g", *point.validation_loss);
+        std::string found = "step " + std::to_string(point.step) + ": the loss is " + format_number(point.loss) +
+                            " and its gradient's norm " + format_number(point.gradient_norm);
+        if (point.validation_loss) found += ", the validation loss " + format_number(*point.validation_loss);
         throw std::runtime_error(found + "; " + kept +
                                  "; a new training with a lower --learning-rate or --clip may help");
     }
