@@ -17,7 +17,7 @@
 #include "llama/formats/adapter.hpp"
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/model/checkpoint.hpp"
-#include "llama/program/options.hpp"
+#include "llama/io/usage_error.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/training/trainable_llama.hpp"

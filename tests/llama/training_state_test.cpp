@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "llama/hugging_face_files.hpp"
-#include "llama/program/options.hpp"
+#include "llama/io/usage_error.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 

@@ -13,10 +13,10 @@
 #include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/sampler.hpp"
+#include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
-#include "llama/program/with_device.hpp"
 #include "llama/tokenizers/text.hpp"
 #include "llama/tokenizers/tokenizer.hpp"
 
@@ -63,9 +63,8 @@ struct Progress {
     }
 };
 
-template <class Model>
-std::string describe_cache(const Model& model) {
-    const auto& cache = model.cache(0);
+std::string describe_cache(const LanguageModel& model) {
+    const CacheCounts cache = model.cache(0);
     const auto size = static_cast<long long>(cache.size());
     if (model.cache_grows()) return format("cache %lld", size);
     return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),
@@ -73,8 +72,8 @@ std::string describe_cache(const Model& model) {
 }
 
 // Feeds the prompt; false if it was interrupted.
-template <class Model>
-bool feed_prompt(Model& model, std::span<const Token> prompt, Index chunk, Progress& progress, StatusLine& status) {
+bool feed_prompt(LanguageModel& model, std::span<const Token> prompt, Index chunk, Progress& progress,
+                 StatusLine& status) {
     const Stopwatch stopwatch;
     while (!prompt.empty() && !Interrupt::received()) {
         const std::size_t count = std::min(static_cast<std::size_t>(chunk), prompt.size());
@@ -91,9 +90,8 @@ bool feed_prompt(Model& model, std::span<const Token> prompt, Index chunk, Progr
     return prompt.empty();
 }
 
-template <class Model>
-void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenizer, std::span<const Token> prompt,
-         TextOutput& output) {
+void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& tokenizer,
+         std::span<const Token> prompt, TextOutput& output) {
     Sampler sampler(options.sampler, model.config().vocabulary);
     StatusLine status(true);
     Progress progress;
@@ -138,13 +136,12 @@ int generate(const GenerateOptions& options) {
     }
     const auto prompt_tokens = static_cast<Index>(tokens.size());
     const CacheSettings settings = resolve(options, checkpoint, prompt_tokens + options.tokens);
-    return with_model(checkpoint, settings, options, [&](auto& model) {
-        Interrupt::install();
-        TextOutput output;
-        output.write(prompt.text);
-        run(model, options, *tokenizer, tokens, output);
-        return Interrupt::received() ? Interrupt::exit_status() : 0;
-    });
+    const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, options);
+    Interrupt::install();
+    TextOutput output;
+    output.write(prompt.text);
+    run(*model, options, *tokenizer, tokens, output);
+    return Interrupt::received() ? Interrupt::exit_status() : 0;
 }
 
 }  // namespace llama

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llama/io/file.hpp"
-#include "llama/program/options.hpp"
+#include "llama/model/cache_settings.hpp"
 #include "llama/program/terminal.hpp"
 
 namespace llama {
@@ -36,7 +36,7 @@ private:
 
 /// The settings that a result belongs to.
 inline nlohmann::ordered_json to_json(const CacheSettings& settings) {
-    nlohmann::ordered_json json{{"policy", settings.policy}, {"cache_type", settings.type}};
+    nlohmann::ordered_json json{{"policy", to_string(settings.policy)}, {"cache_type", to_string(settings.type)}};
     if (!settings.grows()) {
         json["capacity"] = settings.sizes.capacity;
         json["sinks"] = settings.sizes.sinks;

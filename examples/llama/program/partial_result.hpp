@@ -13,7 +13,7 @@
 
 #include "llama/io/file.hpp"
 #include "llama/io/json_file.hpp"
-#include "llama/program/options.hpp"
+#include "llama/io/usage_error.hpp"
 #include "llama/training/made_with.hpp"
 
 namespace llama {

@@ -15,14 +15,16 @@
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/language_model.hpp"
 #include "llama/model/loss.hpp"
+#include "llama/model/thread_executor.hpp"
 #include "llama/program/json_output.hpp"
+#include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/partial_result.hpp"
 #include "llama/program/position_buckets.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
-#include "llama/program/with_device.hpp"
 #include "llama/tokenizers/fingerprint.hpp"
 #include "llama/tokenizers/long_text.hpp"
 #include "llama/tokenizers/token_file.hpp"
@@ -150,20 +152,27 @@ Result from_json(const nlohmann::json& state, std::size_t most, const std::strin
 }
 
 // Measures a text, or goes on with what was measured.
-template <class Model>
 class Measurement {
 public:
-    Measurement(Model& model, const PerplexityOptions& options, std::span<const Token> tokens, PartialResult* partial)
-        : model_(model), options_(options), tokens_(tokens), partial_(partial) {}
+    Measurement(LanguageModel& model, const PerplexityOptions& options, std::span<const Token> tokens,
+                PartialResult* partial)
+        : model_(model),
+          executor_(make_executor(options.threads)),
+          options_(options),
+          tokens_(tokens),
+          partial_(partial) {}
 
     void one_sequence(Result& result) {
         start(result);
         ProgressBar bar(static_cast<Index>(tokens_.size()), 0);
-        result.interrupted = !append_losses(model_, tokens_, options_.prefill_chunk, result.nll, [&](Index fed) {
-            bar.update(fed, mean(result.nll));
-            save(result, false);
-            return !Interrupt::received();
-        });
+        result.interrupted = !append_losses(
+            model_, tokens_, options_.prefill_chunk, result.nll,
+            [&](Index fed) {
+                bar.update(fed, mean(result.nll));
+                save(result, false);
+                return !Interrupt::received();
+            },
+            executor_);
         save(result, result.interrupted);
     }
 
@@ -178,10 +187,13 @@ public:
             losses.clear();
             const auto window = tokens_.subspan(static_cast<std::size_t>(w * options_.stride),
                                                 static_cast<std::size_t>(options_.window));
-            result.interrupted = !append_losses(model_, window, options_.prefill_chunk, losses, [&](Index fed) {
-                bar.update(w * options_.window + fed, mean(result.nll.empty() ? losses : result.nll));
-                return !Interrupt::received();
-            });
+            result.interrupted = !append_losses(
+                model_, window, options_.prefill_chunk, losses,
+                [&](Index fed) {
+                    bar.update(w * options_.window + fed, mean(result.nll.empty() ? losses : result.nll));
+                    return !Interrupt::received();
+                },
+                executor_);
             if (result.interrupted) break;
             result.nll.push_back(mean(std::span<const double>(losses).last(static_cast<std::size_t>(scored))));
             for (std::size_t i = 0; i < losses.size(); ++i) result.buckets.add(static_cast<Index>(i) + 1, losses[i]);
@@ -204,7 +216,8 @@ private:
         now ? partial_->save(to_json(result)) : partial_->save_sometimes([&] { return to_json(result); });
     }
 
-    Model& model_;
+    LanguageModel& model_;
+    ThreadExecutor executor_;
     const PerplexityOptions& options_;
     std::span<const Token> tokens_;
     PartialResult* partial_;  // null: nothing is saved
@@ -288,7 +301,8 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
     }
     text += format("\ncompressions  %lld in each layer%s\n", static_cast<long long>(result.compressions),
                    options.window > 0 ? " and window" : "");
-    text += "cache         " + format_bytes(cache_bytes) + ", " + settings.policy + ", " + settings.type + "\n";
+    text += "cache         " + format_bytes(cache_bytes) + ", " + to_string(settings.policy) + ", " +
+            to_string(settings.type) + "\n";
     text += format("time          %.2f s\n", result.seconds);
     TextOutput().write(text);
 }
@@ -319,18 +333,16 @@ int perplexity(const PerplexityOptions& options) {
         if (!state.is_null()) result = from_json(state, most, partial->path());
     }
     Interrupt::install();
-    const Index cache_bytes = with_model(checkpoint, settings, options, [&](auto& model) {
-        Measurement measurement(model, options, tokens, partial ? &*partial : nullptr);
-        windows > 0 ? measurement.windows(result, windows) : measurement.one_sequence(result);
-        return model.cache_bytes();
-    });
+    const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, options);
+    Measurement measurement(*model, options, tokens, partial ? &*partial : nullptr);
+    windows > 0 ? measurement.windows(result, windows) : measurement.one_sequence(result);
     if (result.interrupted) {
         std::fprintf(
             stderr, "freqkv-llama: interrupted, %s\n",
             partial ? ("the same command with --resume goes on (" + partial->path() + ")").c_str() : "nothing written");
         return Interrupt::exit_status();
     }
-    report(options, settings, run, result, cache_bytes, json);
+    report(options, settings, run, result, model->cache_bytes(), json);
     if (partial) partial->remove();
     return 0;
 }

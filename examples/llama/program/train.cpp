@@ -17,11 +17,11 @@
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/thread_executor.hpp"
+#include "llama/model/with_policy.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/open_training_data.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
-#include "llama/program/with_policy.hpp"
 #include "llama/tokenizers/tokenizer.hpp"
 #include "llama/training/adam_w.hpp"
 #include "llama/training/batch_gradient.hpp"
@@ -196,7 +196,7 @@ const char* data_option(const TrainingOptions& options) {
 nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSettings& settings,
                                 const TrainingSets& data) {
     nlohmann::ordered_json made_with;
-    made_with["policy"] = settings.policy;
+    made_with["policy"] = to_string(settings.policy);
     if (!settings.grows()) {
         made_with["capacity"] = settings.sizes.capacity;
         made_with["sinks"] = settings.sizes.sinks;
@@ -234,8 +234,8 @@ int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& to
     const auto train = [&]<class P>(const P& policy) {
         return Training<P>(options, settings, policy, model, data, output, json, made_with).run();
     };
-    if (settings.policy == "low-pass-unscaled") return train(UnscaledLowPass(settings.ratio));
-    return with_policy(settings, train);
+    if (settings.policy == PolicyName::low_pass_unscaled) return train(UnscaledLowPass(settings.ratio));
+    return with_policy(settings.policy, settings.ratio, train);
 }
 
 void check(const TrainingOptions& options) {
