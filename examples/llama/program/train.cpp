@@ -17,7 +17,6 @@
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/thread_executor.hpp"
-#include "llama/model/with_policy.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/open_training_data.hpp"
 #include "llama/program/program.hpp"
@@ -28,19 +27,17 @@
 #include "llama/training/learning_rate.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_output.hpp"
-#include "llama/training/training_pass.hpp"
+#include "llama/training/training_pass_maker.hpp"
 #include "llama/training/training_state.hpp"
-#include "llama/training/unscaled_low_pass.hpp"
 
 namespace llama {
 
 namespace {
 
 // One training, from its first or its saved step to its last.
-template <class P>
 class Training {
 public:
-    Training(const TrainingOptions& options, const CacheSettings& settings, const P& policy, TrainableLlama& model,
+    Training(const TrainingOptions& options, const CacheSettings& settings, TrainableLlama& model,
              const TrainingSets& data, const TrainingOutput& output, const JsonOutput& json,
              nlohmann::ordered_json made_with)
         : options_(options),
@@ -53,7 +50,7 @@ public:
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
           gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length, executor_.concurrency(),
-                    [&] { return std::make_unique<TrainingPass<P>>(model, settings.sizes, policy, options.length); }) {}
+                    training_pass_maker(model, settings, options.length)) {}
 
     int run() {
         if (options_.resume) restore();
@@ -181,7 +178,7 @@ private:
     nlohmann::ordered_json made_with_;
     ThreadExecutor executor_;
     AdamW optimizer_;
-    BatchGradient<P> gradient_;
+    BatchGradient gradient_;
     TrainingProgress progress_;
     Index saved_ = 0;  // step of the latest saved state; 0: none
     StatusLine status_{false};
@@ -231,11 +228,7 @@ int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& to
     check_capacity(model.config(), settings);
     made_with.update(describe(options, settings, data));
     Interrupt::install();
-    const auto train = [&]<class P>(const P& policy) {
-        return Training<P>(options, settings, policy, model, data, output, json, made_with).run();
-    };
-    if (settings.policy == PolicyName::low_pass_unscaled) return train(UnscaledLowPass(settings.ratio));
-    return with_policy(settings.policy, settings.ratio, train);
+    return Training(options, settings, model, data, output, json, std::move(made_with)).run();
 }
 
 void check(const TrainingOptions& options) {
