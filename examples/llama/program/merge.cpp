@@ -11,6 +11,8 @@
 #include <system_error>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/adapter.hpp"
 #include "llama/formats/hugging_face.hpp"
 #include "llama/formats/hugging_face_writer.hpp"

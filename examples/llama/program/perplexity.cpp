@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/safetensors.hpp"
 #include "llama/formats/tensor_file.hpp"
 #include "llama/io/file.hpp"
