@@ -14,10 +14,12 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/adapter.hpp"
 #include "llama/formats/open_checkpoint.hpp"
-#include "llama/model/checkpoint.hpp"
 #include "llama/io/usage_error.hpp"
+#include "llama/model/checkpoint.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/training/trainable_llama.hpp"
