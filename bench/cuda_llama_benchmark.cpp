@@ -20,17 +20,15 @@
 #include <nlohmann/json.hpp>
 
 #include "freqkv/cuda/status.cuh"
-#include "freqkv/policy/low_pass.hpp"
 #include "llama/cuda/device_llama.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/config.hpp"
-#include "llama/model/llama.hpp"
+#include "llama/model/language_model.hpp"
 #include "llama/model/plain_weights.hpp"
 #include "llama/model/random.hpp"
-#include "llama/model/thread_executor.hpp"
 #include "llama/model/weights.hpp"
+#include "llama/program/host_models.hpp"
 #include "llama/program/json_output.hpp"
-#include "llama/program/with_model.hpp"
 
 // Tokens per second of the reference Llama on a GPU behind 4,096 and 65,536 tokens of text: random weights of a known
 // shape in F16, a cache of 4096 entries in F16, one sequence, logits read after every token.
@@ -168,7 +166,7 @@ private:
 
 // A model behind `tokens` tokens of the text.
 struct Run {
-    std::unique_ptr<llama::DeviceLlama> model;
+    std::unique_ptr<llama::LanguageModel> model;
     Text text;
     Index tokens = 0;
 
@@ -196,12 +194,12 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-Run open(const llama::Checkpoint& checkpoint, const Shape& shape, const std::string& policy, Index capacity) {
+Run open(const llama::Checkpoint& checkpoint, const Shape& shape, llama::PolicyName policy, Index capacity) {
     llama::DeviceSettings settings;
     settings.policy = policy;
     settings.ratio = ratio;
     settings.sizes = {capacity, sinks, 0};
-    settings.cache_type = type;
+    settings.type = llama::CacheType::f16;
     settings.chunk = shape.chunk;
     try {
         return {llama::open_device_llama(checkpoint, settings), Text(shape.config)};
@@ -232,14 +230,14 @@ void compare(const std::string& what, std::span<const float> actual, std::span<c
 }
 
 void check(const llama::Checkpoint& checkpoint, const Shape& shape, Run& run, int threads) {
-    llama::DeviceLlama& model = *run.model;
+    llama::LanguageModel& model = *run.model;
     const std::vector<Token> few = run.text.tokens(0, 4);
     {
-        llama::Llama<float, freqkv::LowPass<>, llama::ThreadExecutor> host(
-            checkpoint, {64, sinks, 0}, freqkv::LowPass<>(ratio), llama::make_executor(threads));
-        host.forward(few);
+        const std::unique_ptr<llama::LanguageModel> host = llama::make_host_model(
+            checkpoint, {llama::PolicyName::low_pass, llama::CacheType::f32, {64, sinks, 0}, ratio}, threads);
+        host->forward(few);
         model.forward(few);
-        compare("4 tokens, beside the host's Llama", model.logits(), host.logits());
+        compare("4 tokens, beside the host's Llama", model.logits(), host->logits());
         model.clear();
     }
     const Index single = 6, length = shape.capacity + 2 * single;
@@ -255,8 +253,8 @@ void check(const llama::Checkpoint& checkpoint, const Shape& shape, Run& run, in
 
 // --- the measurement
 
-nlohmann::ordered_json result_of(const Shape& shape, const std::string& policy, Index before, Index tokens,
-                                 const std::vector<double>& seconds, const llama::DeviceLlama& model) {
+nlohmann::ordered_json result_of(const Shape& shape, llama::PolicyName policy, Index before, Index tokens,
+                                 const std::vector<double>& seconds, const llama::LanguageModel& model) {
     double all = 0;
     nlohmann::ordered_json rates = nlohmann::ordered_json::array();
     for (const double part : seconds) {
@@ -265,10 +263,10 @@ nlohmann::ordered_json result_of(const Shape& shape, const std::string& policy, 
     }
     const double rate = static_cast<double>(tokens) * static_cast<double>(seconds.size()) / all;
     std::fprintf(stderr, "%s, %s, %lld tokens before: %.1f tokens/s, %lld entries, %lld MiB of caches\n", shape.name,
-                 policy.c_str(), static_cast<long long>(before), rate, static_cast<long long>(model.cache(0).size()),
+                 to_string(policy), static_cast<long long>(before), rate, static_cast<long long>(model.cache(0).size()),
                  static_cast<long long>(model.cache_bytes() >> 20));
     return {{"model", shape.name},
-            {"policy", policy},
+            {"policy", to_string(policy)},
             {"tokens_before", before},
             {"tokens", tokens * static_cast<Index>(seconds.size())},
             {"tokens_per_s", rate},
@@ -280,7 +278,7 @@ nlohmann::ordered_json result_of(const Shape& shape, const std::string& policy, 
 
 // Throws NoRoom if both models do not fit.
 nlohmann::ordered_json measure_bounded(const llama::Checkpoint& checkpoint, const Shape& shape, int threads) {
-    const std::string policy = "low-pass";
+    constexpr llama::PolicyName policy = llama::PolicyName::low_pass;
     std::array<Run, 2> runs{open(checkpoint, shape, policy, shape.capacity),
                             open(checkpoint, shape, policy, shape.capacity)};
     check(checkpoint, shape, runs[0], threads);
@@ -319,7 +317,7 @@ nlohmann::ordered_json measure_bounded(const llama::Checkpoint& checkpoint, cons
 
 void measure_full(const llama::Checkpoint& checkpoint, const Shape& shape, nlohmann::ordered_json& results) {
     const Index warm_up = 3;
-    Run run = open(checkpoint, shape, "full", shape.texts.back() + warm_up + shape.full_tokens);
+    Run run = open(checkpoint, shape, llama::PolicyName::full, shape.texts.back() + warm_up + shape.full_tokens);
     for (const Index before : shape.texts) {
         std::fprintf(stderr, "%s with a full cache: feeding %lld tokens\n", shape.name, static_cast<long long>(before));
         run.feed(before, shape.chunk);
@@ -327,7 +325,7 @@ void measure_full(const llama::Checkpoint& checkpoint, const Shape& shape, nlohm
         const std::vector<double> seconds{run.generate(shape.full_tokens)};
         if (run.model->cache(0).size() != run.tokens)
             throw std::runtime_error("wrong result: the full cache has lost entries");
-        results.push_back(result_of(shape, "full", before, shape.full_tokens, seconds, *run.model));
+        results.push_back(result_of(shape, llama::PolicyName::full, before, shape.full_tokens, seconds, *run.model));
     }
 }
 

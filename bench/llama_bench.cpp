@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,11 +14,12 @@
 #include "llama/formats/random_checkpoint.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/dequantize.hpp"
-#include "llama/model/llama.hpp"
+#include "llama/model/language_model.hpp"
 #include "llama/model/loss.hpp"
 #include "llama/model/matrix_product.hpp"
 #include "llama/model/random.hpp"
-#include "llama/program/with_model.hpp"
+#include "llama/model/thread_executor.hpp"
+#include "llama/program/host_models.hpp"
 
 // A Llama of 29 million random weights, on one thread and on all.
 namespace {
@@ -68,20 +70,20 @@ std::vector<Token> some_tokens(Index count) {
     return tokens;
 }
 
-using Model = llama::Llama<float, freqkv::LowPass<>, llama::ThreadExecutor>;
-
-Model make_model(Index threads) {
-    return {checkpoint(), {capacity, 4, 0}, freqkv::LowPass<>(0.5), llama::make_executor(static_cast<int>(threads))};
+std::unique_ptr<llama::LanguageModel> make_model(Index threads) {
+    return llama::make_host_model(checkpoint(),
+                                  {llama::PolicyName::low_pass, llama::CacheType::f32, {capacity, 4, 0}, 0.5},
+                                  static_cast<int>(threads));
 }
 
 // One token at a time, the cache between half and full.
 void decode(benchmark::State& state) {
-    Model model = make_model(state.range(0));
+    const std::unique_ptr<llama::LanguageModel> model = make_model(state.range(0));
     const std::vector<Token> tokens = some_tokens(600);
-    model.forward(tokens);
+    model->forward(tokens);
     const double seconds = ceilings::fastest(state, [&] {
-        model.forward({&tokens[5], 1});
-        benchmark::DoNotOptimize(model.logits().data());
+        model->forward({&tokens[5], 1});
+        benchmark::DoNotOptimize(model->logits().data());
     });
     const double rate = 4e-9 * static_cast<double>(llama::count_parameters(checkpoint().config)) / seconds;
     state.counters["tokens/s"] = 1 / seconds;
@@ -91,12 +93,12 @@ void decode(benchmark::State& state) {
 
 // Chunks of 512 tokens, a compression or two in each.
 void prefill(benchmark::State& state) {
-    Model model = make_model(state.range(0));
+    const std::unique_ptr<llama::LanguageModel> model = make_model(state.range(0));
     const std::vector<Token> tokens = some_tokens(512);
-    model.forward(tokens);
+    model->forward(tokens);
     const double seconds = ceilings::fastest(state, [&] {
-        model.forward(tokens);
-        benchmark::DoNotOptimize(model.logits().data());
+        model->forward(tokens);
+        benchmark::DoNotOptimize(model->logits().data());
     });
     const double work = 512 * 2e-9 * static_cast<double>(llama::count_parameters(checkpoint().config));
     state.counters["tokens/s"] = 512 / seconds;
@@ -139,9 +141,9 @@ void product(benchmark::State& state, llama::WeightType type) {
 void check_chunks() {
     const std::vector<Token> tokens = some_tokens(700);
     const auto losses = [&](Index chunk) {
-        Model model = make_model(1);
+        const std::unique_ptr<llama::LanguageModel> model = make_model(1);
         std::vector<double> nll;
-        llama::append_losses(model, tokens, chunk, nll, [](Index) { return true; });
+        llama::append_losses(*model, tokens, chunk, nll, [](Index) { return true; });
         return nll;
     };
     const std::vector<double> one_by_one = losses(1);

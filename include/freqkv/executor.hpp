@@ -66,10 +66,8 @@ private:
 };
 #endif
 
-namespace detail {
-
-// for_each for tasks that may throw: the other tasks still run, then the exception of the
-// lowest-numbered failed task is rethrown, so that the outcome does not depend on timing.
+/// for_each() for tasks that may throw: the other tasks still run, then the exception of the lowest-numbered failed
+/// task is rethrown, so that the outcome does not depend on timing.
 template <Executor E, class F>
 void for_each_catching(const E& executor, Index count, F&& f) {
 #if defined(__cpp_exceptions)
@@ -92,6 +90,10 @@ void for_each_catching(const E& executor, Index count, F&& f) {
     executor.for_each(count, f);
 #endif
 }
+
+namespace detail {
+
+using freqkv::for_each_catching;  // its former place
 
 }  // namespace detail
 

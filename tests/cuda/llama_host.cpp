@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "llama/formats/open_checkpoint.hpp"
@@ -14,8 +15,7 @@
 #include "llama/model/loss.hpp"
 #include "llama/model/plain_weights.hpp"
 #include "llama/model/random.hpp"
-#include "llama/program/options.hpp"
-#include "llama/program/with_model.hpp"
+#include "llama/program/host_models.hpp"
 #include "llama/temporary_directory.hpp"
 
 namespace llama::test {
@@ -129,22 +129,18 @@ void add_biases(Checkpoint& checkpoint, std::uint64_t seed) {
     }
 }
 
-std::vector<float> host_logits(const Checkpoint& checkpoint, const DeviceSettings& settings,
+std::vector<float> host_logits(const Checkpoint& checkpoint, const CacheSettings& settings,
                                std::span<const Token> tokens) {
-    CacheSettings of_host;
-    of_host.policy = settings.policy;
-    of_host.type = "f32";
-    of_host.sizes = settings.sizes;
-    of_host.ratio = settings.ratio;
-    return with_model(checkpoint, of_host, 1, [&](auto& model) {
-        std::vector<float> result;
-        for (const Token& token : tokens) {
-            model.forward({&token, 1});
-            const std::span<const float> logits = model.logits();
-            result.insert(result.end(), logits.begin(), logits.end());
-        }
-        return result;
-    });
+    CacheSettings of_host = settings;
+    of_host.type = CacheType::f32;
+    const std::unique_ptr<LanguageModel> model = make_host_model(checkpoint, of_host, 1);
+    std::vector<float> result;
+    for (const Token& token : tokens) {
+        model->forward({&token, 1});
+        const std::span<const float> logits = model->logits();
+        result.insert(result.end(), logits.begin(), logits.end());
+    }
+    return result;
 }
 
 }  // namespace llama::test

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "llama/cuda/device_llama.hpp"
+#include "llama/model/cache_settings.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/config.hpp"
 #include "llama/model/weights.hpp"
@@ -56,7 +56,7 @@ Checkpoint stored_as(const Checkpoint& checkpoint, WeightType type);
 void add_biases(Checkpoint& checkpoint, std::uint64_t seed);
 
 /// The logits after each token that the host's Llama gives with a cache of float, [tokens, vocabulary].
-std::vector<float> host_logits(const Checkpoint& checkpoint, const DeviceSettings& settings,
+std::vector<float> host_logits(const Checkpoint& checkpoint, const CacheSettings& settings,
                                std::span<const Token> tokens);
 
 }  // namespace llama::test

@@ -261,16 +261,16 @@ std::vector<Token> some_tokens(Index count) {
     return tokens;
 }
 
-DeviceSettings small_settings(const std::string& policy) {
+DeviceSettings small_settings(PolicyName policy) {
     DeviceSettings settings;
     settings.policy = policy;
-    settings.sizes = policy == "full" ? CacheSizes{100, 0, 0} : CacheSizes{40, 3, 5};
+    settings.sizes = policy == PolicyName::full ? CacheSizes{100, 0, 0} : CacheSizes{40, 3, 5};
     settings.chunk = 8;
     return settings;
 }
 
 // Logits after each token, fed in chunks.
-std::vector<float> logits_of(DeviceLlama& model, std::span<const Token> tokens, Index chunk) {
+std::vector<float> logits_of(LanguageModel& model, std::span<const Token> tokens, Index chunk) {
     std::vector<float> result;
     for (std::size_t t = 0; t < tokens.size();) {
         const std::size_t count = std::min(static_cast<std::size_t>(chunk), tokens.size() - t);
@@ -304,16 +304,16 @@ TEST(DeviceLlamaRandom, GivesTheHostsLogits) {
             test::add_biases(checkpoint, 4);
             checkpoint.config.rope_pairing = freqkv::RopePairing::half_split;
         }
-        for (const std::string policy : {"low-pass", "local-window", "full"}) {
+        for (const PolicyName policy : {PolicyName::low_pass, PolicyName::local_window, PolicyName::full}) {
             const DeviceSettings settings = small_settings(policy);
             const std::vector<float> expected = test::host_logits(checkpoint, settings, tokens);
-            const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, settings);
+            const std::unique_ptr<LanguageModel> model = open_device_llama(checkpoint, settings);
             for (const Index chunk : {1, 7, 30, 1}) {
                 model->clear();
                 EXPECT_LE(largest_difference(logits_of(*model, tokens, chunk), expected), 2e-4)
-                    << policy << " in chunks of " << chunk;
+                    << to_string(policy) << " in chunks of " << chunk;
             }
-            if (policy != "full") EXPECT_GE(model->cache(1).compressions(), 3);
+            if (policy != PolicyName::full) EXPECT_GE(model->cache(1).compressions(), 3);
         }
     }
 }
@@ -325,18 +325,18 @@ TEST(DeviceLlamaRandom, AttendsToChunksOnTensorCores) {
     config.dim = 256;
     config.head_dim = 64;
     const Checkpoint checkpoint = test::random_model(config, 8);
-    for (const auto& [type, tolerance] : {std::pair{WeightType::f16, 5e-3}, {WeightType::bf16, 4e-2}}) {
-        DeviceSettings settings = small_settings("low-pass");
+    for (const auto& [type, tolerance] : {std::pair{CacheType::f16, 5e-3}, {CacheType::bf16, 4e-2}}) {
+        DeviceSettings settings = small_settings(PolicyName::low_pass);
         settings.sizes = {90, 3, 5};
-        settings.cache_type = type;
+        settings.type = type;
         const std::vector<float> expected = test::host_logits(checkpoint, settings, tokens);
-        const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, settings);
+        const std::unique_ptr<LanguageModel> model = open_device_llama(checkpoint, settings);
         const std::vector<float> by_token = logits_of(*model, tokens, 1);
-        EXPECT_LE(largest_difference(by_token, expected), tolerance) << format_of(type).name;
+        EXPECT_LE(largest_difference(by_token, expected), tolerance) << to_string(type);
         model->clear();
         const std::vector<float> in_chunks = logits_of(*model, tokens, 45);
         EXPECT_GE(model->cache(1).compressions(), 1);
-        EXPECT_LE(largest_difference(in_chunks, expected), tolerance) << format_of(type).name;
+        EXPECT_LE(largest_difference(in_chunks, expected), tolerance) << to_string(type);
         EXPECT_GT(largest_difference(in_chunks, by_token), 0) << "the kernel for chunks has not been used";
     }
 }
@@ -350,8 +350,8 @@ TEST(DeviceLlamaRandom, TakesWeightsOfSixteenBitsAndQuantisedOnes) {
                                                      {WeightType::q8_0, WeightType::f16, 1e-2}}) {
         const Checkpoint stored = test::stored_as(checkpoint, type);
         EXPECT_EQ(device_type(stored), on_device);
-        const DeviceSettings settings = small_settings("low-pass");
-        const std::unique_ptr<DeviceLlama> model = open_device_llama(stored, settings);
+        const DeviceSettings settings = small_settings(PolicyName::low_pass);
+        const std::unique_ptr<LanguageModel> model = open_device_llama(stored, settings);
         const double difference =
             largest_difference(logits_of(*model, tokens, 1), test::host_logits(stored, settings, tokens));
         RecordProperty(format_of(type).name, std::to_string(difference));
@@ -370,8 +370,8 @@ TEST(DeviceLlamaRandom, TakesMatricesOfSeveralTypes) {
     mixed.layers[1].down = checkpoint.layers[1].down;
     mixed.embedding = checkpoint.embedding;
     EXPECT_EQ(device_type({&mixed.layers[0].wq, &mixed.layers[0].wk, &mixed.layers[0].wv}), WeightType::f32);
-    const DeviceSettings settings = small_settings("low-pass");
-    const std::unique_ptr<DeviceLlama> model = open_device_llama(mixed, settings);
+    const DeviceSettings settings = small_settings(PolicyName::low_pass);
+    const std::unique_ptr<LanguageModel> model = open_device_llama(mixed, settings);
     EXPECT_LE(largest_difference(logits_of(*model, tokens, 1), test::host_logits(mixed, settings, tokens)), 4e-2);
 }
 
@@ -399,7 +399,8 @@ TYPED_TEST(DeviceLlamaWays, LeadToTheSameLogits) {
         // A longer call moves the activations, which the graph must notice.
         model.clear();
         launched.clear();
-        for (DeviceLlama* const each : {static_cast<DeviceLlama*>(&model), static_cast<DeviceLlama*>(&launched)}) {
+        for (LanguageModel* const each :
+             {static_cast<LanguageModel*>(&model), static_cast<LanguageModel*>(&launched)}) {
             (void)logits_of(*each, std::span(tokens).first(50), 50);
         }
         const std::span<const Token> rest = std::span(tokens).subspan(50);
@@ -412,7 +413,7 @@ TYPED_TEST(DeviceLlamaWays, LeadToTheSameLogits) {
 
 TEST(DeviceLlamaErrors, NameTokensOutsideTheVocabulary) {
     const Checkpoint checkpoint = test::random_model(small_config(), 3);
-    const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, small_settings("low-pass"));
+    const std::unique_ptr<LanguageModel> model = open_device_llama(checkpoint, small_settings(PolicyName::low_pass));
     for (const Token token : {-1, 130}) {
         EXPECT_THAT([&] { model->forward(std::vector<Token>{1, token}); },
                     testing::ThrowsMessage<freqkv::Error>(
@@ -433,7 +434,7 @@ TEST(DeviceLlamaErrors, NameWeightsThatHalfCannotHold) {
     values[70] = 1e6F;
     large.layers[1].down.data = reinterpret_cast<const std::byte*>(values);
     Checkpoint stored = test::stored_as(large, WeightType::q8_0);
-    EXPECT_THAT([&] { (void)open_device_llama(stored, small_settings("low-pass")); },
+    EXPECT_THAT([&] { (void)open_device_llama(stored, small_settings(PolicyName::low_pass)); },
                 testing::ThrowsMessage<std::runtime_error>(testing::HasSubstr("a Q8_0 weight is above 65504")));
 }
 
@@ -445,7 +446,7 @@ TEST(DeviceLlamaErrors, SayThatThereIsNoDevice) {
         testing::StrEq("there is no CUDA device (no CUDA-capable device is detected)"));
     emulated_device().missing = cudaErrorNoDevice;
     EXPECT_THAT([] { check_device(); }, says);
-    EXPECT_THAT([&] { (void)open_device_llama(checkpoint, small_settings("low-pass")); }, says);
+    EXPECT_THAT([&] { (void)open_device_llama(checkpoint, small_settings(PolicyName::low_pass)); }, says);
     emulated_device().missing = cudaSuccess;
     EXPECT_NO_THROW(check_device());
     EXPECT_EQ(cudaGetLastError(), cudaSuccess);
@@ -453,7 +454,7 @@ TEST(DeviceLlamaErrors, SayThatThereIsNoDevice) {
 
 TEST(DeviceLlamaErrors, NameWhatIsTooLargeForTheMemory) {
     const Checkpoint checkpoint = test::random_model(small_config(), 3);
-    DeviceSettings settings = small_settings("low-pass");
+    DeviceSettings settings = small_settings(PolicyName::low_pass);
     const auto refused = [&](std::size_t free, const std::string& reason) {
         emulate_free_memory(free);
         EXPECT_THAT([&] { (void)open_device_llama(checkpoint, settings); },
@@ -467,8 +468,8 @@ TEST(DeviceLlamaErrors, NameWhatIsTooLargeForTheMemory) {
     refused(2000000, "the GPU is out of memory: ");
     settings.sizes.capacity = Index{1} << 24;
     refused(std::size_t{1} << 32, "a cache of 16777216 entries 8192 MiB and 8 tokens at once 1 MiB, but 4096 MiB");
-    settings = small_settings("low-pass");
-    const std::unique_ptr<DeviceLlama> model = open_device_llama(checkpoint, settings);
+    settings = small_settings(PolicyName::low_pass);
+    const std::unique_ptr<LanguageModel> model = open_device_llama(checkpoint, settings);
     const std::vector<Token> tokens = some_tokens(60);
     const std::vector<float> expected = logits_of(*model, tokens, 60);
     const auto many = some_tokens(3000);

@@ -109,7 +109,7 @@ TEST(SlidingWindow, IsTheLargestCapacity) {
     options.capacity = 65;
     EXPECT_THROW(resolve(options, config, 1000), UsageError);
     options.capacity.reset();
-    options.policy = "full";
+    options.policy = PolicyName::full;
     EXPECT_NO_THROW(resolve(options, config, 64));
     EXPECT_THROW(resolve(options, config, 65), UsageError);
 }

@@ -18,8 +18,8 @@ const Config llama_2{.dim = 4096,
                      .vocabulary = 32000,
                      .context = 4096};
 
-FlopCount count(const char* policy, double ratio, Index thousands) {
-    return count_flops(llama_2, {policy, "f16", {4096, 4, 0}, ratio}, thousands * 1024);
+FlopCount count(PolicyName policy, double ratio, Index thousands) {
+    return count_flops(llama_2, {policy, CacheType::f16, {4096, 4, 0}, ratio}, thousands * 1024);
 }
 
 struct Printed {
@@ -44,7 +44,7 @@ TEST(FlopModel, ReproducesThePaper) {
         {"local-window", 0.5, 16, 251.72},
     };
     for (const Printed& figure : figures) {
-        const double tflops = count(figure.policy, figure.ratio, figure.thousands).total() * 1e-12;
+        const double tflops = count(find_policy(figure.policy).value(), figure.ratio, figure.thousands).total() * 1e-12;
         EXPECT_LT(std::abs(tflops / figure.tflops - 1), 2e-4)
             << figure.policy << ' ' << figure.ratio << " at " << figure.thousands << "K: " << tflops << ", printed is "
             << figure.tflops;
@@ -57,11 +57,11 @@ TEST(FlopModel, ReproducesTheCompressionsOfThePaper) {
         double tflops;  // to three digits
     };
     for (const Row& row : {Row{4, 0, 0}, Row{8, 3, 0.039}, Row{12, 5, 0.064}, Row{16, 7, 0.090}}) {
-        const FlopCount counted = count("low-pass", 0.5, row.thousands);
+        const FlopCount counted = count(PolicyName::low_pass, 0.5, row.thousands);
         EXPECT_EQ(counted.compressions, row.compressions) << row.thousands << "K";
         EXPECT_NEAR(counted.compression * 1e-12, row.tflops, 0.5e-3) << row.thousands << "K";
     }
-    EXPECT_EQ(count("local-window", 0.5, 16).compression, 0) << "a selection computes nothing";
+    EXPECT_EQ(count(PolicyName::local_window, 0.5, 16).compression, 0) << "a selection computes nothing";
 }
 
 // By steps of the cache instead of a formula.
@@ -70,7 +70,7 @@ TEST(FlopModel, ScoresAreThoseOfTheChunks) {
         .dim = 8, .hidden = 16, .layers = 2, .heads = 2, .kv_heads = 1, .head_dim = 4, .vocabulary = 10, .context = 32};
     for (const Index recent : {0, 5}) {
         for (Index tokens = 1; tokens < 200; ++tokens) {
-            const CacheSettings settings{"low-pass", "f32", {20, 3, recent}, 0.6};
+            const CacheSettings settings{PolicyName::low_pass, CacheType::f32, {20, 3, recent}, 0.6};
             Index size = 0, left = tokens, compressions = 0;
             double scores = 0;
             while (left > 0) {

@@ -16,6 +16,7 @@
 #include "llama/model/llama.hpp"
 #include "llama/model/loss.hpp"
 #include "llama/model/random.hpp"
+#include "llama/training/policy_attention.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_data.hpp"
 #include "llama/training/training_pass.hpp"
@@ -93,13 +94,13 @@ Inference infer(const TrainableLlama& trained, const CacheSizes& sizes, const P&
 // The gradient that training finds against differences of its loss. In each tensor these are taken along the gradient
 // itself and along random directions of length 1, whose mean squared error, times the tensor's size, estimates that of
 // the whole gradient.
-template <class P>
 class GradientCheck {
 public:
+    template <class P>
     GradientCheck(TrainableLlama& model, const CacheSizes& sizes, const P& policy, const Example& example)
         : model_(model),
           example_(example),
-          pass_(model, sizes, policy, static_cast<Index>(example.tokens.size()) - 1),
+          pass_(model, sizes, attention_under(policy), static_cast<Index>(example.tokens.size()) - 1),
           gradient_(model.trained().size()) {
         pass_.run(example, 1, gradient_);
     }
@@ -156,7 +157,7 @@ private:
 
     TrainableLlama& model_;
     Example example_;
-    TrainingPass<P> pass_;
+    TrainingPass pass_;
     std::vector<float> gradient_;
     Random random_{11};
 };

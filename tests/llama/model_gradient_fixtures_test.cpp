@@ -19,6 +19,7 @@
 #include "llama/gradient_check.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/training/policy_attention.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_pass.hpp"
 
@@ -72,7 +73,7 @@ TEST_P(ModelGradient, IsThatOfTransformers) {
     const auto model = open(GetParam());
     const CacheSizes sizes{static_cast<Index>(tokens.size()) - 1, 0, 0};
 
-    TrainingPass<freqkv::Full> pass(*model, sizes, {}, sizes.capacity);
+    TrainingPass pass(*model, sizes, attention_under(freqkv::Full{}), sizes.capacity);
     std::vector<float> gradient(model->trained().size());
     const double loss = pass.run(example, static_cast<float>(1 / targets), gradient);
     EXPECT_NEAR(loss / targets, expected.at("loss").get<double>(), 1e-5);

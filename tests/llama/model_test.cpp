@@ -198,7 +198,7 @@ protected:
     std::vector<double> losses(const P& policy, Index chunk, const std::vector<Token>& tokens, E executor = {}) const {
         Llama<T, P, E> model(checkpoint_, {40, 4, 6}, policy, executor);
         std::vector<double> losses;
-        EXPECT_TRUE(append_losses(model, tokens, chunk, losses, [](Index) { return true; }));
+        EXPECT_TRUE(append_losses(model, tokens, chunk, losses, [](Index) { return true; }, executor));
         return losses;
     }
 

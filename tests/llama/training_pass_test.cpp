@@ -19,6 +19,7 @@
 #include "llama/model/random.hpp"
 #include "llama/model/thread_executor.hpp"
 #include "llama/training/batch_gradient.hpp"
+#include "llama/training/policy_attention.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_data.hpp"
 
@@ -31,7 +32,7 @@ using test::infer;
 using test::random_text;
 using test::randomise;
 using test::small_llama;
-using Pass = TrainingPass<LowPass<>>;
+using Pass = TrainingPass;
 
 #if defined(_OPENMP)
 const std::vector<int> thread_counts{1, 2, 3};
@@ -70,7 +71,7 @@ TEST_P(WholeModel, HasTheLossOfInference) {
     const test::Inference inference = infer(model_, GetParam().sizes, policy_, tokens_);
     ASSERT_EQ(inference.compressions, GetParam().compressions);
     const double expected = inference.loss(GetParam().first_target);
-    Pass pass(model_, GetParam().sizes, policy_, 40);
+    Pass pass(model_, GetParam().sizes, attention_under(policy_), 40);
     const double loss = pass.loss(example_);
     EXPECT_NEAR(loss, expected, 1e-5 * expected);
     std::vector<float> gradient(model_.trained().size());
@@ -125,7 +126,7 @@ void expect_near(const std::vector<float>& actual, const std::vector<float>& exp
 
 TEST_F(SmallModel, AddsTheWeightedGradientToWhatIsThere) {
     const std::vector<Token> tokens = random_text(31, 40, 4);
-    Pass pass(model_, sizes_, policy_, 30);
+    Pass pass(model_, sizes_, attention_under(policy_), 30);
     std::vector<float> expected = gradient_of(pass, {tokens, 1});
     for (float& number : expected) number = 3 - 0.25f * number;
     std::vector<float> gradient(expected.size(), 3.0f);
@@ -135,7 +136,7 @@ TEST_F(SmallModel, AddsTheWeightedGradientToWhatIsThere) {
 
 TEST_F(SmallModel, CountsEachTargetOnce) {
     const std::vector<Token> tokens = random_text(31, 40, 4);
-    Pass pass(model_, sizes_, policy_, 30);
+    Pass pass(model_, sizes_, attention_under(policy_), 30);
     // Of the whole text: targets [1, 20) and [20, 31).
     const double head = pass.loss({std::span(tokens).first(20), 1});
     EXPECT_NEAR(head + pass.loss({tokens, 20}), pass.loss({tokens, 1}), 1e-4);
@@ -154,7 +155,7 @@ TEST_F(SmallModel, CountsEachTargetOnceInALargeVocabulary) {
     randomise(model, 2);
     const std::vector<Token> tokens = random_text(31, 20000, 5);
     const test::Inference inference = infer(model, sizes_, policy_, tokens);
-    Pass pass(model, sizes_, policy_, 30);
+    Pass pass(model, sizes_, attention_under(policy_), 30);
     std::vector<float> gradient(model.trained().size());
     for (const Index first_target : {1, 25, 26, 27, 28, 30}) {
         const double expected = inference.loss(first_target);
@@ -166,8 +167,8 @@ TEST_F(SmallModel, CountsEachTargetOnceInALargeVocabulary) {
 TEST_F(SmallModel, KeepsNothingOfTheTextBefore) {
     const std::vector<Token> tokens = random_text(31, 40, 4);
     const std::vector<Token> other = random_text(41, 40, 6);
-    Pass fresh(model_, sizes_, policy_, 40);
-    Pass used(model_, sizes_, policy_, 40);
+    Pass fresh(model_, sizes_, attention_under(policy_), 40);
+    Pass used(model_, sizes_, attention_under(policy_), 40);
     gradient_of(used, {other, 5});
     used.loss({std::span(other).first(2), 1});
     EXPECT_EQ(gradient_of(used, {tokens, 1}), gradient_of(fresh, {tokens, 1}));
@@ -175,7 +176,7 @@ TEST_F(SmallModel, KeepsNothingOfTheTextBefore) {
 
 TEST_F(SmallModel, RefusesTextsOfOtherLengths) {
     const std::vector<Token> tokens = random_text(32, 40, 4);
-    Pass pass(model_, sizes_, policy_, 30);
+    Pass pass(model_, sizes_, attention_under(policy_), 30);
     EXPECT_THROW(pass.loss({tokens, 1}), freqkv::Error);
     EXPECT_THROW(pass.loss({std::span(tokens).first(1), 1}), freqkv::Error);
     EXPECT_NO_THROW(pass.loss({std::span(tokens).first(2), 1})) << "one target";
@@ -215,7 +216,8 @@ protected:
 };
 
 TEST_F(LowRank, BeginsAsTheModel) {
-    EXPECT_EQ(Pass(*adapted_, sizes_, policy_, 40).loss(example_), Pass(whole_, sizes_, policy_, 40).loss(example_));
+    EXPECT_EQ(Pass(*adapted_, sizes_, attention_under(policy_), 40).loss(example_),
+              Pass(whole_, sizes_, attention_under(policy_), 40).loss(example_));
 }
 
 TEST_F(LowRank, TrainsEmbeddingNormsAndFactorsOnly) {
@@ -238,8 +240,8 @@ TEST_F(LowRank, TrainsEmbeddingNormsAndFactorsOnly) {
 // What both train has the same gradient, and the factors' follows from that of the whole matrix by the chain rule.
 TEST_F(LowRank, HasTheGradientsOfTheWholeModel) {
     std::vector<float> whole(whole_.trained().size()), adapted(adapted_->trained().size());
-    Pass(whole_, sizes_, policy_, 40).run(example_, 1, whole);
-    Pass(*adapted_, sizes_, policy_, 40).run(example_, 1, adapted);
+    Pass(whole_, sizes_, attention_under(policy_), 40).run(example_, 1, whole);
+    Pass(*adapted_, sizes_, attention_under(policy_), 40).run(example_, 1, adapted);
     for (const TrainableTensor& tensor : adapted_->tensors()) {
         SCOPED_TRACE(tensor.name);
         const auto actual = adapted.begin() + tensor.first;
@@ -294,9 +296,11 @@ private:
 
 class Batch : public SmallModel {
 protected:
-    std::unique_ptr<Pass> make_pass() const { return std::make_unique<Pass>(model_, sizes_, policy_, 40); }
+    std::unique_ptr<Pass> make_pass() const {
+        return std::make_unique<Pass>(model_, sizes_, attention_under(policy_), 40);
+    }
 
-    BatchGradient<LowPass<>> make(Index batch, int threads) const {
+    BatchGradient make(Index batch, int threads) const {
         return {static_cast<Index>(model_.trained().size()), batch, 40, threads, [&] { return make_pass(); }};
     }
 
@@ -318,7 +322,7 @@ TEST_F(Batch, HasTheGradientOfTheMeanLossOfItsTargets) {
         for (Index i = first; i < first + batch; ++i) {
             loss += pass->run(texts_.example(i), 1 / static_cast<float>(targets), expected);
         }
-        BatchGradient<LowPass<>> gradient = make(batch, 1);
+        BatchGradient gradient = make(batch, 1);
         EXPECT_NEAR(gradient.run(texts_, first, freqkv::SerialExecutor{}), loss / static_cast<double>(targets), 1e-12);
         EXPECT_EQ(gradient.tokens(), tokens);
         expect_near({gradient.gradient().begin(), gradient.gradient().end()}, expected, 1e-5f);
@@ -340,7 +344,7 @@ TEST_F(Batch, DoesNotDependOnThreads) {
         for (const int threads : thread_counts) {
             SCOPED_TRACE(testing::Message() << batch << " texts, " << threads << " threads");
             const ThreadExecutor executor = make_executor(threads);
-            BatchGradient<LowPass<>> gradient = make(batch, threads);
+            BatchGradient gradient = make(batch, threads);
             const double own_loss = gradient.run(texts_, 2, executor);
             const double own_evaluated = gradient.evaluate(texts_, 5, executor);
             if (numbers.empty()) {

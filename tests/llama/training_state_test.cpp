@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "llama/hugging_face_files.hpp"
-#include "llama/program/options.hpp"
+#include "llama/io/usage_error.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
 
@@ -120,12 +120,13 @@ TEST_F(TrainingState, WithANumberThatIsNotFiniteIsNeverWritten) {
     write();
     const std::string earlier = test::read_text(path_);
     written_.moment[17] = std::numeric_limits<float>::infinity();
-    EXPECT_THAT(refusal_to_write(), HasSubstr("not written: tensor \"weight.m\" has the number inf at 17"));
+    EXPECT_THAT(refusal_to_write(),
+                HasSubstr("not written: tensor \"weight.m\" has an element that is infinite, at 17"));
     written_.moment[17] = std::nanf("");
-    EXPECT_THAT(refusal_to_write(), HasSubstr("has the number nan at 17"));
+    EXPECT_THAT(refusal_to_write(), HasSubstr("has an element that is not a number, at 17"));
     written_.moment[17] = 0;
     progress_.points[1].validation_loss = std::nan("");
-    EXPECT_THAT(refusal_to_write(), HasSubstr("not written: step 2 has the number nan in its losses"));
+    EXPECT_THAT(refusal_to_write(), HasSubstr("not written: step 2 has among its losses what is not a number"));
     EXPECT_EQ(test::read_text(path_), earlier);
     EXPECT_THAT(directory_.names(), ElementsAre("state.safetensors"));
 }

@@ -24,11 +24,11 @@
 #include "llama/cuda/activations.cuh"
 #include "llama/cuda/cublas.cuh"
 #include "llama/cuda/device_blocks.cuh"
-#include "llama/cuda/device_llama.hpp"
 #include "llama/cuda/device_weights.cuh"
 #include "llama/cuda/pinned_floats.cuh"
 #include "llama/cuda/step_graph.cuh"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/language_model.hpp"
 #include "llama/model/rope_scaling.hpp"
 
 namespace llama {
@@ -40,7 +40,7 @@ namespace llama {
 /// What a single token needs is the same sequence of kernels every time: the second one is captured in a graph, which
 /// later ones launch as a whole. Compressions happen between two launches.
 template <class T, class P>
-class CudaLlama final : public DeviceLlama {
+class CudaLlama final : public LanguageModel {
 public:
     using Policy = P;
     using Cache = freqkv::cuda::SinkedKVCache<T, P>;
@@ -76,6 +76,8 @@ public:
         const Cache& cache = device_cache(layer);
         return {cache.size(0), cache.options().capacity, cache.compressions(0)};
     }
+
+    bool cache_grows() const override { return freqkv::GrowingPolicy<P>; }
 
     Index cache_bytes() const override {
         Index bytes = 0;

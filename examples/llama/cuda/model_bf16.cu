@@ -7,8 +7,8 @@ template class CudaLlama<__nv_bfloat16, freqkv::WholeSpan>;
 template class CudaLlama<__nv_bfloat16, freqkv::LocalWindow>;
 template class CudaLlama<__nv_bfloat16, freqkv::Full>;
 
-template std::unique_ptr<DeviceLlama> make_model<__nv_bfloat16>(const Config&,
-                                                                std::shared_ptr<const device::DeviceWeights>,
-                                                                const DeviceSettings&);
+template std::unique_ptr<LanguageModel> make_model<__nv_bfloat16>(const Config&,
+                                                                  std::shared_ptr<const device::DeviceWeights>,
+                                                                  const DeviceSettings&);
 
 }  // namespace llama

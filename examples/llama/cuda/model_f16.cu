@@ -7,7 +7,7 @@ template class CudaLlama<__half, freqkv::WholeSpan>;
 template class CudaLlama<__half, freqkv::LocalWindow>;
 template class CudaLlama<__half, freqkv::Full>;
 
-template std::unique_ptr<DeviceLlama> make_model<__half>(const Config&, std::shared_ptr<const device::DeviceWeights>,
-                                                         const DeviceSettings&);
+template std::unique_ptr<LanguageModel> make_model<__half>(const Config&, std::shared_ptr<const device::DeviceWeights>,
+                                                           const DeviceSettings&);
 
 }  // namespace llama

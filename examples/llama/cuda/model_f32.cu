@@ -7,7 +7,7 @@ template class CudaLlama<float, freqkv::WholeSpan>;
 template class CudaLlama<float, freqkv::LocalWindow>;
 template class CudaLlama<float, freqkv::Full>;
 
-template std::unique_ptr<DeviceLlama> make_model<float>(const Config&, std::shared_ptr<const device::DeviceWeights>,
-                                                        const DeviceSettings&);
+template std::unique_ptr<LanguageModel> make_model<float>(const Config&, std::shared_ptr<const device::DeviceWeights>,
+                                                          const DeviceSettings&);
 
 }  // namespace llama

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 
 #include <memory>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "freqkv/policy/full.hpp"
@@ -28,14 +30,22 @@ extern template class CudaLlama<__nv_bfloat16, freqkv::LocalWindow>;
 extern template class CudaLlama<__nv_bfloat16, freqkv::Full>;
 
 template <class T>
-std::unique_ptr<DeviceLlama> make_model(const Config& config, std::shared_ptr<const device::DeviceWeights> weights,
-                                        const DeviceSettings& settings) {
-    const auto with = [&]<class P>(const P& policy) -> std::unique_ptr<DeviceLlama> {
+std::unique_ptr<LanguageModel> make_model(const Config& config, std::shared_ptr<const device::DeviceWeights> weights,
+                                          const DeviceSettings& settings) {
+    const auto with = [&]<class P>(const P& policy) -> std::unique_ptr<LanguageModel> {
         return std::make_unique<CudaLlama<T, P>>(config, std::move(weights), settings.sizes, policy, settings.chunk);
     };
-    if (settings.policy == "full") return with(freqkv::Full{});
-    if (settings.policy == "local-window") return with(freqkv::LocalWindow(settings.ratio));
-    return with(freqkv::WholeSpan(settings.ratio));
+    switch (settings.policy) {
+        case PolicyName::low_pass:
+            return with(freqkv::WholeSpan(settings.ratio));
+        case PolicyName::local_window:
+            return with(freqkv::LocalWindow(settings.ratio));
+        case PolicyName::full:
+            return with(freqkv::Full{});
+        case PolicyName::low_pass_unscaled:
+            break;
+    }
+    throw std::runtime_error(std::string("the policy ") + to_string(settings.policy) + " is none of a GPU's");
 }
 
 }  // namespace llama

@@ -28,8 +28,7 @@ struct Needs {
 
     Needs(const Checkpoint& checkpoint, const DeviceSettings& settings)
         : weights(device_bytes(checkpoint)),
-          cache(freqkv::checked_product("cache size in bytes", 2 * settings.sizes.capacity, checkpoint.config.layers,
-                                        checkpoint.config.kv_dim(), format_of(settings.cache_type).bytes)),
+          cache(cache_bytes(checkpoint.config, settings.sizes.capacity, settings.type)),
           activations(device::Activations::bytes(checkpoint.config, settings.chunk)),
           capacity(settings.sizes.capacity),
           chunk(settings.chunk) {}
@@ -76,16 +75,21 @@ void check_device() {
     }
 }
 
-std::unique_ptr<DeviceLlama> open_device_llama(const Checkpoint& checkpoint, const DeviceSettings& settings) {
+std::unique_ptr<LanguageModel> open_device_llama(const Checkpoint& checkpoint, const DeviceSettings& settings) {
     check_device();
     const Needs needs(checkpoint, settings);
     check_memory(needs);
     try {
         auto weights = std::make_shared<const device::DeviceWeights>(checkpoint);
-        if (settings.cache_type == WeightType::f16) return make_model<__half>(checkpoint.config, weights, settings);
-        if (settings.cache_type == WeightType::bf16)
-            return make_model<__nv_bfloat16>(checkpoint.config, weights, settings);
-        return make_model<float>(checkpoint.config, weights, settings);
+        switch (settings.type) {
+            case CacheType::f32:
+                return make_model<float>(checkpoint.config, weights, settings);
+            case CacheType::f16:
+                return make_model<__half>(checkpoint.config, weights, settings);
+            case CacheType::bf16:
+                return make_model<__nv_bfloat16>(checkpoint.config, weights, settings);
+        }
+        throw std::invalid_argument("no such type of a cache");
     } catch (const freqkv::cuda::CudaError& error) {
         if (error.status() != cudaErrorMemoryAllocation) throw;
         throw std::runtime_error("the GPU is out of memory: " + needs.text());

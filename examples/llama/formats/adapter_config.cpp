@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/file.hpp"
 #include "llama/io/in_quotes.hpp"
 #include "llama/io/json_file.hpp"

@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "llama/formats/gguf_parser.hpp"
 #include "llama/io/byte_cursor.hpp"
 
 namespace llama {
@@ -23,6 +24,8 @@ std::string to_string(const GgufTensor::Shape& shape) {
     for (std::size_t i = 0; i < dimensions; ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
     return text + "]";
 }
+
+GgufFile::GgufFile(const std::string& path) : path_(path), file_(path) { Parser(*this).parse(); }
 
 std::optional<Index> GgufFile::find_integer(std::string_view key) const {
     const Value* const value = find(key);

@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/hugging_face_config.hpp"
 #include "llama/formats/safetensors.hpp"
 #include "llama/io/in_quotes.hpp"

@@ -8,6 +8,8 @@
 #include <span>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/json_object.hpp"
 
 namespace llama {

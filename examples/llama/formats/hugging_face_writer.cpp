@@ -5,6 +5,8 @@
 #include <set>
 #include <string_view>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/json_file.hpp"
 
 namespace llama {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "llama/formats/hugging_face.hpp"
 #include "llama/formats/safetensors.hpp"

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/in_quotes.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/io/json_object.hpp"

@@ -18,6 +18,13 @@ std::string format(const char* pattern, Values... values) {
     return text;
 }
 
+/// "1.25", "infinite" or "not a number", whose sign and spelling by printf say nothing.
+inline std::string format_number(double value) {
+    if (std::isnan(value)) return "not a number";
+    if (std::isinf(value)) return value < 0 ? "minus infinite" : "infinite";
+    return format("%g", value);
+}
+
 /// "1.25 MiB"
 inline std::string format_bytes(std::int64_t bytes) {
     static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cmath>
-#include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "freqkv/config.hpp"
 #include "llama/io/file.hpp"
-#include "llama/io/in_quotes.hpp"
 
 namespace llama {
 
@@ -23,57 +19,21 @@ class JsonObject {
 public:
     /// Throws FileError unless `value` is an object. `name` is what messages put before its keys: "", or
     /// "rope_scaling.".
-    JsonObject(const nlohmann::json& value, std::string path, std::string name = {})
-        : object_(value), path_(std::move(path)), name_(std::move(name)) {
-        if (!value.is_object()) throw FileError(path_, (name_.empty() ? "the file" : name_) + " is no JSON object");
-    }
+    JsonObject(const nlohmann::json& value, std::string path, std::string name = {});
 
     /// Nothing if the value is no whole number, or one that does not fit.
-    static std::optional<Index> as_whole(const nlohmann::json& value) {
-        if (!value.is_number_integer()) return std::nullopt;
-        if (value.is_number_unsigned() &&
-            value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<Index>::max())) {
-            return std::nullopt;
-        }
-        return value.get<Index>();
-    }
+    static std::optional<Index> as_whole(const nlohmann::json& value);
 
     /// Written, be it as null.
-    bool has(const std::string& key) const { return object_.contains(key); }
+    bool has(const std::string& key) const;
 
     /// Null if there is no value.
-    const nlohmann::json* find(const std::string& key) const {
-        const auto found = object_.find(key);
-        return found == object_.end() || found->is_null() ? nullptr : &*found;
-    }
+    const nlohmann::json* find(const std::string& key) const;
 
-    std::optional<Index> whole(const std::string& key) const {
-        const nlohmann::json* const value = find(key);
-        if (value == nullptr) return std::nullopt;
-        if (!as_whole(*value)) fail(key, *value, "must be a whole number of at most 63 bits");
-        return as_whole(*value);
-    }
-
-    std::optional<double> number(const std::string& key) const {
-        const nlohmann::json* const value = find(key);
-        if (value == nullptr) return std::nullopt;
-        if (!value->is_number() || !std::isfinite(value->get<double>())) fail(key, *value, "must be a number");
-        return value->get<double>();
-    }
-
-    std::optional<bool> flag(const std::string& key) const {
-        const nlohmann::json* const value = find(key);
-        if (value == nullptr) return std::nullopt;
-        if (!value->is_boolean()) fail(key, *value, "must be true or false");
-        return value->get<bool>();
-    }
-
-    std::optional<std::string> text(const std::string& key) const {
-        const nlohmann::json* const value = find(key);
-        if (value == nullptr) return std::nullopt;
-        if (!value->is_string()) fail(key, *value, "must be a string");
-        return value->get<std::string>();
-    }
+    std::optional<Index> whole(const std::string& key) const;
+    std::optional<double> number(const std::string& key) const;
+    std::optional<bool> flag(const std::string& key) const;
+    std::optional<std::string> text(const std::string& key) const;
 
     /// Throws FileError where there is no value.
     template <class Value>
@@ -85,13 +45,7 @@ public:
     double required_number(const std::string& key) const { return required(key, number(key)); }
 
     /// Throws FileError "<path>: <key> is <value>, <allowed>".
-    [[noreturn]] void fail(const std::string& key, const nlohmann::json& value, const std::string& allowed) const {
-        const bool composed = value.is_structured();
-        const std::string shown = value.is_string() ? in_quotes(value.get_ref<const std::string&>())
-                                  : composed        ? std::string(value.is_array() ? "a list" : "an object")
-                                                    : value.dump();
-        throw FileError(path_, name_ + key + " is " + shown + ", " + allowed);
-    }
+    [[noreturn]] void fail(const std::string& key, const nlohmann::json& value, const std::string& allowed) const;
 
     const std::string& path() const { return path_; }
 

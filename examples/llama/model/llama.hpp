@@ -59,13 +59,6 @@ public:
     /// Whether the cache grows with the text.
     static constexpr bool cache_grows() { return freqkv::GrowingPolicy<P>; }
 
-    /// f(i, worker) for i in [0, count), on the model's threads if it is worth it: each is some `work`
-    /// exponentials.
-    template <class F>
-    void share(Index count, Index work, F&& f) const {
-        share_exponentials(executor_, count, work, f);
-    }
-
     /// Bytes of the keys and values of all layers.
     Index cache_bytes() const {
         Index bytes = 0;
@@ -186,7 +179,7 @@ private:
         const auto activate = [&](Index t, Index) {
             swiglu(s.gate.data() + t * hidden, s.up.data() + t * hidden, hidden);
         };
-        share(tokens_, hidden, activate);
+        share_exponentials(executor_, tokens_, hidden, activate);
         multiply({{layer.down, s.y.data()}}, s.gate.data(), tokens_, executor_);
         add();
     }

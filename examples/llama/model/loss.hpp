@@ -8,34 +8,23 @@
 #include <string>
 #include <vector>
 
-#include <Eigen/Core>
-
+#include "freqkv/executor.hpp"
 #include "llama/model/config.hpp"
+#include "llama/model/matrix_product.hpp"
 
 namespace llama {
 
 /// Negative log-likelihood, in nats, of `target` under softmax(logits). The exponentials are summed in
 /// float by blocks and in double across them.
-inline double negative_log_likelihood(std::span<const float> logits, Token target) {
-    const auto size = static_cast<Index>(logits.size());
-    const Eigen::Map<const Eigen::ArrayXf> z(logits.data(), size);
-    const float largest = z.maxCoeff();
-    constexpr Index block = 256;
-    double sum = 0;
-    for (Index i = 0; i < size; i += block) {
-        sum += static_cast<double>((z.segment(i, std::min(block, size - i)) - largest).exp().sum());
-    }
-    const auto difference = static_cast<double>(largest) - static_cast<double>(z[target]);
-    return std::log(sum) + difference;
-}
+double negative_log_likelihood(std::span<const float> logits, Token target);
 
 /// Feeds `tokens` to a model, `chunk` at a time, and appends to `losses` those of tokens[1..]; the first ones may
 /// be there already, of an earlier run, and are not computed again. Logits exist for a few tokens at a time only.
 /// `after_chunk(fed)` is called with the number of tokens fed so far and stops the work by returning false, which
-/// is then returned. Throws std::runtime_error if a loss is not finite.
-template <class Model, class F>
+/// is then returned. Losses are computed on the executor's threads. Throws std::runtime_error if one is not finite.
+template <class Model, class F, freqkv::Executor E = freqkv::SerialExecutor>
 bool append_losses(Model& model, std::span<const Token> tokens, Index chunk, std::vector<double>& losses,
-                   F&& after_chunk) {
+                   F&& after_chunk, const E& executor = {}) {
     constexpr Index rows_at_once = 32;
     const auto count = static_cast<Index>(tokens.size());
     const Index vocabulary = model.config().vocabulary;
@@ -54,7 +43,7 @@ bool append_losses(Model& model, std::span<const Token> tokens, Index chunk, std
                 const auto width = static_cast<std::size_t>(vocabulary);
                 losses[known + row] = negative_log_likelihood(logits.subspan(row * width, width), tokens[target]);
             };
-            model.share(rows, vocabulary, score);
+            share_exponentials(executor, rows, vocabulary, score);
             for (std::size_t i = known; i < losses.size(); ++i) {
                 if (!std::isfinite(losses[i])) throw std::runtime_error("the model's output is not finite");
             }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include "llama/model/cache_settings.hpp"
 #include "llama/model/config.hpp"
-#include "llama/program/options.hpp"
 
 namespace llama {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -17,8 +19,7 @@ int flops(const FlopsOptions& options) {
     const CacheSettings settings = resolve(options, config, tokens);
     const JsonOutput json(options.json);
     const FlopCount count = count_flops(config, settings, tokens);
-    const Index bytes =
-        cache_bytes(config, settings.grows() ? tokens : settings.sizes.capacity, element_bytes(settings.type));
+    const Index bytes = cache_bytes(config, settings.grows() ? tokens : settings.sizes.capacity, settings.type);
 
     nlohmann::ordered_json object{{"tflops", count.total() * 1e-12},
                                   {"compressions", count.compressions},
@@ -39,7 +40,7 @@ int flops(const FlopsOptions& options) {
     add("compression", "compression", count.compression);
     table += format("  %-24s%12.5g\n", "total", count.total() * 1e-12);
     table += format("%lld compressions in each layer; cache %s, %s, %s\n", static_cast<long long>(count.compressions),
-                    format_bytes(bytes).c_str(), settings.policy.c_str(), settings.type.c_str());
+                    format_bytes(bytes).c_str(), to_string(settings.policy), to_string(settings.type));
     json.write(object);
     if (!json.takes_stdout()) TextOutput().write(table);
     return 0;

@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <span>
@@ -11,22 +10,19 @@
 #include <vector>
 
 #include "llama/io/format.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/sampler.hpp"
+#include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
-#include "llama/program/with_device.hpp"
 #include "llama/tokenizers/text.hpp"
 #include "llama/tokenizers/tokenizer.hpp"
 
 namespace llama {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // The text to continue, and what to call it in an error.
 struct Prompt {
@@ -59,17 +55,16 @@ struct Progress {
     Index prompt_tokens = 0;  // fed
     double prompt_seconds = 0;
     Index generated = 0;
-    Clock::time_point start{};  // of the generation
+    Stopwatch generation{};
 
     double tokens_per_second() const {
-        const double seconds = seconds_since(start);
+        const double seconds = generation.seconds();
         return seconds > 0 ? static_cast<double>(generated) / seconds : 0;
     }
 };
 
-template <class Model>
-std::string describe_cache(const Model& model) {
-    const auto& cache = model.cache(0);
+std::string describe_cache(const LanguageModel& model) {
+    const CacheCounts cache = model.cache(0);
     const auto size = static_cast<long long>(cache.size());
     if (model.cache_grows()) return format("cache %lld", size);
     return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),
@@ -77,15 +72,15 @@ std::string describe_cache(const Model& model) {
 }
 
 // Feeds the prompt; false if it was interrupted.
-template <class Model>
-bool feed_prompt(Model& model, std::span<const Token> prompt, Index chunk, Progress& progress, StatusLine& status) {
-    const Clock::time_point start = Clock::now();
+bool feed_prompt(LanguageModel& model, std::span<const Token> prompt, Index chunk, Progress& progress,
+                 StatusLine& status) {
+    const Stopwatch stopwatch;
     while (!prompt.empty() && !Interrupt::received()) {
         const std::size_t count = std::min(static_cast<std::size_t>(chunk), prompt.size());
         model.forward(prompt.first(count));
         prompt = prompt.subspan(count);
         progress.prompt_tokens += static_cast<Index>(count);
-        progress.prompt_seconds = seconds_since(start);
+        progress.prompt_seconds = stopwatch.seconds();
         if (status.due()) {
             status.show(format("%lld tokens of the prompt read, %zu left, ",
                                static_cast<long long>(progress.prompt_tokens), prompt.size()) +
@@ -95,14 +90,13 @@ bool feed_prompt(Model& model, std::span<const Token> prompt, Index chunk, Progr
     return prompt.empty();
 }
 
-template <class Model>
-void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenizer, std::span<const Token> prompt,
-         TextOutput& output) {
+void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& tokenizer,
+         std::span<const Token> prompt, TextOutput& output) {
     Sampler sampler(options.sampler, model.config().vocabulary);
     StatusLine status(true);
     Progress progress;
     const bool ready = feed_prompt(model, prompt, options.prefill_chunk, progress, status);
-    progress.start = Clock::now();
+    progress.generation = Stopwatch();
     Token previous = prompt.back();
     while (ready && progress.generated < options.tokens && !Interrupt::received()) {
         if (progress.generated > 0) model.forward({&previous, 1});
@@ -118,7 +112,7 @@ void run(Model& model, const GenerateOptions& options, const Tokenizer& tokenize
                         describe_cache(model));
         }
     }
-    const double seconds = seconds_since(progress.start);
+    const double seconds = progress.generation.seconds();
     const double rate = progress.tokens_per_second();
     status.clear();
     if (::isatty(STDOUT_FILENO) == 1) output.write("\n");
@@ -142,13 +136,12 @@ int generate(const GenerateOptions& options) {
     }
     const auto prompt_tokens = static_cast<Index>(tokens.size());
     const CacheSettings settings = resolve(options, checkpoint, prompt_tokens + options.tokens);
-    return with_model(checkpoint, settings, options, [&](auto& model) {
-        Interrupt::install();
-        TextOutput output;
-        output.write(prompt.text);
-        run(model, options, *tokenizer, tokens, output);
-        return Interrupt::received() ? Interrupt::exit_status() : 0;
-    });
+    const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, options);
+    Interrupt::install();
+    TextOutput output;
+    output.write(prompt.text);
+    run(*model, options, *tokenizer, tokens, output);
+    return Interrupt::received() ? Interrupt::exit_status() : 0;
 }
 
 }  // namespace llama

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -12,8 +14,6 @@ namespace llama {
 
 namespace {
 
-constexpr const char* cache_types[] = {"f32", "f16", "bf16"};
-
 // One row of the table: the name of a cache and its size in each type.
 struct Row {
     std::string name;
@@ -23,8 +23,10 @@ struct Row {
 std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
     std::vector<Row> rows;
     if (!settings.grows()) {
-        rows.push_back({"low-pass", settings.sizes.capacity});
-        rows.push_back({"local-window", settings.sizes.capacity});
+        for (const PolicyName policy : all_policies) {
+            const PolicyTraits traits = traits_of(policy);
+            if (!traits.grows && !traits.for_training_only) rows.push_back({traits.name, settings.sizes.capacity});
+        }
     }
     for (const Index factor : {1, 4, 16, 64}) {
         const Index length = factor * config.context;
@@ -110,15 +112,15 @@ int inspect(const InspectOptions& options) {
                                   {"context", config.context}};
     object.update(to_json(settings));
     std::string table = format("%-26s", "bytes of keys and values");
-    for (const char* const type : cache_types) table += format("%12s", type);
+    for (const CacheType type : all_cache_types) table += format("%12s", to_string(type));
     table += "\n";
     for (const Row& row : rows) {
         table += format("  %-24s", row.name.c_str());
         nlohmann::ordered_json sizes{{"cache", row.name}, {"entries", row.entries}};
-        for (const char* const type : cache_types) {
-            const Index bytes = cache_bytes(config, row.entries, element_bytes(type));
+        for (const CacheType type : all_cache_types) {
+            const Index bytes = cache_bytes(config, row.entries, type);
             table += format("%12s", format_bytes(bytes).c_str());
-            sizes[type] = bytes;
+            sizes[to_string(type)] = bytes;
         }
         table += "\n";
         object["cache_bytes"].push_back(sizes);

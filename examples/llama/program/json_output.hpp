@@ -4,11 +4,10 @@
 #include <optional>
 #include <string>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "llama/io/file.hpp"
-#include "llama/program/options.hpp"
-#include "llama/program/terminal.hpp"
+#include "llama/model/cache_settings.hpp"
 
 namespace llama {
 
@@ -16,18 +15,12 @@ namespace llama {
 class JsonOutput {
 public:
     /// Throws FileError now if the file cannot be written later. An empty path means no output.
-    explicit JsonOutput(const std::string& path) : to_stdout_(path == "-") {
-        if (!path.empty() && !to_stdout_) file_.emplace(path);
-    }
+    explicit JsonOutput(const std::string& path);
 
     /// Standard output is for the JSON object alone.
     bool takes_stdout() const { return to_stdout_; }
 
-    void write(const nlohmann::ordered_json& object) const {
-        const std::string text = object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-        if (to_stdout_) TextOutput().write(text);
-        if (file_) file_->write(text);
-    }
+    void write(const nlohmann::ordered_json& object) const;
 
 private:
     bool to_stdout_;
@@ -35,15 +28,6 @@ private:
 };
 
 /// The settings that a result belongs to.
-inline nlohmann::ordered_json to_json(const CacheSettings& settings) {
-    nlohmann::ordered_json json{{"policy", settings.policy}, {"cache_type", settings.type}};
-    if (!settings.grows()) {
-        json["capacity"] = settings.sizes.capacity;
-        json["sinks"] = settings.sizes.sinks;
-        json["recent"] = settings.sizes.recent;
-        json["ratio"] = settings.ratio;
-    }
-    return json;
-}
+nlohmann::ordered_json to_json(const CacheSettings& settings);
 
 }  // namespace llama

@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "freqkv/version.hpp"
+#include "llama/program/command_line.hpp"
 #include "llama/program/program.hpp"
 
 // freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
@@ -160,7 +161,7 @@ void add_merge(CLI::App& app, std::function<int()>& run) {
 
 void add_train(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::TrainOptions>();
-    options->policy = "full";
+    options->policy = llama::PolicyName::full;
     options->learning_rate = 2e-3;
     options->schedule = "cosine";
     options->warmup = 100;

@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -12,12 +11,15 @@
 #include <system_error>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/adapter.hpp"
 #include "llama/formats/hugging_face.hpp"
 #include "llama/formats/hugging_face_writer.hpp"
 #include "llama/formats/safetensors.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/json_file.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
 
@@ -74,17 +76,15 @@ public:
     void operator()(Index done, Index total) {
         if (Interrupt::received()) throw Interrupted();
         if (!line_.due() || done == 0) return;
-        const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+        const double seconds = stopwatch_.seconds();
         const double part = static_cast<double>(done) / static_cast<double>(total);
         line_.show(format("%s: %.0f%%, ", work_, 100 * part) + format_duration(seconds / part - seconds) + " left");
     }
 
 private:
-    using Clock = std::chrono::steady_clock;
-
     const char* work_;
     StatusLine& line_;
-    Clock::time_point start_ = Clock::now();
+    Stopwatch stopwatch_;
 };
 
 std::optional<WeightType> find_type(const std::string& name) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "llama/program/with_model.hpp"
+#include "llama/program/host_llama.hpp"
+#include "llama/program/host_models.hpp"
 
 namespace llama {
 
-template class Llama<Eigen::half, freqkv::LowPass<>, ThreadExecutor>;
-template class Llama<Eigen::half, freqkv::LocalWindow, ThreadExecutor>;
-template class Llama<Eigen::half, freqkv::Full, ThreadExecutor>;
+std::unique_ptr<LanguageModel> make_model_f16(const Checkpoint& checkpoint, const CacheSettings& settings,
+                                              int threads) {
+    return make_host_llama<Eigen::half>(checkpoint, settings, threads);
+}
 
 }  // namespace llama

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "llama/program/with_model.hpp"
+#include "llama/program/host_llama.hpp"
+#include "llama/program/host_models.hpp"
 
 namespace llama {
 
-template class Llama<float, freqkv::LowPass<>, ThreadExecutor>;
-template class Llama<float, freqkv::LocalWindow, ThreadExecutor>;
-template class Llama<float, freqkv::Full, ThreadExecutor>;
+std::unique_ptr<LanguageModel> make_model_f32(const Checkpoint& checkpoint, const CacheSettings& settings,
+                                              int threads) {
+    return make_host_llama<float>(checkpoint, settings, threads);
+}
 
 }  // namespace llama

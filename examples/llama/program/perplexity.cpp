@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -13,16 +12,21 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/format.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/language_model.hpp"
 #include "llama/model/loss.hpp"
+#include "llama/model/thread_executor.hpp"
 #include "llama/program/json_output.hpp"
+#include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/partial_result.hpp"
 #include "llama/program/position_buckets.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
-#include "llama/program/with_device.hpp"
 #include "llama/tokenizers/fingerprint.hpp"
 #include "llama/tokenizers/long_text.hpp"
 #include "llama/tokenizers/token_file.hpp"
@@ -31,8 +35,6 @@
 namespace llama {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 double mean(std::span<const double> values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -97,7 +99,7 @@ public:
         if (!status_.due()) return;
         const auto part = [](Index a, Index b) { return static_cast<double>(a) / static_cast<double>(b); };
         const double all = part(fed, tokens_);
-        const double passed = std::chrono::duration<double>(Clock::now() - start_).count();
+        const double passed = stopwatch_.seconds();
         const double left = passed * part(tokens_ - fed, std::max<Index>(1, fed - known_));
         constexpr std::size_t width = 30;
         const auto filled = static_cast<std::size_t>(all * width);
@@ -108,7 +110,7 @@ public:
 
 private:
     Index tokens_, known_;
-    Clock::time_point start_ = Clock::now();
+    Stopwatch stopwatch_;
     StatusLine status_{false};
 };
 
@@ -152,20 +154,27 @@ Result from_json(const nlohmann::json& state, std::size_t most, const std::strin
 }
 
 // Measures a text, or goes on with what was measured.
-template <class Model>
 class Measurement {
 public:
-    Measurement(Model& model, const PerplexityOptions& options, std::span<const Token> tokens, PartialResult* partial)
-        : model_(model), options_(options), tokens_(tokens), partial_(partial) {}
+    Measurement(LanguageModel& model, const PerplexityOptions& options, std::span<const Token> tokens,
+                PartialResult* partial)
+        : model_(model),
+          executor_(make_executor(options.threads)),
+          options_(options),
+          tokens_(tokens),
+          partial_(partial) {}
 
     void one_sequence(Result& result) {
         start(result);
         ProgressBar bar(static_cast<Index>(tokens_.size()), 0);
-        result.interrupted = !append_losses(model_, tokens_, options_.prefill_chunk, result.nll, [&](Index fed) {
-            bar.update(fed, mean(result.nll));
-            save(result, false);
-            return !Interrupt::received();
-        });
+        result.interrupted = !append_losses(
+            model_, tokens_, options_.prefill_chunk, result.nll,
+            [&](Index fed) {
+                bar.update(fed, mean(result.nll));
+                save(result, false);
+                return !Interrupt::received();
+            },
+            executor_);
         save(result, result.interrupted);
     }
 
@@ -180,10 +189,13 @@ public:
             losses.clear();
             const auto window = tokens_.subspan(static_cast<std::size_t>(w * options_.stride),
                                                 static_cast<std::size_t>(options_.window));
-            result.interrupted = !append_losses(model_, window, options_.prefill_chunk, losses, [&](Index fed) {
-                bar.update(w * options_.window + fed, mean(result.nll.empty() ? losses : result.nll));
-                return !Interrupt::received();
-            });
+            result.interrupted = !append_losses(
+                model_, window, options_.prefill_chunk, losses,
+                [&](Index fed) {
+                    bar.update(w * options_.window + fed, mean(result.nll.empty() ? losses : result.nll));
+                    return !Interrupt::received();
+                },
+                executor_);
             if (result.interrupted) break;
             result.nll.push_back(mean(std::span<const double>(losses).last(static_cast<std::size_t>(scored))));
             for (std::size_t i = 0; i < losses.size(); ++i) result.buckets.add(static_cast<Index>(i) + 1, losses[i]);
@@ -194,23 +206,24 @@ public:
 
 private:
     void start(const Result& result) {
-        start_ = Clock::now();
+        stopwatch_ = Stopwatch();
         earlier_seconds_ = result.seconds;
         earlier_compressions_ = result.compressions;
     }
 
     void save(Result& result, bool now) {
-        result.seconds = earlier_seconds_ + std::chrono::duration<double>(Clock::now() - start_).count();
+        result.seconds = earlier_seconds_ + stopwatch_.seconds();
         result.compressions = std::max(earlier_compressions_, model_.cache(0).compressions());
         if (partial_ == nullptr) return;
         now ? partial_->save(to_json(result)) : partial_->save_sometimes([&] { return to_json(result); });
     }
 
-    Model& model_;
+    LanguageModel& model_;
+    ThreadExecutor executor_;
     const PerplexityOptions& options_;
     std::span<const Token> tokens_;
     PartialResult* partial_;  // null: nothing is saved
-    Clock::time_point start_;
+    Stopwatch stopwatch_;
     double earlier_seconds_ = 0;
     Index earlier_compressions_ = 0;
 };
@@ -290,7 +303,8 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
     }
     text += format("\ncompressions  %lld in each layer%s\n", static_cast<long long>(result.compressions),
                    options.window > 0 ? " and window" : "");
-    text += "cache         " + format_bytes(cache_bytes) + ", " + settings.policy + ", " + settings.type + "\n";
+    text += "cache         " + format_bytes(cache_bytes) + ", " + to_string(settings.policy) + ", " +
+            to_string(settings.type) + "\n";
     text += format("time          %.2f s\n", result.seconds);
     TextOutput().write(text);
 }
@@ -321,18 +335,16 @@ int perplexity(const PerplexityOptions& options) {
         if (!state.is_null()) result = from_json(state, most, partial->path());
     }
     Interrupt::install();
-    const Index cache_bytes = with_model(checkpoint, settings, options, [&](auto& model) {
-        Measurement measurement(model, options, tokens, partial ? &*partial : nullptr);
-        windows > 0 ? measurement.windows(result, windows) : measurement.one_sequence(result);
-        return model.cache_bytes();
-    });
+    const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, options);
+    Measurement measurement(*model, options, tokens, partial ? &*partial : nullptr);
+    windows > 0 ? measurement.windows(result, windows) : measurement.one_sequence(result);
     if (result.interrupted) {
         std::fprintf(
             stderr, "freqkv-llama: interrupted, %s\n",
             partial ? ("the same command with --resume goes on (" + partial->path() + ")").c_str() : "nothing written");
         return Interrupt::exit_status();
     }
-    report(options, settings, run, result, cache_bytes, json);
+    report(options, settings, run, result, model->cache_bytes(), json);
     if (partial) partial->remove();
     return 0;
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <chrono>
 #include <cstddef>
 #include <limits>
 #include <memory>
@@ -7,8 +6,11 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/program.hpp"
@@ -21,7 +23,7 @@ namespace llama {
 
 int tokenize(const TokenizeOptions& options) {
     if (options.tokenizer.empty() && options.model.empty()) throw UsageError("give --tokenizer or --model");
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch stopwatch;
     std::optional<Checkpoint> checkpoint;
     if (!options.model.empty()) checkpoint = open_checkpoint(options.model);
     const std::unique_ptr<Tokenizer> tokenizer =
@@ -44,7 +46,7 @@ int tokenize(const TokenizeOptions& options) {
     }();
     write_u16_token_file(out, text.tokens);
 
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = stopwatch.seconds();
     const double bytes_per_token = static_cast<double>(text.bytes) / static_cast<double>(text.tokens.size());
     json.write({{"bytes", text.bytes},
                 {"tokens", text.tokens.size()},

@@ -2,7 +2,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -12,8 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
+#include "llama/io/stopwatch.hpp"
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/thread_executor.hpp"
@@ -21,30 +23,23 @@
 #include "llama/program/open_training_data.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
-#include "llama/program/with_policy.hpp"
 #include "llama/tokenizers/tokenizer.hpp"
 #include "llama/training/adam_w.hpp"
 #include "llama/training/batch_gradient.hpp"
 #include "llama/training/learning_rate.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_output.hpp"
-#include "llama/training/training_pass.hpp"
+#include "llama/training/training_pass_maker.hpp"
 #include "llama/training/training_state.hpp"
-#include "llama/training/unscaled_low_pass.hpp"
 
 namespace llama {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
 // One training, from its first or its saved step to its last.
-template <class P>
 class Training {
 public:
-    Training(const TrainingOptions& options, const CacheSettings& settings, const P& policy, TrainableLlama& model,
+    Training(const TrainingOptions& options, const CacheSettings& settings, TrainableLlama& model,
              const TrainingSets& data, const TrainingOutput& output, const JsonOutput& json,
              nlohmann::ordered_json made_with)
         : options_(options),
@@ -57,13 +52,13 @@ public:
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
           gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length, executor_.concurrency(),
-                    [&] { return std::make_unique<TrainingPass<P>>(model, settings.sizes, policy, options.length); }) {}
+                    training_pass_maker(model, settings, options.length)) {}
 
     int run() {
         if (options_.resume) restore();
         const double earlier = points().empty() ? 0 : points().back().seconds;
         const LearningRate rate{options_.learning_rate, options_.warmup, options_.steps, options_.schedule == "cosine"};
-        const Clock::time_point start = Clock::now();
+        const Stopwatch stopwatch;
         const Index first = progress_.step;
         for (Index step = first + 1; step <= options_.steps && !Interrupt::received(); ++step) {
             LossPoint point{step, points().empty() ? 0 : points().back().tokens, rate.at(step), 0, 0, 0, {}};
@@ -78,10 +73,10 @@ public:
                 point.validation_loss = validate();
                 if (!std::isfinite(*point.validation_loss)) refuse(point);
             }
-            point.seconds = earlier + seconds_since(start);
+            point.seconds = earlier + stopwatch.seconds();
             progress_.step = step;
             progress_.points.push_back(point);
-            show(point, seconds_since(start) / static_cast<double>(step - first));
+            show(point, stopwatch.seconds() / static_cast<double>(step - first));
             if (step < options_.steps && is_due(step, options_.save_every)) save();
         }
         status_.clear();
@@ -131,9 +126,9 @@ private:
             output_.draw(points());
             kept = format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory();
         }
-        std::string found = format("step %lld: the loss is %g and its gradient's norm %g",
-                                   static_cast<long long>(point.step), point.loss, point.gradient_norm);
-        if (point.validation_loss) found += format(", the validation loss %g", *point.validation_loss);
+        std::string found = "step " + std::to_string(point.step) + ": the loss is " + format_number(point.loss) +
+                            " and its gradient's norm " + format_number(point.gradient_norm);
+        if (point.validation_loss) found += ", the validation loss " + format_number(*point.validation_loss);
         throw std::runtime_error(found + "; " + kept +
                                  "; a new training with a lower --learning-rate or --clip may help");
     }
@@ -185,7 +180,7 @@ private:
     nlohmann::ordered_json made_with_;
     ThreadExecutor executor_;
     AdamW optimizer_;
-    BatchGradient<P> gradient_;
+    BatchGradient gradient_;
     TrainingProgress progress_;
     Index saved_ = 0;  // step of the latest saved state; 0: none
     StatusLine status_{false};
@@ -200,7 +195,7 @@ const char* data_option(const TrainingOptions& options) {
 nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSettings& settings,
                                 const TrainingSets& data) {
     nlohmann::ordered_json made_with;
-    made_with["policy"] = settings.policy;
+    made_with["policy"] = to_string(settings.policy);
     if (!settings.grows()) {
         made_with["capacity"] = settings.sizes.capacity;
         made_with["sinks"] = settings.sizes.sinks;
@@ -235,11 +230,7 @@ int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& to
     check_capacity(model.config(), settings);
     made_with.update(describe(options, settings, data));
     Interrupt::install();
-    const auto train = [&]<class P>(const P& policy) {
-        return Training<P>(options, settings, policy, model, data, output, json, made_with).run();
-    };
-    if (settings.policy == "low-pass-unscaled") return train(UnscaledLowPass(settings.ratio));
-    return with_policy(settings, train);
+    return Training(options, settings, model, data, output, json, std::move(made_with)).run();
 }
 
 void check(const TrainingOptions& options) {

@@ -53,7 +53,7 @@ std::vector<Token> encode_long_text(const Tokenizer& tokenizer, std::string_view
             const auto part = static_cast<std::size_t>(task);
             encoded[part] = encode_after_line(tokenizer, parts[part]);
         };
-        freqkv::detail::for_each_catching(executor, static_cast<Index>(parts.size()), encode);
+        freqkv::for_each_catching(executor, static_cast<Index>(parts.size()), encode);
         for (const std::vector<Token>& part : encoded) tokens.insert(tokens.end(), part.begin(), part.end());
         if (progress) progress(text.size() - left.size());
     }

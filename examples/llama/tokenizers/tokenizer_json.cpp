@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/io/in_quotes.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/tokenizers/byte_level_bpe.hpp"

@@ -10,7 +10,7 @@
 #include "llama/formats/random_checkpoint.hpp"
 #include "llama/io/file.hpp"
 #include "llama/model/config.hpp"
-#include "llama/program/options.hpp"
+#include "llama/program/command_line.hpp"
 
 // Writes a checkpoint of random weights, small unless other sizes are asked for, and a tokenizer for it, so
 // that freqkv-llama can be tried where no model is at hand. What such a model writes is noise.

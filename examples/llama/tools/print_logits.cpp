@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,9 +11,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "llama/program/command_line.hpp"
+#include "llama/program/host_models.hpp"
 #include "llama/program/open_model.hpp"
-#include "llama/program/options.hpp"
-#include "llama/program/with_model.hpp"
 
 // Prints the logits that a model computes, so that tools/check_model.py can compare them with those of other software.
 int main(int argc, char** argv) {
@@ -41,18 +42,19 @@ int main(int argc, char** argv) {
         const auto count = static_cast<llama::Index>(tokens.size());
         const llama::CacheSettings settings = llama::resolve(options, checkpoint.config, count);
         nlohmann::json rows = nlohmann::json::array();
-        llama::with_model(checkpoint, settings, options.threads, [&](auto& model) {
-            const auto chunk = static_cast<std::size_t>(options.prefill_chunk);
-            for (std::span<const llama::Token> rest(tokens); !rest.empty();) {
-                const std::span<const llama::Token> piece = rest.first(std::min(chunk, rest.size()));
-                rest = rest.subspan(piece.size());
-                model.forward(piece);
-                for (std::size_t i = 0; i < piece.size(); ++i) {
-                    const std::span<const float> logits = model.logits(static_cast<llama::Index>(i), 1);
-                    rows.push_back(std::vector<float>(logits.begin(), logits.end()));
-                }
+        llama::check_capacity(checkpoint.config, settings);
+        const std::unique_ptr<llama::LanguageModel> model =
+            llama::make_host_model(checkpoint, settings, options.threads);
+        const auto chunk = static_cast<std::size_t>(options.prefill_chunk);
+        for (std::span<const llama::Token> rest(tokens); !rest.empty();) {
+            const std::span<const llama::Token> piece = rest.first(std::min(chunk, rest.size()));
+            rest = rest.subspan(piece.size());
+            model->forward(piece);
+            for (std::size_t i = 0; i < piece.size(); ++i) {
+                const std::span<const float> logits = model->logits(static_cast<llama::Index>(i), 1);
+                rows.push_back(std::vector<float>(logits.begin(), logits.end()));
             }
-        });
+        }
         std::printf("%s\n", rows.dump().c_str());
         return 0;
     } catch (const std::exception& error) {

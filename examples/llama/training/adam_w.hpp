@@ -2,10 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <span>
-
-#include <Eigen/Core>
 
 #include "freqkv/executor.hpp"
 #include "freqkv/workspace.hpp"
@@ -36,35 +33,16 @@ public:
     template <freqkv::Executor E>
     void update(TrainableLlama& model, std::span<const float> gradient, double factor, double learning_rate, Index step,
                 const E& executor) {
-        using Array = Eigen::Map<Eigen::ArrayXf>;
-        const auto steps = static_cast<double>(step);
-        const auto size = static_cast<float>(learning_rate / (1 - std::pow(options_.beta1, steps)));
-        const auto correction = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, steps)));
-        const auto epsilon = static_cast<float>(options_.epsilon);
-        const auto beta1 = static_cast<float>(options_.beta1);
-        const auto beta2 = static_cast<float>(options_.beta2);
-        const auto scale = static_cast<float>(factor);
-        float* const values = model.trained().data();
         executor.for_each(static_cast<Index>(model.tensors().size()), [&](Index task, Index) {
-            const TrainableTensor& tensor = model.tensors()[static_cast<std::size_t>(task)];
-            const auto kept = static_cast<float>(1 - (tensor.is_matrix() ? learning_rate * options_.weight_decay : 0));
-            const Index end = tensor.first + tensor.size;
-            // In pieces that stay in the nearest cache.
-            constexpr Index piece = 1024;
-            for (Index i = tensor.first; i < end; i += piece) {
-                const Index count = std::min(piece, end - i);
-                const Eigen::Map<const Eigen::ArrayXf> g(gradient.data() + i, count);
-                Array m(first_.data() + i, count);
-                Array v(second_.data() + i, count);
-                Array x(values + i, count);
-                m = beta1 * m + ((1 - beta1) * scale) * g;
-                v = beta2 * v + (1 - beta2) * (scale * g).square();
-                x = kept * x - size * m / (v.sqrt() * correction + epsilon);
-            }
+            update(model.tensors()[static_cast<std::size_t>(task)], model.trained().data(), gradient.data(), factor,
+                   learning_rate, step);
         });
     }
 
 private:
+    void update(const TrainableTensor& tensor, float* values, const float* gradient, double factor,
+                double learning_rate, Index step);
+
     AdamWOptions options_;
     freqkv::AlignedBuffer<float> first_;   // mean of the gradient
     freqkv::AlignedBuffer<float> second_;  // mean of its square

@@ -119,7 +119,7 @@ InstructionRecords::InstructionRecords(const std::string& path, const Tokenizer&
             const auto record = static_cast<std::size_t>(task);
             encoded[record] = encoder.encode(read_texts(file[first + record], first + record, path));
         };
-        freqkv::detail::for_each_catching(executor, static_cast<Index>(encoded.size()), encode);
+        freqkv::for_each_catching(executor, static_cast<Index>(encoded.size()), encode);
         for (const Encoded& record : encoded) {
             if (record.first_target == 0) {
                 ++skipped_;

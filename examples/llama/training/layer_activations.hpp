@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <memory>
 #include <utility>
 
-#include "freqkv/adjoint/chunked_attention.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 #include "llama/model/config.hpp"
+#include "llama/training/layer_attention.hpp"
 
 namespace llama {
 
 /// What the backward pass of a layer needs of its forward pass. What can be had from it cheaply, normalised rows
 /// and activated gates, is computed again.
-template <class P>
 struct LayerActivations {
     using Buffer = freqkv::AlignedBuffer<float>;
-    using Attention = freqkv::DifferentiableAttention<float, P>;
 
     Buffer x;        ///< [tokens, dim]: the residual stream before attention
     Buffer middle;   ///< [tokens, dim]: and before the feed-forward block
@@ -23,10 +22,10 @@ struct LayerActivations {
     Buffer a;        ///< [tokens, heads, head_dim]: what attention finds
     Buffer gate;     ///< [tokens, hidden], before its activation
     Buffer up;       ///< [tokens, hidden]
-    Attention attention;
+    std::unique_ptr<LayerAttention> attention;
 
     /// Of up to `n` tokens.
-    LayerActivations(const Config& c, Index n, Attention attention_)
+    LayerActivations(const Config& c, Index n, std::unique_ptr<LayerAttention> attention_)
         : x(size(n, c.dim)),
           middle(size(n, c.dim)),
           q(size(n, c.query_dim())),
@@ -38,7 +37,7 @@ struct LayerActivations {
           attention(std::move(attention_)) {}
 
     Index bytes() const {
-        Index bytes = attention.bytes();
+        Index bytes = attention->bytes();
         for (const Buffer* b : {&x, &middle, &q, &k, &v, &a, &gate, &up}) bytes += b->bytes();
         return bytes;
     }

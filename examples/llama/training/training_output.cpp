@@ -6,6 +6,8 @@
 #include <system_error>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/adapter_writer.hpp"
 #include "llama/io/file.hpp"
 #include "llama/io/usage_error.hpp"

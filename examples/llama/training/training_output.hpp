@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "llama/formats/hugging_face_writer.hpp"
 #include "llama/training/loss_curve.hpp"

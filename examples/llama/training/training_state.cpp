@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstring>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/safetensors.hpp"
 #include "llama/formats/tensor_file.hpp"
 #include "llama/io/file.hpp"
+#include "llama/io/format.hpp"
 #include "llama/io/in_quotes.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/io/json_object.hpp"
@@ -24,8 +27,9 @@ void check_finite(const std::string& path, const TrainingTensor& tensor) {
     const auto bad = std::find_if_not(tensor.numbers.begin(), tensor.numbers.end(),
                                       [](float number) { return std::isfinite(number); });
     if (bad != tensor.numbers.end()) {
-        throw FileError(path, "not written: tensor " + in_quotes(tensor.name) + " has the number " +
-                                  std::to_string(*bad) + " at " + std::to_string(bad - tensor.numbers.begin()));
+        throw FileError(path, "not written: tensor " + in_quotes(tensor.name) + " has an element that is " +
+                                  format_number(static_cast<double>(*bad)) + ", at " +
+                                  std::to_string(bad - tensor.numbers.begin()));
     }
 }
 
@@ -33,8 +37,8 @@ void check_finite(const std::string& path, const LossPoint& point) {
     const double validation = point.validation_loss.value_or(0);
     for (const double number : {point.learning_rate, point.loss, point.gradient_norm, point.seconds, validation}) {
         if (!std::isfinite(number)) {
-            throw FileError(path, "not written: step " + std::to_string(point.step) + " has the number " +
-                                      std::to_string(number) + " in its losses");
+            throw FileError(path, "not written: step " + std::to_string(point.step) + " has among its losses what is " +
+                                      format_number(number));
         }
     }
 }

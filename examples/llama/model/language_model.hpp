@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+
+#include "llama/model/config.hpp"
+
+namespace llama {
+
+/// What became of the text in one layer.
+class CacheCounts {
+public:
+    CacheCounts(Index size, Index capacity, Index compressions)
+        : size_(size), capacity_(capacity), compressions_(compressions) {}
+
+    Index size() const { return size_; }
+    Index capacity() const { return capacity_; }
+    Index compressions() const { return compressions_; }
+
+private:
+    Index size_, capacity_, compressions_;
+};
+
+/// A model with its caches, whatever it runs on, stores and compresses: a call works for all layers, so that what is
+/// behind it is looked up once. Code that knows all that at compile time uses Llama or CudaLlama.
+class LanguageModel {
+public:
+    LanguageModel() = default;
+    LanguageModel(const LanguageModel&) = delete;
+    LanguageModel& operator=(const LanguageModel&) = delete;
+    virtual ~LanguageModel() = default;
+
+    virtual const Config& config() const = 0;
+    virtual CacheCounts cache(Index layer) const = 0;
+    /// Whether the policy lets the caches grow with the text.
+    virtual bool cache_grows() const = 0;
+    /// Bytes of the keys and values of all layers.
+    virtual Index cache_bytes() const = 0;
+    /// Forgets the text.
+    virtual void clear() = 0;
+    /// Feeds tokens, whose ids must be within the vocabulary. On a GPU the work may still be under way when it returns.
+    /// There it throws freqkv::Error, without change, for other ids and for texts that a cache of policy "full" has no
+    /// room for; CudaError for what the GPU refuses, after which only clear() leads back to a model of one text.
+    virtual void forward(std::span<const Token> tokens) = 0;
+    /// Logits [count, vocabulary] after tokens [first, first + count) of the latest forward(). Valid until the next
+    /// call.
+    virtual std::span<const float> logits(Index first, Index count) = 0;
+    /// Logits [vocabulary] after the last token of the latest forward().
+    virtual std::span<const float> logits() = 0;
+};
+
+}  // namespace llama

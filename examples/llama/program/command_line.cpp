@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+#include "llama/program/command_line.hpp"
+
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <vector>
+
+namespace llama {
+
+template <class Value>
+CLI::Validator number(Value least, Value most) {
+    const auto check = [least, most](const std::string& text) -> std::string {
+        Value value{};
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool whole = error == std::errc{} && end == text.data() + text.size();
+        if (whole && value >= least && value <= most) return {};
+        std::ostringstream message;
+        message << '"' << text << "\" is not a " << (std::is_integral_v<Value> ? "whole " : "") << "number of at least "
+                << least;
+        if (most < std::numeric_limits<Value>::max()) message << " and at most " << most;
+        return message.str();
+    };
+    return CLI::Validator(check, "");
+}
+
+template CLI::Validator number(Index, Index);
+template CLI::Validator number(int, int);
+template CLI::Validator number(double, double);
+template CLI::Validator number(std::uint64_t, std::uint64_t);
+
+namespace {
+
+// Names that stand for values; find(name) is the value of one of `names`.
+template <class Value, class Find>
+CLI::Option* add_choice(CLI::App& command, const std::string& name, Value& value, const std::string& description,
+                        const std::vector<std::string>& names, Find find) {
+    return command
+        .add_option_function<std::string>(
+            name, [&value, find](const std::string& chosen) { value = *find(chosen); }, description)
+        ->check(CLI::IsMember(names))
+        ->type_name("");
+}
+
+void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_training, const std::string& group) {
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command.add_option(name, value, description)->type_name(type)->group(group);
+    };
+    std::vector<std::string> policies;
+    for (const PolicyName policy : all_policies) {
+        if (for_training || !traits_of(policy).for_training_only) policies.emplace_back(to_string(policy));
+    }
+    add_choice(command, "--policy", options.policy, "What becomes of a full cache", policies, find_policy)
+        ->default_str(to_string(options.policy))
+        ->group(group);
+    add("--capacity", options.capacity, "Entries of the cache [the model's trained context, or its sliding window]",
+        "N")
+        ->check(number<Index>(1, most_tokens));
+    add("--sinks", options.sinks, "First entries that are kept as they are [4]", "N")
+        ->check(number<Index>(0, most_tokens));
+    add("--recent", options.recent, "Latest entries that a compression leaves as they are [0]", "N")
+        ->check(number<Index>(0, most_tokens));
+    add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
+}
+
+}  // namespace
+
+void add_threads_option(CLI::App& command, int& threads) {
+    command.add_option("--threads", threads, "Threads; the result does not depend on them [all cores]")
+        ->check(number<int>(1, 1024))
+        ->type_name("N");
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+    const std::string group = "Model and cache";
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command.add_option(name, value, description)->type_name(type)->group(group);
+    };
+    add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
+    add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
+    add_policy_options(command, options, false, group);
+    std::vector<std::string> types;
+    for (const CacheType type : all_cache_types) types.emplace_back(to_string(type));
+    add_choice(command, "--cache-type", options.cache_type, "How keys and values are stored [f32]", types,
+               find_cache_type)
+        ->group(group);
+    add_threads_option(command, options.threads);
+    command.get_option("--threads")->group(group);
+    add("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once", "N")
+        ->check(number<Index>(1, most_tokens))
+        ->capture_default_str();
+}
+
+void add_device_option(CLI::App& command, ModelOptions& options) {
+    command.add_option("--device", options.device, "Where the model runs; cuda: an NVIDIA GPU")
+        ->type_name("")
+        ->group("Model and cache")
+        ->check(CLI::IsMember(std::vector<std::string>{"cpu", "cuda"}))
+        ->capture_default_str();
+    command.get_option("--cache-type")
+        ->description("How keys and values are stored [f32; on a GPU that of the weights]");
+}
+
+void add_training_options(CLI::App& command, TrainingOptions& options) {
+    std::string group = "Data";
+    const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
+        return command.add_option(name, value, description)->type_name(type)->group(group);
+    };
+    const auto count = number<Index>(1, most_tokens);
+    CLI::Option* const text = add("--text", options.texts, "UTF-8 texts, one after the other", "FILE...");
+    CLI::Option* const ids =
+        add("--token-file", options.token_file, "Token ids instead of texts", "FILE")->excludes(text);
+    add("--instructions", options.instructions,
+        "JSON array of objects with \"instruction\", \"input\" and \"output\"; the loss is that of the output", "FILE")
+        ->excludes(text)
+        ->excludes(ids);
+    add("--token-format", options.token_format, "As for perplexity", "")
+        ->needs(ids)
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+        ->capture_default_str();
+    add("--valid", options.validation, "Text, tokens or records (as above) to measure the loss on", "FILE");
+    add("--valid-every", options.validate_every, "Steps from one such measurement to the next", "N")
+        ->check(count)
+        ->capture_default_str();
+    add("--valid-texts", options.validation_texts, "How many texts of --length tokens it is measured on", "N")
+        ->check(count)
+        ->capture_default_str();
+    add("--length", options.length, "Tokens of a text [the model's window]", "N")->check(count);
+
+    group = "Training";
+    // A saved state has a line for each step, in a header that readers do not take at any length.
+    add("--steps", options.steps, "Updates of the weights", "N")
+        ->check(number<Index>(1, 500'000))
+        ->capture_default_str();
+    add("--batch", options.batch, "Texts of each step; a thread takes some at a time, the gradients are added up", "N")
+        ->check(count)
+        ->capture_default_str();
+    add("--learning-rate", options.learning_rate, "Its peak", "X")->check(number(0.0, 1e3))->capture_default_str();
+    add("--schedule", options.schedule, "What it does after the warm-up; cosine falls to a tenth", "")
+        ->check(CLI::IsMember(std::vector<std::string>{"constant", "cosine"}))
+        ->capture_default_str();
+    add("--warmup", options.warmup, "Steps over which it rises", "N")
+        ->check(number<Index>(0, most_tokens))
+        ->capture_default_str();
+    add("--weight-decay", options.weight_decay, "Of matrices", "X")->check(number(0.0, 1e3))->capture_default_str();
+    add("--beta1", options.beta1, "Of AdamW", "X")->check(number(0.0, 0.9999))->capture_default_str();
+    add("--beta2", options.beta2, "Of AdamW", "X")->check(number(0.0, 0.99999))->capture_default_str();
+    add("--clip", options.clip, "Greatest norm of the gradient; 0: any", "X")
+        ->check(number(0.0, 1e9))
+        ->capture_default_str();
+    add("--seed", options.seed, "Of the order of the data and of new weights", "N")
+        ->check(number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
+        ->capture_default_str();
+    add_threads_option(command, options.threads);
+    command.get_option("--threads")->group(group);
+
+    add_policy_options(command, options, true, "Cache");
+
+    group = "Output";
+    add("--out", options.out, "Directory for the result, the loss curve and what --resume needs", "DIR")->required();
+    add("--type", options.type, "How the weights are stored", "")
+        ->check(CLI::IsMember(std::vector<std::string>{"bf16", "f32"}))
+        ->capture_default_str();
+    add("--save-every", options.save_every, "Steps from one saved state to the next", "N")
+        ->check(count)
+        ->capture_default_str();
+    command
+        .add_flag("--resume", options.resume, "Go on where an interrupted run with the same options saved its state")
+        ->group(group);
+    add("--json", options.json, "Write a summary as JSON, - for standard output", "FILE");
+}
+
+}  // namespace llama

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "llama/program/options.hpp"
+#include "llama/program/training_options.hpp"
+
+// For the sources of main(): CLI11 takes long to compile.
+namespace llama {
+
+/// Accepts a number of type Value (Index, int, double, std::uint64_t) from `least` to `most`, both included, and says
+/// so otherwise.
+template <class Value>
+CLI::Validator number(Value least, Value most);
+
+void add_threads_option(CLI::App& command, int& threads);
+
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// For the commands that run on a GPU as well; after add_model_options().
+void add_device_option(CLI::App& command, ModelOptions& options);
+
+void add_training_options(CLI::App& command, TrainingOptions& options);
+
+}  // namespace llama

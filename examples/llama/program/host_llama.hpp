@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "llama/model/cache_settings.hpp"
+#include "llama/model/checkpoint.hpp"
+#include "llama/model/language_model.hpp"
+#include "llama/model/llama.hpp"
+#include "llama/model/thread_executor.hpp"
+#include "llama/model/with_policy.hpp"
+
+namespace llama {
+
+/// Llama as a LanguageModel.
+template <class T, class P>
+class HostLlama final : public LanguageModel {
+public:
+    HostLlama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, int threads)
+        : llama_(checkpoint, sizes, policy, make_executor(threads)) {}
+
+    const Config& config() const override { return llama_.config(); }
+    CacheCounts cache(Index layer) const override {
+        const auto& cache = llama_.cache(layer);
+        return {cache.size(), cache.capacity(), cache.compressions()};
+    }
+    bool cache_grows() const override { return llama_.cache_grows(); }
+    Index cache_bytes() const override { return llama_.cache_bytes(); }
+    void clear() override { llama_.clear(); }
+    void forward(std::span<const Token> tokens) override { llama_.forward(tokens); }
+    std::span<const float> logits(Index first, Index count) override { return llama_.logits(first, count); }
+    std::span<const float> logits() override { return llama_.logits(); }
+
+private:
+    Llama<T, P, ThreadExecutor> llama_;
+};
+
+/// The model of the settings' policy with a cache of T. Takes long to compile: for the sources model_<type>.cpp alone.
+template <class T>
+std::unique_ptr<LanguageModel> make_host_llama(const Checkpoint& checkpoint, const CacheSettings& settings,
+                                               int threads) {
+    return with_policy(settings.policy, settings.ratio,
+                       [&]<class P>(const P& policy) -> std::unique_ptr<LanguageModel> {
+                           return std::make_unique<HostLlama<T, P>>(checkpoint, settings.sizes, policy, threads);
+                       });
+}
+
+}  // namespace llama

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+#include "llama/program/json_output.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "llama/program/terminal.hpp"
+
+namespace llama {
+
+JsonOutput::JsonOutput(const std::string& path) : to_stdout_(path == "-") {
+    if (!path.empty() && !to_stdout_) file_.emplace(path);
+}
+
+void JsonOutput::write(const nlohmann::ordered_json& object) const {
+    const std::string text = object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    if (to_stdout_) TextOutput().write(text);
+    if (file_) file_->write(text);
+}
+
+nlohmann::ordered_json to_json(const CacheSettings& settings) {
+    nlohmann::ordered_json json{{"policy", to_string(settings.policy)}, {"cache_type", to_string(settings.type)}};
+    if (!settings.grows()) {
+        json["capacity"] = settings.sizes.capacity;
+        json["sinks"] = settings.sizes.sinks;
+        json["recent"] = settings.sizes.recent;
+        json["ratio"] = settings.ratio;
+    }
+    return json;
+}
+
+}  // namespace llama

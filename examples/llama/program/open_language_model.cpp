@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#include "llama/program/open_language_model.hpp"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+#include "llama/cuda/device_llama.hpp"
+#include "llama/cuda/weight_types.hpp"
+#include "llama/program/host_models.hpp"
+
+namespace llama {
+
+namespace {
+
+// What runs models on a GPU: a file beside the program, which it loads when it is needed first, for it takes cuBLAS
+// some time to be loaded. Throws std::runtime_error if the program was built without it or it cannot be loaded.
+const DeviceModule& device_module() {
+#if defined(FREQKV_LLAMA_MODULE)
+    static const auto* const module = [] {
+        const std::string path =
+            (std::filesystem::read_symlink("/proc/self/exe").parent_path() / FREQKV_LLAMA_MODULE).string();
+        void* const library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        if (library == nullptr) throw std::runtime_error(std::string("--device cuda: ") + ::dlerror());
+        const void* const found = ::dlsym(library, "freqkv_llama_device_module");
+        if (found == nullptr) throw std::runtime_error(std::string("--device cuda: ") + ::dlerror());
+        return static_cast<const DeviceModule*>(found);
+    }();
+    return *module;
+#else
+    throw std::runtime_error(
+        "--device cuda: this program was built without CUDA, for which CMake has to find nvcc and cuBLAS");
+#endif
+}
+
+CacheType cache_type_of(WeightType weights) {
+    switch (weights) {
+        case WeightType::f16:
+            return CacheType::f16;
+        case WeightType::bf16:
+            return CacheType::bf16;
+        case WeightType::f32:
+            return CacheType::f32;
+        case WeightType::q8_0:
+        case WeightType::q4_0:
+        case WeightType::q4_k:
+        case WeightType::q6_k:
+            break;  // a GPU has none of them
+    }
+    throw std::invalid_argument("a cache cannot store quantised numbers");
+}
+
+}  // namespace
+
+void check_device(const ModelOptions& options) {
+    if (options.device == "cuda") device_module().check_device();
+}
+
+CacheSettings resolve(const ModelOptions& options, const Checkpoint& checkpoint, Index expected_tokens) {
+    CacheSettings settings = resolve(options, checkpoint.config, expected_tokens);
+    if (options.device == "cpu") return settings;
+    if (settings.grows()) settings.sizes.capacity = std::max<Index>(expected_tokens, 1);
+    if (!options.cache_type) settings.type = cache_type_of(device_type(checkpoint));
+    return settings;
+}
+
+std::unique_ptr<LanguageModel> open_language_model(const Checkpoint& checkpoint, const CacheSettings& settings,
+                                                   const ModelOptions& options) {
+    if (options.device == "cpu") {
+        check_capacity(checkpoint.config, settings);
+        return make_host_model(checkpoint, settings, options.threads);
+    }
+    warn_of_capacity(checkpoint.config, settings);
+    // Longer chunks make room for themselves.
+    return device_module().open(checkpoint, {settings, std::min(options.prefill_chunk, Index{4096})});
+}
+
+}  // namespace llama

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+#include "llama/program/options.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+namespace llama {
+
+namespace {
+
+// A model that was trained with a sliding window can do without one only where no token would see more.
+void check_sliding_window(const Config& config, const CacheSettings& settings, Index expected_tokens) {
+    const Index window = config.sliding_window;
+    if (window == 0) return;
+    if (settings.grows() && expected_tokens > window) {
+        throw UsageError("--policy full: the model attends to the latest " + std::to_string(window) +
+                         " tokens only, which a growing cache does not do; --policy low-pass and local-window bound "
+                         "the cache instead (up to " +
+                         std::to_string(window) + " tokens would do)");
+    }
+    if (!settings.grows() && settings.sizes.capacity > window) {
+        throw UsageError("--capacity " + std::to_string(settings.sizes.capacity) +
+                         ": the model attends to the latest " + std::to_string(window) +
+                         " tokens only, so its cache must not hold more");
+    }
+}
+
+}  // namespace
+
+void check_options(const PolicyOptions& options) {
+    if (traits_of(options.policy).grows && (options.capacity || options.sinks || options.recent || options.ratio)) {
+        throw UsageError(
+            "--policy full: the cache grows, so --capacity, --sinks, --recent and --ratio have no meaning");
+    }
+    if (options.ratio && !(*options.ratio > 0 && *options.ratio < 1)) {
+        throw UsageError("--ratio: " + std::to_string(*options.ratio) + " is not between 0 and 1, both excluded");
+    }
+}
+
+void warn_of_capacity(const Config& config, const CacheSettings& settings) {
+    if (settings.grows() || settings.sizes.capacity <= config.context) return;
+    std::fprintf(stderr, "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
+                 static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
+}
+
+void check_capacity(const Config& config, const CacheSettings& settings) {
+    if (settings.grows()) return;
+    const Index bytes = cache_bytes(config, settings.sizes.capacity, settings.type);
+    const long pages = ::sysconf(_SC_PHYS_PAGES);
+    const long page = ::sysconf(_SC_PAGESIZE);
+    if (pages > 0 && page > 0 && bytes / page >= pages) {
+        throw std::runtime_error("a cache of " + std::to_string(settings.sizes.capacity) + " entries needs " +
+                                 std::to_string(bytes >> 20) + " MiB, the machine has " +
+                                 std::to_string(pages * (page / 1024) / 1024) +
+                                 " MiB; a smaller --capacity or --cache-type bf16 needs less");
+    }
+    warn_of_capacity(config, settings);
+}
+
+CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens) {
+    check_options(options);
+    CacheSettings settings{options.policy, CacheType::f32, {}, options.ratio.value_or(0.5)};
+    if (settings.grows()) {
+        check_sliding_window(config, settings, expected_tokens);
+        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0};
+        return settings;
+    }
+    const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
+    settings.sizes = {options.capacity.value_or(window), options.sinks.value_or(4), options.recent.value_or(0)};
+    check_sliding_window(config, settings, expected_tokens);
+    const std::string what =
+        (options.capacity ? "--capacity " : "the trained window of ") + std::to_string(settings.sizes.capacity) +
+        ", --sinks " + std::to_string(settings.sizes.sinks) + ", --recent " + std::to_string(settings.sizes.recent);
+    if (settings.span() < 2) throw UsageError(what + ": the capacity must be at least sinks + recent + 2");
+    if (settings.kept() < 1) {
+        throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
+                         std::to_string(settings.span()) + " entries between sinks and recent part");
+    }
+    return settings;
+}
+
+CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
+    CacheSettings settings = resolve(static_cast<const PolicyOptions&>(options), config, expected_tokens);
+    settings.type = options.cache_type.value_or(CacheType::f32);
+    return settings;
+}
+
+}  // namespace llama

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#include "llama/program/partial_result.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "llama/io/file.hpp"
+#include "llama/io/json_file.hpp"
+#include "llama/io/usage_error.hpp"
+#include "llama/training/made_with.hpp"
+
+namespace llama {
+
+nlohmann::json PartialResult::load() const {
+    std::error_code error;
+    if (!std::filesystem::exists(path_, error)) return nullptr;
+    nlohmann::json saved = read_json(path_);
+    if (!saved.is_object() || !saved["made_with"].is_object()) throw FileError(path_, "no partial result");
+    if (const auto changed = find_changed_option(saved["made_with"], made_with_)) {
+        throw UsageError("--resume: " + path_ + " was made with " + changed->name + " " + changed->before.dump() +
+                         ", not " + changed->now.dump());
+    }
+    return std::move(saved["state"]);
+}
+
+void PartialResult::save(const Json& state) {
+    const auto start = std::chrono::steady_clock::now();
+    AtomicFile(path_).write(Json{{"made_with", made_with_}, {"state", state}}.dump() + "\n");
+    const auto end = std::chrono::steady_clock::now();
+    next_ = end + std::max<std::chrono::steady_clock::duration>(std::chrono::seconds(1), 50 * (end - start));
+}
+
+void PartialResult::remove() const { ::unlink(path_.c_str()); }
+
+}  // namespace llama
