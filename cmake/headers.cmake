@@ -88,38 +88,40 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/rope.cuh
     freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
-    freqkv/cuda/detail/cache/append_rows.hpp
-    freqkv/cuda/detail/attention/attention_launch.cuh
-    freqkv/cuda/detail/attention/attention_task.hpp
     freqkv/cuda/detail/device/batch.hpp
-    freqkv/cuda/detail/cache/cache_kernels.cuh
-    freqkv/cuda/detail/cache/cache_launch.cuh
+    freqkv/cuda/detail/device/block.hpp
     freqkv/cuda/detail/device/check_memory.cuh
     freqkv/cuda/detail/device/check_views.hpp
-    freqkv/cuda/detail/transform/closing_up.hpp
-    freqkv/cuda/detail/attention/decode_attention.hpp
-    freqkv/cuda/detail/attention/decode_kernels.cuh
     freqkv/cuda/detail/device/device_attributes.cuh
     freqkv/cuda/detail/device/device_block.cuh
     freqkv/cuda/detail/device/device_elements.cuh
-    freqkv/cuda/detail/device/device_launch.cuh
-    freqkv/cuda/detail/attention/device_matrix_block.cuh
     freqkv/cuda/detail/device/entry_rows.hpp
-    freqkv/cuda/detail/cache/entry_store.cuh
-    freqkv/cuda/detail/cache/feed.hpp
-    freqkv/cuda/detail/transform/fft_passes.hpp
     freqkv/cuda/detail/device/float_pair.hpp
-    freqkv/cuda/detail/transform/resample_launch.cuh
-    freqkv/cuda/detail/device/launch_shape.hpp
+    freqkv/cuda/detail/device/launch_kernel.cuh
+    freqkv/cuda/detail/transform/closing_up.hpp
+    freqkv/cuda/detail/transform/fft_passes.hpp
+    freqkv/cuda/detail/transform/launch_shape.hpp
     freqkv/cuda/detail/transform/move_kernel.cuh
     freqkv/cuda/detail/transform/move_rows.hpp
-    freqkv/cuda/detail/cache/policies.hpp
-    freqkv/cuda/detail/attention/prefill_attention.hpp
-    freqkv/cuda/detail/attention/prefill_kernel.cuh
     freqkv/cuda/detail/transform/resample.hpp
     freqkv/cuda/detail/transform/resample_kernel.cuh
+    freqkv/cuda/detail/transform/resample_launch.cuh
     freqkv/cuda/detail/transform/transform_tables.hpp
-    freqkv/cuda/detail/transform/transform_view.hpp)
+    freqkv/cuda/detail/transform/transform_view.hpp
+    freqkv/cuda/detail/cache/append_rows.hpp
+    freqkv/cuda/detail/cache/cache_kernels.cuh
+    freqkv/cuda/detail/cache/cache_launch.cuh
+    freqkv/cuda/detail/cache/entry_store.cuh
+    freqkv/cuda/detail/cache/feed.hpp
+    freqkv/cuda/detail/cache/policies.hpp
+    freqkv/cuda/detail/attention/attention_launch.cuh
+    freqkv/cuda/detail/attention/attention_task.hpp
+    freqkv/cuda/detail/attention/decode_attention.hpp
+    freqkv/cuda/detail/attention/decode_kernels.cuh
+    freqkv/cuda/detail/attention/device_matrix_block.cuh
+    freqkv/cuda/detail/attention/matrix_block.hpp
+    freqkv/cuda/detail/attention/prefill_attention.hpp
+    freqkv/cuda/detail/attention/prefill_kernel.cuh)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

@@ -29,7 +29,8 @@ enum class Chunks {
     /// Many of them together, on tensor cores, where the cache holds 16-bit elements, keys and values have 64 or 128
     /// dimensions, and the program has code for compute capability 8.0 or above (nvcc -arch=sm_80); else each by
     /// itself. Queries and weights are rounded to the cache's type then, so results differ a little with how a text is
-    /// cut into calls, and a value that is no number reaches tokens of its call before it as well.
+    /// cut into calls. A not-a-number among the values of a call may spoil the results of all tokens of that call, also
+    /// of those before it.
     together,
     /// Always each by itself: results do not depend on how a text is cut into calls, to the bit. Slow for long chunks.
     token_by_token,

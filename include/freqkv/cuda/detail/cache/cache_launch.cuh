@@ -13,8 +13,8 @@
 #include "freqkv/cuda/detail/cache/append_rows.hpp"
 #include "freqkv/cuda/detail/cache/cache_kernels.cuh"
 #include "freqkv/cuda/detail/device/batch.hpp"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 
 // What happens to a cache for every token, in batches that are small.
 namespace freqkv::cuda::detail {
