@@ -7,6 +7,7 @@ set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint
 set(FREQKV_HEADERS_base
     freqkv/version.hpp
     freqkv/config.hpp
+    freqkv/stored_element.hpp
     freqkv/error.hpp
     freqkv/view.hpp
     freqkv/workspace.hpp

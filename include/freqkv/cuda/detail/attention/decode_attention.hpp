@@ -240,7 +240,7 @@ FREQKV_INLINE void combine_stretches(const DecodeTask<Q, T>& task, int token, in
             sum += weight * part[d];
             weights += weight * part[value_dim + 1];
         }
-        result[d] = ElementConversion<Q>::from_float(sum / weights);
+        result[d] = from_float<Q>(sum / weights);
     });
 }
 

@@ -114,7 +114,7 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
                                    (kv_head * group + of_place % group) * task.query_head_stride;
             const Complex<float> x = task.query_column(query, column, before + token);
             const auto store = [&](int d, float value) FREQKV_INLINE_LAMBDA {
-                block.store(thread, 8 * Shape::chunk(row, d / 8) + d % 8, ElementConversion<T>::from_float(value));
+                block.store(thread, 8 * Shape::chunk(row, d / 8) + d % 8, from_float<T>(value));
             };
             store(task.key_columns.first(column), x.re);
             store(task.key_columns.second(column), x.im);
@@ -258,8 +258,8 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
             unrolled<dim_tiles>([&](auto d) FREQKV_INLINE_LAMBDA {
                 const Sums& sum = sums[r / 2][d](thread);
                 const int to = 8 * static_cast<int>(d) + thread.lane() % 4 * 2;
-                result[to] = ElementConversion<Q>::from_float(part * sum.values[at]);
-                result[to + 1] = ElementConversion<Q>::from_float(part * sum.values[at + 1]);
+                result[to] = from_float<Q>(part * sum.values[at]);
+                result[to + 1] = from_float<Q>(part * sum.values[at + 1]);
             });
         });
     });
