@@ -13,6 +13,7 @@ set(FREQKV_HEADERS_base
     freqkv/workspace.hpp
     freqkv/executor.hpp
     freqkv/energy.hpp
+    freqkv/detail/transform/prime_factors.hpp
     freqkv/fast_capacity.hpp
     freqkv/rope_options.hpp)
 
@@ -43,6 +44,7 @@ set(FREQKV_HEADERS_compressor
 
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
+    freqkv/detail/cache/close_up.hpp
     freqkv/policy/codec.hpp
     freqkv/policy/full.hpp
     freqkv/policy/local_window.hpp
@@ -56,6 +58,7 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/rotated_columns.hpp
     freqkv/detail/cache/due_list.hpp
     freqkv/detail/cache/kv_list.hpp
+    freqkv/detail/cache/list_counts.hpp
     freqkv/detail/cache/move_entries.hpp
     freqkv/detail/cache/plan_cache.hpp
     freqkv/detail/cache/query_ring.hpp
