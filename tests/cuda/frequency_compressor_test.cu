@@ -397,7 +397,7 @@ TYPED_TEST(DeviceCompressor, BatchesGiveTheBitsOfSingleCalls) {
     for (const int columns_per_block : {0, 1, 4, 16}) {
         CompressionBatch<T> batch;
         add_all_kinds(batch);
-        compress<T>(batch.compressions(), nullptr, nullptr, columns_per_block);
+        detail::compress_batch<T>(batch.compressions(), nullptr, columns_per_block, nullptr);
         batch.each([&](const FrequencyCompressor& compressor, const Tensor<T>& in, const Tensor<T>& out) {
             EXPECT_TRUE(out.bits() == this->forward(compressor, in));
             out.expect_rest_untouched();
@@ -421,11 +421,11 @@ TYPED_TEST(DeviceCompressor, BatchesLargerThanTheParametersOfOneLaunch) {
                          KVView<T>(to.data + h * to.head_stride, 1, kept, dim)});
     }
     EnergyReport of_batch;
-    compress<T>(batch, nullptr, &of_batch);
+    compress<T>(batch, of_batch);
     out.download();
     EXPECT_TRUE(out.bits() == this->forward(compressor, in));
     EnergyReport of_heads;
-    compressor.forward(in.view(), out.view(), nullptr, &of_heads);
+    compressor.forward(in.view(), out.view(), of_heads);
     EXPECT_EQ(of_batch.read().size(), static_cast<std::size_t>(heads));
     EXPECT_THAT(of_batch.read(), testing::ElementsAreArray(of_heads.read()));
 }

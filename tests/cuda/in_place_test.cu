@@ -652,9 +652,13 @@ TEST(DeviceInPlaceResults, CountFreedPages) {
             Index keep;
             SpanList plan(const CacheLayout& layout, Index) const { return {{0, layout.entries, keep}}; }
         };
+        struct KeepPolicy {
+            Keep schedule;
+            FrequencyCodec<> codec;
+        };
         Lists<float> lists({{.tokens = c.tokens}}, Place::pages_by_token, c.page_tokens);
         lists.fill({from_zero(c.tokens)}, {}, 1);
-        InPlaceCompressor<float, Keep> compressor(Keep{c.keep});
+        InPlaceCompressor<float, KeepPolicy> compressor(KeepPolicy{{c.keep}, {}});
         const PagedKVView<float> keys = lists[0].keys.paged();
         const PagedKVView<float> values = lists[0].values.paged();
         const InPlaceResult result = compressor.compress(keys, values, {.sinks = 0});

@@ -85,8 +85,7 @@ FREQKV_INLINE int decode_floats(int heads, int key_dim, int value_dim) {
 }
 
 /// The part of stretch `stretch` for query heads [first_head, first_head + Heads) of KV head `kv_head`'s group; those
-/// behind the group are computed as its last one and not stored. memory is decode_floats() floats: load(i), load<N>(i)
-/// for N of them at a multiple of N, and store(i, x).
+/// behind the group are computed as its last one and not stored. `memory` has decode_floats() floats.
 template <int Heads, class Q, class T, ThreadBlock Block, SharedFloats Memory>
 FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int kv_head, int first_head, int stretch,
                                   Block block, Memory memory) {

@@ -16,7 +16,7 @@
 #include "freqkv/cuda/detail/device/float_pair.hpp"
 #include "freqkv/cuda/detail/device/launch_kernel.cuh"
 
-// What happens to a cache for every token, in batches that are small.
+// Launches of what happens to a cache for every token: entries are appended and sizes change. Batches are small.
 namespace freqkv::cuda::detail {
 
 /// Whether what is given to the stream becomes part of a graph.
