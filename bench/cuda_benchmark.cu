@@ -31,6 +31,7 @@
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/energy.hpp"
 #include "freqkv/error.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "freqkv/rope_options.hpp"
 #include "freqkv/view.hpp"
 
@@ -331,7 +332,7 @@ void in_place(benchmark::State& state) {
     const Index views = 2 * layers;
 
     const RopeOptions options{.head_dim = dim, .base = 500000, .pairing = RopePairing::half_split};
-    cuda::InPlaceCompressor<T> compressor({}, cuda::Rope(options));
+    cuda::InPlaceCompressor<T> compressor(LowPass<>{}, cuda::Rope(options));
     const DeviceArray<T> original = random_values<T>(views * size, -0.5F);
     const DeviceArray<T> cache(views * size);
     std::vector<cuda::ForeignList<View>> lists;

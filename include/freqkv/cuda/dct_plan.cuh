@@ -31,8 +31,8 @@ struct PlanAccess;
 /// stream and has not been done when a call returns; plans must live until it is done.
 class DctPlan {
 public:
-    /// Waits until the tables are on the device, so make plans before a stream is captured. Throws Error unless 1 <= n <=
-    /// 2^14 and the device has the shared memory for it, CudaError if there is no device or no memory.
+    /// Waits until the tables are on the device, so make plans before a stream is captured. Throws Error unless n is 1
+    /// to 2^14 and the device has the shared memory for it, CudaError if there is no device or no memory.
     explicit DctPlan(Index n) : state_(std::make_shared<const State>(n)) {}
 
     /// n, the number of rows.
