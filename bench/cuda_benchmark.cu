@@ -31,6 +31,7 @@
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/energy.hpp"
 #include "freqkv/error.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "freqkv/rope_options.hpp"
 #include "freqkv/view.hpp"
 
@@ -199,10 +200,12 @@ int columns_of_block(const FrequencyCompressor& compressor, int wanted) {
     namespace detail = cuda::detail;
     const cuda::DctPlan& a = compressor.long_plan();
     const cuda::DctPlan& b = compressor.short_plan();
-    const int slots = std::max(a.slots(), b.slots());
+    using detail::PlanAccess;
+    const int slots = std::max(PlanAccess::slots(a), PlanAccess::slots(b));
+    const int radix = std::max(PlanAccess::largest_radix(a), PlanAccess::largest_radix(b));
     const int columns = dim / 2;
     const detail::DeviceLimits limits = detail::device_limits();
-    const bool pairs = detail::carries_pairs(slots, std::max(a.largest_radix(), b.largest_radix()), columns, limits);
+    const bool pairs = detail::carries_pairs(slots, radix, columns, limits);
     return detail::launch_shape(slots, pairs, columns, limits, wanted).columns();
 }
 
@@ -232,7 +235,9 @@ void compress(benchmark::State& state) {
                          KVView<T>(out.data() + v * kept_rows, heads, kept, dim)});
     }
     cuda::EnergyReport report;
-    const auto run = [&] { cuda::compress<T>(batch, nullptr, with_energies ? &report : nullptr, wanted_columns); };
+    const auto run = [&] {
+        cuda::detail::compress_batch<T>(batch, with_energies ? &report : nullptr, wanted_columns, nullptr);
+    };
 
     run();
     for (const Sample& at : samples(views, heads)) {
@@ -327,7 +332,7 @@ void in_place(benchmark::State& state) {
     const Index views = 2 * layers;
 
     const RopeOptions options{.head_dim = dim, .base = 500000, .pairing = RopePairing::half_split};
-    cuda::InPlaceCompressor<T> compressor({}, cuda::Rope(options));
+    cuda::InPlaceCompressor<T> compressor(LowPass<>{}, cuda::Rope(options));
     const DeviceArray<T> original = random_values<T>(views * size, -0.5F);
     const DeviceArray<T> cache(views * size);
     std::vector<cuda::ForeignList<View>> lists;
@@ -389,7 +394,7 @@ void compression(benchmark::internal::Benchmark* bench) {
     bench->Args({8, 8188, 0, 0});
 }
 
-// How many columns to a block are best; the library's own choice (0) is in detail/launch_shape.hpp.
+// How many columns to a block are best; the library's own choice (0) is in detail/transform/launch_shape.hpp.
 void columns(benchmark::internal::Benchmark* bench) {
     for (const int columns_per_block : {1, 2, 4, 8, 16}) {
         for (const Index n : {4096, 4092}) bench->Args({32, n, columns_per_block, 0});

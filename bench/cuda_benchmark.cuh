@@ -15,7 +15,7 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/device_block.cuh"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/error.hpp"

@@ -24,11 +24,13 @@ set(FREQKV_BELOW_umbrella adjoint)
 set(FREQKV_HEADERS_base
     freqkv/version.hpp
     freqkv/config.hpp
+    freqkv/stored_element.hpp
     freqkv/error.hpp
     freqkv/view.hpp
     freqkv/workspace.hpp
     freqkv/executor.hpp
     freqkv/energy.hpp
+    freqkv/detail/transform/prime_factors.hpp
     freqkv/fast_capacity.hpp
     freqkv/rope_options.hpp)
 
@@ -59,6 +61,7 @@ set(FREQKV_HEADERS_compressor
 
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
+    freqkv/detail/cache/close_up.hpp
     freqkv/policy/codec.hpp
     freqkv/policy/full.hpp
     freqkv/policy/local_window.hpp
@@ -72,6 +75,7 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/rotated_columns.hpp
     freqkv/detail/cache/due_list.hpp
     freqkv/detail/cache/kv_list.hpp
+    freqkv/detail/cache/list_counts.hpp
     freqkv/detail/cache/move_entries.hpp
     freqkv/detail/cache/plan_cache.hpp
     freqkv/detail/cache/query_ring.hpp
@@ -105,38 +109,40 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/rope.cuh
     freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
-    freqkv/cuda/detail/cache/append_rows.hpp
-    freqkv/cuda/detail/attention/attention_launch.cuh
-    freqkv/cuda/detail/attention/attention_task.hpp
     freqkv/cuda/detail/device/batch.hpp
-    freqkv/cuda/detail/cache/cache_kernels.cuh
-    freqkv/cuda/detail/cache/cache_launch.cuh
+    freqkv/cuda/detail/device/block.hpp
     freqkv/cuda/detail/device/check_memory.cuh
     freqkv/cuda/detail/device/check_views.hpp
-    freqkv/cuda/detail/transform/closing_up.hpp
-    freqkv/cuda/detail/attention/decode_attention.hpp
-    freqkv/cuda/detail/attention/decode_kernels.cuh
     freqkv/cuda/detail/device/device_attributes.cuh
     freqkv/cuda/detail/device/device_block.cuh
     freqkv/cuda/detail/device/device_elements.cuh
-    freqkv/cuda/detail/device/device_launch.cuh
-    freqkv/cuda/detail/attention/device_matrix_block.cuh
     freqkv/cuda/detail/device/entry_rows.hpp
-    freqkv/cuda/detail/cache/entry_store.cuh
-    freqkv/cuda/detail/cache/feed.hpp
-    freqkv/cuda/detail/transform/fft_passes.hpp
     freqkv/cuda/detail/device/float_pair.hpp
-    freqkv/cuda/detail/transform/resample_launch.cuh
-    freqkv/cuda/detail/device/launch_shape.hpp
+    freqkv/cuda/detail/device/launch_kernel.cuh
+    freqkv/cuda/detail/transform/closing_up.hpp
+    freqkv/cuda/detail/transform/fft_passes.hpp
+    freqkv/cuda/detail/transform/launch_shape.hpp
     freqkv/cuda/detail/transform/move_kernel.cuh
     freqkv/cuda/detail/transform/move_rows.hpp
-    freqkv/cuda/detail/cache/policies.hpp
-    freqkv/cuda/detail/attention/prefill_attention.hpp
-    freqkv/cuda/detail/attention/prefill_kernel.cuh
     freqkv/cuda/detail/transform/resample.hpp
     freqkv/cuda/detail/transform/resample_kernel.cuh
+    freqkv/cuda/detail/transform/resample_launch.cuh
     freqkv/cuda/detail/transform/transform_tables.hpp
-    freqkv/cuda/detail/transform/transform_view.hpp)
+    freqkv/cuda/detail/transform/transform_view.hpp
+    freqkv/cuda/detail/cache/append_rows.hpp
+    freqkv/cuda/detail/cache/cache_kernels.cuh
+    freqkv/cuda/detail/cache/cache_launch.cuh
+    freqkv/cuda/detail/cache/entry_store.cuh
+    freqkv/cuda/detail/cache/feed.hpp
+    freqkv/cuda/detail/cache/policies.hpp
+    freqkv/cuda/detail/attention/attention_launch.cuh
+    freqkv/cuda/detail/attention/attention_task.hpp
+    freqkv/cuda/detail/attention/decode_attention.hpp
+    freqkv/cuda/detail/attention/decode_kernels.cuh
+    freqkv/cuda/detail/attention/device_matrix_block.cuh
+    freqkv/cuda/detail/attention/matrix_block.hpp
+    freqkv/cuda/detail/attention/prefill_attention.hpp
+    freqkv/cuda/detail/attention/prefill_kernel.cuh)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

@@ -43,12 +43,13 @@ target_compile_options(freqkv_own_cuda_build INTERFACE
 
 # The kernels of compressions, which take nvcc most of a minute for each element type: compiled once, for all that includes
 # kernels.cuh and links this.
+set(FREQKV_OWN_KERNELS_DIR "${PROJECT_SOURCE_DIR}/examples/llama/cuda/kernels")
 add_library(freqkv_own_kernels OBJECT EXCLUDE_FROM_ALL
-    "${PROJECT_SOURCE_DIR}/tests/cuda/kernels_bfloat16.cu"
-    "${PROJECT_SOURCE_DIR}/tests/cuda/kernels_float.cu"
-    "${PROJECT_SOURCE_DIR}/tests/cuda/kernels_half.cu")
+    "${FREQKV_OWN_KERNELS_DIR}/kernels_bfloat16.cu"
+    "${FREQKV_OWN_KERNELS_DIR}/kernels_float.cu"
+    "${FREQKV_OWN_KERNELS_DIR}/kernels_half.cu")
 set_target_properties(freqkv_own_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
-target_include_directories(freqkv_own_kernels PUBLIC "${PROJECT_SOURCE_DIR}/tests/cuda")
+target_include_directories(freqkv_own_kernels PUBLIC "${FREQKV_OWN_KERNELS_DIR}")
 target_link_libraries(freqkv_own_kernels PRIVATE freqkv_own_cuda_build)
 
 # freqkv_add_cuda_executable(<name> <source>...): an executable of the project's own from CUDA sources.

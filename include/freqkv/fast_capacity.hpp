@@ -2,6 +2,7 @@
 #pragma once
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/transform/prime_factors.hpp"
 #include "freqkv/error.hpp"
 
 namespace freqkv {
@@ -17,13 +18,7 @@ inline Index fast_capacity(Index limit, Index sinks, Index recent = 0) {
     require(limit >= 2 && sinks <= limit - 2 && recent <= limit - 2 - sinks, "limit", limit,
             "must be at least sinks + recent + 2");
     Index span = (limit - sinks - recent) / 2 * 2;
-    const auto is_fast = [](Index n) {
-        for (const Index p : {2, 3, 5}) {
-            while (n % p == 0) n /= p;
-        }
-        return n == 1;
-    };
-    while (!is_fast(span)) span -= 2;
+    while (!detail::has_no_prime_above_5(span)) span -= 2;
     return sinks + span + recent;
 }
 

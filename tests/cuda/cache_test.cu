@@ -10,7 +10,7 @@
 #include "freqkv/cuda/sinked_kv_cache.cuh"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
-#include "freqkv/policy/whole_span.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "naive_cache.hpp"
 
 // The cache and attention on a device.
@@ -263,7 +263,7 @@ void expect_chunks_and_batches_change_no_bit(const CacheOptions& options) {
 }
 
 TYPED_TEST(DeviceCache, ChunksAndBatchesChangeNoBit) {
-    expect_chunks_and_batches_change_no_bit<TypeParam, WholeSpan>(options);
+    expect_chunks_and_batches_change_no_bit<TypeParam, LowPass<>>(options);
     expect_chunks_and_batches_change_no_bit<TypeParam, LocalWindow>(options);
     expect_chunks_and_batches_change_no_bit<TypeParam, Full>(with(options, &CacheOptions::capacity, Index{500}));
 }

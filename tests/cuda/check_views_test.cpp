@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "freqkv/cuda/detail/device/check_views.hpp"
+#include "freqkv/cuda/detail/device/entry_rows.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

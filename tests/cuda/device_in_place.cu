@@ -17,7 +17,7 @@
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/in_place.cuh"
 #include "freqkv/cuda/rope.cuh"
-#include "freqkv/policy/whole_span.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "freqkv/view.hpp"
 #include "kernels.cuh"
 
@@ -35,7 +35,7 @@ template <class T>
 class DeviceInPlace::CompressorOf : public DeviceInPlace::Compressor {
 public:
     CompressorOf(double ratio, std::optional<freqkv::cuda::Rope> rope)
-        : compressor_(freqkv::WholeSpan{ratio}, std::move(rope)) {}
+        : compressor_(freqkv::LowPass<>(ratio), std::move(rope)) {}
 
     Index compress(void* memory, Index size, const View& keys, const View& values, const Options& options) override {
         // Elements before and behind, of a pattern that no float has by chance.

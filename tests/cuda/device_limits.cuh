@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "freqkv/cuda/detail/device/launch_shape.hpp"
+#include "freqkv/cuda/detail/transform/launch_shape.hpp"
 #include "freqkv/cuda/detail/transform/resample_launch.cuh"
 #include "freqkv/cuda/detail/transform/transform_tables.hpp"
 

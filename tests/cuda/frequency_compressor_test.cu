@@ -397,7 +397,7 @@ TYPED_TEST(DeviceCompressor, BatchesGiveTheBitsOfSingleCalls) {
     for (const int columns_per_block : {0, 1, 4, 16}) {
         CompressionBatch<T> batch;
         add_all_kinds(batch);
-        compress<T>(batch.compressions(), nullptr, nullptr, columns_per_block);
+        detail::compress_batch<T>(batch.compressions(), nullptr, columns_per_block, nullptr);
         batch.each([&](const FrequencyCompressor& compressor, const Tensor<T>& in, const Tensor<T>& out) {
             EXPECT_TRUE(out.bits() == this->forward(compressor, in));
             out.expect_rest_untouched();
@@ -421,11 +421,11 @@ TYPED_TEST(DeviceCompressor, BatchesLargerThanTheParametersOfOneLaunch) {
                          KVView<T>(to.data + h * to.head_stride, 1, kept, dim)});
     }
     EnergyReport of_batch;
-    compress<T>(batch, nullptr, &of_batch);
+    compress<T>(batch, of_batch);
     out.download();
     EXPECT_TRUE(out.bits() == this->forward(compressor, in));
     EnergyReport of_heads;
-    compressor.forward(in.view(), out.view(), nullptr, &of_heads);
+    compressor.forward(in.view(), out.view(), of_heads);
     EXPECT_EQ(of_batch.read().size(), static_cast<std::size_t>(heads));
     EXPECT_THAT(of_batch.read(), testing::ElementsAreArray(of_heads.read()));
 }
@@ -447,13 +447,13 @@ TYPED_TEST(DeviceCompressor, TwoRunsGiveTheSameBits) {
         in.fill(40);
         Tensor<T> first(4, kept, 80);
         EnergyReport first_report;
-        compressor.forward(in.view(), first.view(), nullptr, &first_report);
+        compressor.forward(in.view(), first.view(), first_report);
         first.download();
         const std::vector<Energy> energies = first_report.read();
         for (int repeat = 0; repeat < 5; ++repeat) {
             Tensor<T> again(4, kept, 80);
             EnergyReport report;
-            compressor.forward(in.view(), again.view(), nullptr, &report);
+            compressor.forward(in.view(), again.view(), report);
             again.download();
             EXPECT_TRUE(again.bits() == first.bits()) << n;
             EXPECT_EQ(report.read(), energies) << n;
@@ -473,12 +473,12 @@ TYPED_TEST(DeviceCompressor, ColumnsPerBlockDoNotChangeABit) {
             EnergyReport report;
             Tensor<T> out(2, kept, dim);
             const Compression<T> one{&compressor, in.view(), out.view()};
-            compress<T>(std::span(&one, 1), nullptr, &report);
+            compress<T>(std::span(&one, 1), report);
             const std::vector<Energy> energies = report.read();
             for (const int columns : {1, 2, 4, 8, 16}) {
                 SCOPED_TRACE(std::to_string(n) + " rows, " + std::to_string(columns) + " columns");
                 out.fill(42);
-                compress<T>(std::span(&one, 1), nullptr, &report, columns);
+                detail::compress_batch<T>(std::span(&one, 1), &report, columns, nullptr);
                 out.download();
                 EXPECT_TRUE(out.bits() == expected);
                 const std::vector<Energy> same = report.read();
@@ -502,10 +502,10 @@ TYPED_TEST(DeviceCompressor, AGraphGivesTheSameBitsAgainAndAgain) {
         Tensor<T> back(2, n, 20);
         in.fill(43);
         EnergyReport report;
-        compressor.forward(in.view(), out.view(), stream, &report);  // makes room in the report
+        compressor.forward(in.view(), out.view(), report, stream);  // makes room in the report
         stream.wait();
         const Graph graph(stream, [&] {
-            compressor.forward(in.view(), out.view(), stream, &report);
+            compressor.forward(in.view(), out.view(), report, stream);
             compressor.adjoint(out.view(), back.view(), stream);
         });
         for (const std::uint64_t seed : {43, 44, 43}) {
@@ -519,7 +519,7 @@ TYPED_TEST(DeviceCompressor, AGraphGivesTheSameBitsAgainAndAgain) {
             Tensor<T> expected(2, kept, 20);
             Tensor<T> expected_back(2, n, 20);
             EnergyReport expected_report;
-            compressor.forward(in.view(), expected.view(), nullptr, &expected_report);
+            compressor.forward(in.view(), expected.view(), expected_report);
             compressor.adjoint(expected.view(), expected_back.view());
             expected.download();
             expected_back.download();
@@ -546,7 +546,7 @@ TYPED_TEST(DeviceCompressor, EnergyIsWhatTheDroppedFrequenciesHold) {
             Tensor<T> in(heads, n, dim);
             in.fill(27);
             Tensor<T> out(heads, kept, dim);
-            compressor.forward(in.view(), out.view(), nullptr, &report);
+            compressor.forward(in.view(), out.view(), report);
             out.download();
             EXPECT_TRUE(out.bits() == this->forward(compressor, in)) << "measuring changes the result";
             const std::vector<Energy> energies = report.read();
@@ -569,7 +569,7 @@ TYPED_TEST(DeviceCompressor, EnergiesComeInTheOrderOfTheBatch) {
     CompressionBatch<T> batch;
     add_all_kinds(batch);
     EnergyReport report;
-    compress<T>(batch.compressions(), nullptr, &report);
+    compress<T>(batch.compressions(), report);
     const std::vector<Energy> energies = report.read();
     std::size_t i = 0;
     batch.each([&](const FrequencyCompressor&, const Tensor<T>& in, const Tensor<T>&) {

@@ -23,6 +23,7 @@
 #include "freqkv/cuda/rope.cuh"
 #include "freqkv/energy.hpp"
 #include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/rope_options.hpp"
 #include "kernels.cuh"
@@ -39,13 +40,13 @@ using testing::HasSubstr;
 constexpr double tolerance = 2e-6;
 
 // Spans with entries between them that stay, or none, at ratios from nothing to nearly all.
-struct TwoSpans {
+struct TwoSpansSchedule {
     SpanList plan(const CacheLayout& layout, Index /*compressions*/) const {
         const Index third = (layout.entries - layout.sinks - layout.recent) / 3;
         return {{layout.sinks + 1, third, third / 2}, {layout.sinks + 3 + third, third, third - 1}};
     }
 };
-struct ThreeSpans {
+struct ThreeSpansSchedule {
     SpanList plan(const CacheLayout& layout, Index /*compressions*/) const {
         const Index quarter = (layout.entries - layout.sinks - layout.recent) / 4;
         return {{layout.sinks, quarter, 1},
@@ -54,11 +55,24 @@ struct ThreeSpans {
     }
 };
 // Drops as many entries as there have been compressions, plus one.
-struct CountingSchedule {
+struct OneMoreEachTime {
     SpanList plan(const CacheLayout& layout, Index compressions) const {
         const Index length = layout.entries - layout.sinks - layout.recent;
         return {{layout.sinks, length, length - 1 - compressions}};
     }
+};
+
+struct TwoSpans {
+    TwoSpansSchedule schedule;
+    FrequencyCodec<> codec;
+};
+struct ThreeSpans {
+    ThreeSpansSchedule schedule;
+    FrequencyCodec<> codec;
+};
+struct CountingSchedule {
+    OneMoreEachTime schedule;
+    FrequencyCodec<> codec;
 };
 
 std::vector<Index> from_zero(Index tokens) {
@@ -75,29 +89,25 @@ naive::Rotary rotary_of(const RopeOptions& options) {
 
 // Schedules of a user's own with the codec of LocalWindow.
 struct LatestOfTwoSpans {
-    TwoSpans schedule;
+    TwoSpansSchedule schedule;
     SelectLatest codec;
 };
 struct LatestOfThreeSpans {
-    ThreeSpans schedule;
+    ThreeSpansSchedule schedule;
     SelectLatest codec;
 };
 
 // The spans of a list, and what becomes of each.
 template <class P>
 SpanList spans_of(const P& policy, const CacheLayout& layout) {
-    if constexpr (Schedule<P>) {
-        return policy.plan(layout, 0);
-    } else {
-        return policy.schedule.plan(layout, 0);
-    }
+    return policy.schedule.plan(layout, 0);
 }
 template <class P>
 naive::Compress compress_of() {
-    if constexpr (Schedule<P>) {
-        return naive::low_passed;
-    } else {
+    if constexpr (std::is_same_v<decltype(P::codec), SelectLatest>) {
         return naive::latest;
+    } else {
+        return naive::low_passed;
     }
 }
 
@@ -353,7 +363,7 @@ TYPED_TEST(DeviceInPlaceTest, IsTheDefinitionForAllRotationsPositionsAndSchedule
                     };
                     {
                         SCOPED_TRACE("one span");
-                        ASSERT_NO_FATAL_FAILURE(check(WholeSpan{0.5}));
+                        ASSERT_NO_FATAL_FAILURE(check(LowPass<>(0.5)));
                     }
                     {
                         SCOPED_TRACE("two spans");
@@ -387,12 +397,12 @@ TYPED_TEST(DeviceInPlaceTest, FrequencyFactorsAndLinearScaling) {
     for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half_split}) {
         RopeOptions rope{.head_dim = 16, .rotated_dims = 12, .base = 500000, .pairing = pairing, .linear_scaling = 4};
         for (int i = 0; i < 6; ++i) rope.frequency_factors.push_back(0.25 + i * i);
-        expect_the_definition<T>(shape, Place::strided, WholeSpan{0.25}, rope, {.sinks = 0, .recent = 5}, positions,
+        expect_the_definition<T>(shape, Place::strided, LowPass<>(0.25), rope, {.sinks = 0, .recent = 5}, positions,
                                  true);
     }
     // A theta of more than a turn for each position.
     const RopeOptions fast{.head_dim = 16, .base = 10, .frequency_factors = std::vector<double>(8, 0.01)};
-    expect_the_definition<T>(shape, Place::strided, WholeSpan{0.5}, fast, {}, positions, true);
+    expect_the_definition<T>(shape, Place::strided, LowPass<>(0.5), fast, {}, positions, true);
 }
 
 TYPED_TEST(DeviceInPlaceTest, KeysBeforeRope) {
@@ -400,7 +410,7 @@ TYPED_TEST(DeviceInPlaceTest, KeysBeforeRope) {
     const Shape shape{.heads = 3, .tokens = 37, .key_dim = 5, .value_dim = 128};
     for (const Place place : {Place::strided, Place::pages_by_token, Place::pages_by_head}) {
         SCOPED_TRACE(name_of(place));
-        expect_the_definition<T>(shape, place, WholeSpan{0.3}, std::nullopt, {.sinks = 2, .recent = 4},
+        expect_the_definition<T>(shape, place, LowPass<>(0.3), std::nullopt, {.sinks = 2, .recent = 4},
                                  from_zero(shape.tokens), false);
     }
 }
@@ -416,7 +426,7 @@ TYPED_TEST(DeviceInPlaceTest, LongRecentPartsCloseUp) {
         for (const bool give_positions : {true, false}) {
             const std::vector<Index> at = give_positions ? positions : from_zero(shape.tokens);
             const InPlaceOptions options{.sinks = 4, .recent = 600};
-            expect_the_definition<T>(shape, place, WholeSpan{0.5}, rope, options, at, give_positions);
+            expect_the_definition<T>(shape, place, LowPass<>(0.5), rope, options, at, give_positions);
             expect_the_definition<T>(shape, place, CountingSchedule{}, rope, options, at, give_positions);
             expect_the_definition<T>(shape, place, CountingSchedule{}, rope, {.sinks = 600, .recent = 3}, at,
                                      give_positions);
@@ -459,7 +469,7 @@ TYPED_TEST(DeviceInPlaceTest, PagesGiveTheBitsOfStrides) {
             }
         }
     };
-    check(WholeSpan{0.5});
+    check(LowPass<>(0.5));
     check(TwoSpans{});
     check(ThreeSpans{});
 }
@@ -479,7 +489,7 @@ TYPED_TEST(DeviceInPlaceTest, EntriesThatNeedNoTurnKeepTheirBits) {
         Lists<T> before({{.tokens = 40}}, place);
         lists.fill({positions}, rotary_of(rope), 3);
         before.fill({positions}, rotary_of(rope), 3);
-        InPlaceCompressor<T> compressor(WholeSpan{0.5}, Rope(rope));
+        InPlaceCompressor<T> compressor(LowPass<>(0.5), Rope(rope));
         with_views<T>(place, [&](auto view) {
             auto views = lists.template as<decltype(view)>();
             views.front().positions = table.data();
@@ -508,7 +518,7 @@ TYPED_TEST(DeviceInPlaceTest, AGraphGivesTheSameBits) {
         which.fill({from_zero(75), from_zero(40)}, rotary_of(rope), seed);
     };
     InPlaceCompressor<T, ThreeSpans> compressor(ThreeSpans{}, Rope(rope));
-    for (const Shape& shape : shapes) compressor.prepare(shape.tokens, options);
+    for (const Shape& shape : shapes) compressor.make_plans(shape.tokens, options);
     const auto views = lists.template as<PagedKVView<T>>();
     const auto expected_views = expected.template as<PagedKVView<T>>();
     const Stream stream;
@@ -599,7 +609,7 @@ TYPED_TEST(DeviceInPlaceTest, MoreListsThanTheParametersOfOneLaunch) {
     Lists<T> apart(shapes, Place::pages_by_token);
     together.fill(positions, rotary_of(rope), 22);
     apart.fill(positions, rotary_of(rope), 22);
-    InPlaceCompressor<T> compressor(WholeSpan{0.5}, Rope(rope));
+    InPlaceCompressor<T> compressor(LowPass<>(0.5), Rope(rope));
     const auto views = together.template as<PagedKVView<T>>();
     const auto own = apart.template as<PagedKVView<T>>();
     EXPECT_EQ(compressor.compress(std::span<const ForeignList<PagedKVView<T>>>(views), options).size(), shapes.size());
@@ -642,9 +652,13 @@ TEST(DeviceInPlaceResults, CountFreedPages) {
             Index keep;
             SpanList plan(const CacheLayout& layout, Index) const { return {{0, layout.entries, keep}}; }
         };
+        struct KeepPolicy {
+            Keep schedule;
+            FrequencyCodec<> codec;
+        };
         Lists<float> lists({{.tokens = c.tokens}}, Place::pages_by_token, c.page_tokens);
         lists.fill({from_zero(c.tokens)}, {}, 1);
-        InPlaceCompressor<float, Keep> compressor(Keep{c.keep});
+        InPlaceCompressor<float, KeepPolicy> compressor(KeepPolicy{{c.keep}, {}});
         const PagedKVView<float> keys = lists[0].keys.paged();
         const PagedKVView<float> values = lists[0].values.paged();
         const InPlaceResult result = compressor.compress(keys, values, {.sinks = 0});
@@ -656,7 +670,7 @@ TEST(DeviceInPlaceResults, CountFreedPages) {
     Lists<float> strided({{.tokens = 64}}, Place::strided);
     strided.fill({from_zero(64)}, {}, 1);
     EXPECT_EQ(compress_in_place<float>(strided[0].keys.strided(), strided[0].values.strided(), std::nullopt,
-                                       {.sinks = 0}, WholeSpan{0.5}),
+                                       {.sinks = 0}, LowPass<>(0.5)),
               (InPlaceResult{32, 0, 0}))
         << "views have no pages";
 }
@@ -681,11 +695,10 @@ TEST(DeviceInPlaceResults, UnderALocalWindowNeedNoTransform) {
     const naive::Rows before = lists[0].values.rows(0);
     InPlaceCompressor<float, LocalWindow> compressor(LocalWindow(0.25));
     const InPlaceOptions options{.sinks = 4, .recent = 10};
-    compressor.prepare(tokens, options);
+    compressor.make_plans(tokens, options);
     EXPECT_EQ(compressor.table_bytes(), 0);
     EnergyReport report;
-    const InPlaceResult result =
-        compressor.compress(lists[0].keys.paged(), lists[0].values.paged(), options, nullptr, &report);
+    const InPlaceResult result = compressor.compress(lists[0].keys.paged(), lists[0].values.paged(), options, report);
     EXPECT_EQ(result, (InPlaceResult{4 + 4996 + 10, 314, 1250 - 314}));
     EXPECT_TRUE(report.read().empty());
     lists.download();
@@ -706,7 +719,7 @@ TYPED_TEST(DeviceInPlaceTest, EnergiesOfUnrotatedKeysAndOfValues) {
     lists.fill(positions, rotary, 31);
     std::vector<Energy> expected;
     for (std::size_t l = 0; l < shapes.size(); ++l) {
-        for (const Span& span : TwoSpans{}.plan({shapes[l].tokens, options.sinks, options.recent}, 0)) {
+        for (const Span& span : TwoSpansSchedule{}.plan({shapes[l].tokens, options.sinks, options.recent}, 0)) {
             for (const Entries<T>* entries : {&lists[l].keys, &lists[l].values}) {
                 for (Index h = 0; h < shapes[l].heads; ++h) {
                     naive::Rows rows;
@@ -725,7 +738,7 @@ TYPED_TEST(DeviceInPlaceTest, EnergiesOfUnrotatedKeysAndOfValues) {
     InPlaceCompressor<T, TwoSpans> compressor(TwoSpans{}, Rope(rope));
     EnergyReport report;
     const auto views = lists.template as<PagedKVView<T>>();
-    compressor.compress(std::span<const ForeignList<PagedKVView<T>>>(views), options, nullptr, &report);
+    compressor.compress(std::span<const ForeignList<PagedKVView<T>>>(views), options, report);
     const std::vector<Energy> energies = report.read();
     ASSERT_EQ(energies.size(), expected.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -770,7 +783,7 @@ protected:
 private:
     Lists<float> lists_{{{.tokens = 40}}, place};
     Lists<float> before_{{{.tokens = 40}}, place};
-    InPlaceCompressor<float> compressor_{WholeSpan{0.5}, Rope({.head_dim = 16})};
+    InPlaceCompressor<float> compressor_{LowPass<>(0.5), Rope({.head_dim = 16})};
 };
 
 template <class View>
@@ -891,11 +904,15 @@ TEST(DeviceInPlaceErrors, OfScheduleAndRope) {
     Lists<float> lists({{.tokens = 20}}, Place::strided);
     const KVView<float> keys = lists[0].keys.strided();
     const KVView<float> values = lists[0].values.strided();
-    InPlaceCompressor<float> greedy(WholeSpan{1.5});
+    InPlaceCompressor<float> greedy(LowPass<>(1.5));
     EXPECT_THAT([&] { greedy.compress(keys, values); }, refuses("ratio is 1.500000, must be above 0 and below 1"));
-    EXPECT_THAT([&] { greedy.prepare(20); }, refuses("ratio is 1.500000, must be above 0 and below 1"));
-    struct Outside {
+    EXPECT_THAT([&] { greedy.make_plans(20); }, refuses("ratio is 1.500000, must be above 0 and below 1"));
+    struct AllEntries {
         SpanList plan(const CacheLayout& layout, Index) const { return {{0, layout.entries, 2}}; }
+    };
+    struct Outside {
+        AllEntries schedule;
+        FrequencyCodec<> codec;
     };
     InPlaceCompressor<float, Outside> outside;
     EXPECT_THAT([&] { outside.compress(keys, values); }, refuses("begin of a span is 0"));
@@ -903,7 +920,7 @@ TEST(DeviceInPlaceErrors, OfScheduleAndRope) {
     EXPECT_THAT([] { Rope({.head_dim = 8, .base = 0}); }, refuses("base is 0"));
     // Longer than any transform: 20000 tokens.
     InPlaceCompressor<float> compressor;
-    EXPECT_THAT([&] { compressor.prepare(20000); }, refuses("n is 19996, must be 1 to 16384 on a device"));
+    EXPECT_THAT([&] { compressor.make_plans(20000); }, refuses("n is 19996, must be 1 to 16384 on a device"));
 }
 
 }  // namespace

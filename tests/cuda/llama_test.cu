@@ -34,7 +34,7 @@ namespace {
 
 using freqkv::Full;
 using freqkv::LocalWindow;
-using freqkv::WholeSpan;
+using freqkv::LowPass;
 using test::GoldenCase;
 using test::GoldenState;
 
@@ -80,7 +80,7 @@ double mean(const std::vector<double>& values) {
 // f(policy) for the policy of a case.
 template <class F>
 auto with_policy(const GoldenCase& golden, const F& f) {
-    return golden.policy == "low-pass" ? f(WholeSpan(golden.ratio)) : f(LocalWindow(golden.ratio));
+    return golden.policy == "low-pass" ? f(LowPass<>(golden.ratio)) : f(LocalWindow(golden.ratio));
 }
 
 class DeviceLlamaGolden : public testing::TestWithParam<const char*> {
@@ -406,7 +406,7 @@ TYPED_TEST(DeviceLlamaWays, LeadToTheSameLogits) {
         const std::span<const Token> rest = std::span(tokens).subspan(50);
         EXPECT_EQ(largest_difference(logits_of(model, rest, 1), logits_of(launched, rest, 1)), 0) << "behind a chunk";
     };
-    check(WholeSpan(0.5), {40, 3, 5});
+    check(LowPass<>(0.5), {40, 3, 5});
     check(LocalWindow(0.5), {40, 3, 5});
     check(Full{}, {100, 0, 0});
 }

@@ -20,6 +20,7 @@
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "kernels.cuh"
 
 // What the runtime refuses, which a device cannot be made to: on the emulated one.
@@ -98,13 +99,17 @@ TEST(NoMemory, ForACacheIsOneErrorAndLeavesNothingBehind) {
 }
 
 // Needs another plan for each compression.
-struct CountingSchedule {
+struct OneMoreEachTime {
     SpanList plan(const CacheLayout& layout, Index compressions) const {
         const Index length = layout.entries - layout.sinks - layout.recent;
         return {{layout.sinks, length, 5 + compressions}};
     }
 };
-using CountingCache = SinkedKVCache<float, CountingSchedule>;
+struct CountingPolicy {
+    OneMoreEachTime schedule;
+    FrequencyCodec<> codec;
+};
+using CountingCache = SinkedKVCache<float, CountingPolicy>;
 
 // Tokens [first, first + count) of a text to sequence 0, and 3 to sequence 1.
 void append(CountingCache& cache, Index first, Index count) {
@@ -187,7 +192,7 @@ TEST(AnotherDevice, IsRefusedWhereACacheIsNot) {
 
 TEST(NoMemory, ForTheSecondOfTwoListsLeavesBothAsTheyWere) {
     InPlaceCompressor<float> compressor;
-    compressor.prepare(20, {.sinks = 0});
+    compressor.make_plans(20, {.sinks = 0});
     std::vector<float> rows;
     for (int i = 0; i < 2 * (20 + 30); ++i) rows.push_back(static_cast<float>(i % 13));
     const DeviceArray<float> memory(rows);

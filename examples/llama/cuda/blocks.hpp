@@ -11,7 +11,7 @@
 // weights that a result is multiplied with next; the rest is float.
 namespace llama::device {
 
-using freqkv::cuda::detail::ElementConversion;
+using freqkv::cuda::detail::from_float;
 
 /// Threads of each kernel, and partial sums of rms_norm(), whatever their number: a result does not depend on it.
 inline constexpr int threads = 256;
@@ -39,7 +39,7 @@ FREQKV_INLINE void rms_norm(const float* x, const float* weight, W* y, int dim, 
     }
     block.each(dim, [&](int i) FREQKV_INLINE_LAMBDA {
         const float scale = 1 / sqrtf(memory.load(0) / static_cast<float>(dim) + epsilon);
-        y[i] = ElementConversion<W>::from_float(x[i] * scale * weight[i]);
+        y[i] = from_float<W>(x[i] * scale * weight[i]);
     });
 }
 
@@ -48,14 +48,14 @@ template <class W, class Block>
 FREQKV_INLINE void swiglu(const float* gate, const float* up, W* y, int first, int count, Block block) {
     block.each(count, [&](int i) FREQKV_INLINE_LAMBDA {
         const float g = gate[first + i];
-        y[first + i] = ElementConversion<W>::from_float(g / (1 + expf(-g)) * up[first + i]);
+        y[first + i] = from_float<W>(g / (1 + expf(-g)) * up[first + i]);
     });
 }
 
 /// y = x for `count` elements.
 template <class W, class Block>
 FREQKV_INLINE void convert(const float* x, W* y, int count, Block block) {
-    block.each(count, [&](int i) FREQKV_INLINE_LAMBDA { y[i] = ElementConversion<W>::from_float(x[i]); });
+    block.each(count, [&](int i) FREQKV_INLINE_LAMBDA { y[i] = from_float<W>(x[i]); });
 }
 
 }  // namespace llama::device

@@ -8,7 +8,7 @@
 
 #include "freqkv/cuda/detail/device/device_block.cuh"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 #include "llama/cuda/blocks.hpp"
 
 namespace llama::device {

@@ -3,7 +3,7 @@
 
 namespace llama {
 
-template class CudaLlama<__nv_bfloat16, freqkv::WholeSpan>;
+template class CudaLlama<__nv_bfloat16, freqkv::LowPass<>>;
 template class CudaLlama<__nv_bfloat16, freqkv::LocalWindow>;
 template class CudaLlama<__nv_bfloat16, freqkv::Full>;
 

@@ -3,7 +3,7 @@
 
 namespace llama {
 
-template class CudaLlama<__half, freqkv::WholeSpan>;
+template class CudaLlama<__half, freqkv::LowPass<>>;
 template class CudaLlama<__half, freqkv::LocalWindow>;
 template class CudaLlama<__half, freqkv::Full>;
 

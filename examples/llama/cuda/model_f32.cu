@@ -3,7 +3,7 @@
 
 namespace llama {
 
-template class CudaLlama<float, freqkv::WholeSpan>;
+template class CudaLlama<float, freqkv::LowPass<>>;
 template class CudaLlama<float, freqkv::LocalWindow>;
 template class CudaLlama<float, freqkv::Full>;
 

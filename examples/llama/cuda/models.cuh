@@ -11,7 +11,7 @@
 
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
-#include "freqkv/policy/whole_span.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "kernels.cuh"
 #include "llama/cuda/cuda_llama.cuh"
 #include "llama/cuda/make_model.cuh"
@@ -19,13 +19,13 @@
 namespace llama {
 
 // Compiled once, in model_<type>.cu.
-extern template class CudaLlama<float, freqkv::WholeSpan>;
+extern template class CudaLlama<float, freqkv::LowPass<>>;
 extern template class CudaLlama<float, freqkv::LocalWindow>;
 extern template class CudaLlama<float, freqkv::Full>;
-extern template class CudaLlama<__half, freqkv::WholeSpan>;
+extern template class CudaLlama<__half, freqkv::LowPass<>>;
 extern template class CudaLlama<__half, freqkv::LocalWindow>;
 extern template class CudaLlama<__half, freqkv::Full>;
-extern template class CudaLlama<__nv_bfloat16, freqkv::WholeSpan>;
+extern template class CudaLlama<__nv_bfloat16, freqkv::LowPass<>>;
 extern template class CudaLlama<__nv_bfloat16, freqkv::LocalWindow>;
 extern template class CudaLlama<__nv_bfloat16, freqkv::Full>;
 
@@ -37,7 +37,7 @@ std::unique_ptr<LanguageModel> make_model(const Config& config, std::shared_ptr<
     };
     switch (settings.policy) {
         case PolicyName::low_pass:
-            return with(freqkv::WholeSpan(settings.ratio));
+            return with(freqkv::LowPass<>(settings.ratio));
         case PolicyName::local_window:
             return with(freqkv::LocalWindow(settings.ratio));
         case PolicyName::full:

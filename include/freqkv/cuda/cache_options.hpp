@@ -42,15 +42,13 @@ inline CacheOptions completed(CacheOptions options, Index element_bytes, bool gr
     constexpr Index most = (Index{1} << 31) - 1;
     require(options.sequences >= 1 && options.sequences <= most, "sequences", options.sequences,
             "must be 1 to 2^31 - 1");
-    freqkv::CacheOptions of_one;
-    of_one.kv_heads = options.kv_heads;
-    of_one.query_heads = options.query_heads;
-    of_one.key_dim = options.key_dim;
-    of_one.value_dim = options.value_dim;
-    of_one.sinks = options.sinks;
-    of_one.recent = options.recent;
     require(options.kv_heads <= Index{1} << 20, "kv_heads", options.kv_heads, "must be at most 2^20");
-    of_one = freqkv::detail::completed(std::move(of_one));
+    const freqkv::CacheOptions of_one = freqkv::detail::completed({.kv_heads = options.kv_heads,
+                                                                   .query_heads = options.query_heads,
+                                                                   .key_dim = options.key_dim,
+                                                                   .value_dim = options.value_dim,
+                                                                   .sinks = options.sinks,
+                                                                   .recent = options.recent});
     options.query_heads = of_one.query_heads;
     options.value_dim = of_one.value_dim;
     if (grows) {

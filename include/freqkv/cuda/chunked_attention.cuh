@@ -29,7 +29,8 @@ enum class Chunks {
     /// Many of them together, on tensor cores, where the cache holds 16-bit elements, keys and values have 64 or 128
     /// dimensions, and the program has code for compute capability 8.0 or above (nvcc -arch=sm_80); else each by
     /// itself. Queries and weights are rounded to the cache's type then, so results differ a little with how a text is
-    /// cut into calls, and a value that is no number reaches tokens of its call before it as well.
+    /// cut into calls. A not-a-number among the values of a call may spoil the results of all tokens of that call, also
+    /// of those before it.
     together,
     /// Always each by itself: results do not depend on how a text is cut into calls, to the bit. Slow for long chunks.
     token_by_token,
@@ -63,31 +64,31 @@ public:
     ///   out [query_heads, tokens, value_dim]     v [kv_heads, tokens, value_dim]
     /// `out` must not overlap q, k or v. Throws Error for what does not fit, without change; CudaError if a launch or
     /// the scratch fails: the tokens before that boundary are then in the cache.
-    template <class T, class S>
-    void forward(KVView<const U> q, KVView<const U> k, KVView<const U> v, SinkedKVCache<T, S>& cache, KVView<U> out,
+    template <class T, class P>
+    void forward(KVView<const U> q, KVView<const U> k, KVView<const U> v, SinkedKVCache<T, P>& cache, KVView<U> out,
                  std::span<const SequenceTokens> parts, cudaStream_t stream = nullptr) {
         detail::Feed feed(parts, cache.options().sequences, q.tokens);
         if (feed.done()) return;
         check(q, k, v, cache, out);
         while (!feed.done()) {
-            const std::vector<detail::FeedPiece> pieces = cache.next_round(feed, stream);
-            cache.write(k, v, std::span<const detail::FeedPiece>(pieces), stream);
+            const std::vector<detail::FeedPiece> pieces = detail::CacheAccess::next_round(cache, feed, stream);
+            detail::CacheAccess::write(cache, k, v, std::span<const detail::FeedPiece>(pieces), stream);
             attend(q, cache, out, pieces, stream);
-            cache.advance(pieces, stream);
+            detail::CacheAccess::advance(cache, pieces, stream);
         }
     }
 
     /// Loads the kernels and makes room for calls with `tokens` tokens, as forward() does when it meets the first.
     /// Needed before a stream is captured, in which nothing can be allocated.
-    template <class T, class S>
-    void reserve(const SinkedKVCache<T, S>& cache, Index tokens) {
+    template <class T, class P>
+    void reserve(const SinkedKVCache<T, P>& cache, Index tokens) {
         check_device(cache.options());
         detail::DecodeTask<U, T> task = task_of(cache);
         task.tokens = static_cast<int>(std::clamp<Index>(tokens, 1, most_tokens(task)));
         grow(task.parts_size());
         detail::load_decode_kernels<U, T>(detail::decode_heads(task.group, task.key_dim, task.value_dim));
         (void)takes_together(cache);
-        cache.template load_append_kernels<U>();
+        detail::load_append_kernels<U, T>();
     }
 
     /// Bytes of scratch held on the device.
@@ -97,10 +98,10 @@ private:
     // Scratch for the parts of as many tokens as fit it, at least one.
     static constexpr Index most_scratch_floats = Index{1} << 24;
 
-    template <class T, class S>
+    template <class T, class P>
     static void check(const KVView<const U>& q, const KVView<const U>& k, const KVView<const U>& v,
-                      const SinkedKVCache<T, S>& cache, const KVView<U>& out) {
-        cache.check(k, v);
+                      const SinkedKVCache<T, P>& cache, const KVView<U>& out) {
+        detail::CacheAccess::check(cache, k, v);
         const CacheOptions& options = cache.options();
         const detail::Extent result = detail::checked_device_extent("out", out);
         for (const auto& [name, view] : {std::pair{"q", &q}, std::pair{"k", &k}, std::pair{"v", &v}}) {
@@ -125,14 +126,14 @@ private:
     }
 
     // All that does not depend on the call.
-    template <class T, class S>
-    detail::DecodeTask<U, T> task_of(const SinkedKVCache<T, S>& cache) const {
+    template <class T, class P>
+    detail::DecodeTask<U, T> task_of(const SinkedKVCache<T, P>& cache) const {
         const CacheOptions& options = cache.options();
         detail::DecodeTask<U, T> task;
         task.keys = cache.all_keys();
         task.values = cache.all_values();
         task.sizes = cache.device_sizes();
-        task.key_columns = cache.key_columns();
+        task.key_columns = detail::CacheAccess::key_columns(cache);
         task.frequencies = task.key_columns.pairs > 0 ? cache.rope()->frequencies() : nullptr;
         task.kv_heads = static_cast<int>(options.kv_heads);
         task.group = static_cast<int>(options.query_heads / options.kv_heads);
@@ -146,8 +147,8 @@ private:
     }
 
     // Whether tokens of this cache may attend together. Loads the kernel that they need then.
-    template <class T, class S>
-    bool takes_together(const SinkedKVCache<T, S>& cache) const {
+    template <class T, class P>
+    bool takes_together(const SinkedKVCache<T, P>& cache) const {
         const CacheOptions& options = cache.options();
         if constexpr (sizeof(T) == 2) {
             return chunks_ == Chunks::together && detail::has_prefill(options.key_dim, options.value_dim) &&
@@ -171,8 +172,8 @@ private:
         parts_ = std::move(larger);
     }
 
-    template <class T, class S>
-    void attend(const KVView<const U>& q, const SinkedKVCache<T, S>& cache, const KVView<U>& out,
+    template <class T, class P>
+    void attend(const KVView<const U>& q, const SinkedKVCache<T, P>& cache, const KVView<U>& out,
                 std::vector<detail::FeedPiece> pieces, cudaStream_t stream) {
         detail::DecodeTask<U, T> task = task_of(cache);
         task.query_token_stride = q.token_stride;

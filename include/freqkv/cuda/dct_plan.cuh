@@ -19,6 +19,10 @@
 
 namespace freqkv::cuda {
 
+namespace detail {
+struct PlanAccess;
+}
+
 /// The transform of one length on the device that is current when the plan is made: the DCT-II and its inverse, the
 /// DCT-III, orthonormal, as at the head of freqkv/dct_plan.hpp. Elements are float, __half or __nv_bfloat16, arithmetic
 /// is in float. O(n log n) for any n up to 2^14 that the device's shared memory has room for (docs/cuda.md).
@@ -27,8 +31,8 @@ namespace freqkv::cuda {
 /// stream and has not been done when a call returns; plans must live until it is done.
 class DctPlan {
 public:
-    /// Throws Error unless 1 <= n <= 2^14 and the device has the shared memory for it, CudaError if there is no device
-    /// or no memory. Waits for the tables to be on the device, so make plans before a stream is captured.
+    /// Waits until the tables are on the device, so make plans before a stream is captured. Throws Error unless n is 1
+    /// to 2^14 and the device has the shared memory for it, CudaError if there is no device or no memory.
     explicit DctPlan(Index n) : state_(std::make_shared<const State>(n)) {}
 
     /// n, the number of rows.
@@ -64,12 +68,9 @@ public:
     /// The device whose memory has the tables.
     int device() const { return state_->device; }
 
-    /// For kernels: the tables, on the device; points in shared memory for each column; and the largest pass.
-    const detail::TransformView* device_view() const { return state_->device_view.data(); }
-    int slots() const { return state_->slots; }
-    int largest_radix() const { return state_->largest_radix; }
-
 private:
+    friend struct detail::PlanAccess;
+
     struct State {
         explicit State(Index n) : State(detail::TransformTables(n)) {}
         explicit State(const detail::TransformTables& tables)
@@ -122,16 +123,29 @@ private:
         detail::ResampleTask<T> task;
         task.in = detail::rows_of(from, columns);
         task.out = detail::rows_of(to, columns);
-        (forward ? task.forward : task.inverse) = device_view();
+        (forward ? task.forward : task.inverse) = state_->device_view.data();
         task.heads = 1;
         task.kept = static_cast<int>(kept);
         const detail::DeviceLimits limits = detail::device_limits();
-        const bool pairs = detail::carries_pairs(slots(), largest_radix(), columns.count(), limits);
-        const auto shape = detail::launch_shape(slots(), pairs, columns.count(), limits);
+        const bool pairs = detail::carries_pairs(state_->slots, state_->largest_radix, columns.count(), limits);
+        const auto shape = detail::launch_shape(state_->slots, pairs, columns.count(), limits);
         detail::launch_resample<T>(std::span<const detail::ResampleTask<T>>(&task, 1), shape, stream);
     }
 
     std::shared_ptr<const State> state_;
 };
+
+namespace detail {
+
+/// What kernels are launched with.
+struct PlanAccess {
+    /// The tables, on the device.
+    static const TransformView* device_view(const DctPlan& plan) { return plan.state_->device_view.data(); }
+    /// Points in shared memory for each column.
+    static int slots(const DctPlan& plan) { return plan.state_->slots; }
+    static int largest_radix(const DctPlan& plan) { return plan.state_->largest_radix; }
+};
+
+}  // namespace detail
 
 }  // namespace freqkv::cuda

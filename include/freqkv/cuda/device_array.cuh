@@ -55,7 +55,7 @@ public:
     T* data() const { return data_; }
     Index size() const { return size_; }
 
-    /// A copy in host memory, after all that `stream` has been given before; waits for it.
+    /// Waits for the stream. A copy in host memory, after all that `stream` has been given before.
     std::vector<T> download(cudaStream_t stream = nullptr) const {
         std::vector<T> values(static_cast<std::size_t>(size_));
         check("cudaMemcpyAsync",

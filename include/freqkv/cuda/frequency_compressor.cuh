@@ -16,6 +16,10 @@
 #include "freqkv/cuda/dct_plan.cuh"
 #include "freqkv/cuda/detail/device/check_memory.cuh"
 #include "freqkv/cuda/detail/device/check_views.hpp"
+#include "freqkv/cuda/detail/device/device_elements.cuh"
+#include "freqkv/cuda/detail/device/entry_rows.hpp"
+#include "freqkv/cuda/detail/transform/launch_shape.hpp"
+#include "freqkv/cuda/detail/transform/resample.hpp"
 #include "freqkv/cuda/detail/transform/resample_launch.cuh"
 #include "freqkv/cuda/energy_report.cuh"
 #include "freqkv/error.hpp"
@@ -46,11 +50,14 @@ public:
     Index kept() const { return short_.size(); }
 
     /// Every head of `in` [heads, n, dim] to `out` [heads, kept, dim], with any strides. In place where both begin at
-    /// the same element with the same strides; otherwise they must not overlap. `report`, if not null, gets what each
-    /// head loses. Throws Error for views that do not fit, CudaError if the launch fails; nothing is written then.
+    /// the same element with the same strides; otherwise they must not overlap. Throws Error for views that do not fit,
+    /// CudaError if the launch fails; nothing is written then.
     template <class T>
-    void forward(KVView<const std::type_identity_t<T>> in, KVView<T> out, cudaStream_t stream = nullptr,
-                 EnergyReport* report = nullptr) const;
+    void forward(KVView<const std::type_identity_t<T>> in, KVView<T> out, cudaStream_t stream = nullptr) const;
+    /// The same; `report` gets what each head loses.
+    template <class T>
+    void forward(KVView<const std::type_identity_t<T>> in, KVView<T> out, EnergyReport& report,
+                 cudaStream_t stream = nullptr) const;
 
     /// The adjoint: every head of `in` [heads, kept, dim] to `out` [heads, n, dim]; otherwise as forward().
     template <class T>
@@ -100,8 +107,8 @@ public:
         const DctPlan& b = compressor.short_plan();
         check_device("plan", a.device());
         check_device("plan", b.device());
-        const int slots = std::max(a.slots(), b.slots());
-        const int radix = std::max(a.largest_radix(), b.largest_radix());
+        const int slots = std::max(PlanAccess::slots(a), PlanAccess::slots(b));
+        const int radix = std::max(PlanAccess::largest_radix(a), PlanAccess::largest_radix(b));
         Group& group = groups_[carries_pairs(slots, radix, task.columns(), limits_) ? 1 : 0];
         order_.push_back({&group == &groups_[1], group.tasks.size()});
         group.slots = std::max<Index>(group.slots, slots);
@@ -109,8 +116,8 @@ public:
         group.tasks.push_back(task);
     }
 
-    // wanted_columns: see launch_shape().
-    void run(cudaStream_t stream, EnergyReport* report, int wanted_columns = 0) {
+    // report: null if nobody wants it. wanted_columns: see launch_shape().
+    void run(EnergyReport* report, int wanted_columns, cudaStream_t stream) {
         LaunchShape shapes[2];
         for (const bool pairs : {false, true}) {
             const Group& group = groups_[pairs ? 1 : 0];
@@ -126,7 +133,7 @@ private:
         Index slots = 1;
         int columns = 1;
     };
-    struct Place {
+    struct Added {
         std::size_t group, task;
     };
 
@@ -134,7 +141,7 @@ private:
         std::vector<EnergyReport::Heads> heads;
         std::vector<Index> begins;
         Index begin = 0;
-        for (const Place& at : order_) {
+        for (const Added& at : order_) {
             const ResampleTask<T>& task = groups_[at.group].tasks[at.task];
             heads.push_back({task.heads, column_groups(task.columns(), shapes[at.group].columns())});
             begins.push_back(begin);
@@ -148,7 +155,7 @@ private:
 
     DeviceLimits limits_;
     Group groups_[2];
-    std::vector<Place> order_;  // as they were added
+    std::vector<Added> order_;  // as they were added
 };
 
 template <class T>
@@ -164,12 +171,34 @@ ResampleTask<T> resample_task(const FrequencyCompressor& compressor, bool adjoin
     ResampleTask<T> task;
     task.in = rows_of(in, columns);
     task.out = rows_of(out, columns);
-    task.forward = from.device_view();
-    task.inverse = to.device_view();
+    task.forward = PlanAccess::device_view(from);
+    task.inverse = PlanAccess::device_view(to);
     task.heads = static_cast<int>(in.heads);
     task.kept = static_cast<int>(compressor.kept());
     task.scale = compressor.scale();
     return task;
+}
+
+/// compress() with at most `columns_per_block` complex columns to a block, a power of two, for measurements; 0 chooses.
+/// `report`: null if nobody wants it.
+template <class T>
+void compress_batch(std::span<const Compression<T>> batch, EnergyReport* report, int columns_per_block,
+                    cudaStream_t stream) {
+    ResampleLaunch<T> launch;
+    std::vector<Extent> extents;
+    for (const Compression<T>& c : batch) {
+        require(c.compressor != nullptr, "compressor", 0, "must not be null");
+        Extent in = checked_device_extent("in", c.in);
+        Extent out = checked_device_extent("out", c.out);
+        check_in_and_out(in, out, same_place(c.in, c.out));
+        in.task = out.task = static_cast<Index>(extents.size());
+        in.is_written = false;
+        extents.push_back(in);
+        extents.push_back(out);
+        launch.add(resample_task<T>(*c.compressor, false, c.in, c.out), *c.compressor);
+    }
+    check_apart(std::move(extents));
+    launch.run(report, columns_per_block, stream);
 }
 
 }  // namespace detail
@@ -177,33 +206,28 @@ ResampleTask<T> resample_task(const FrequencyCompressor& compressor, bool adjoin
 /// All compressions of a batch, of any lengths, in one launch, or two where some lengths have a prime above 16; a
 /// launch holds the parameters of some 140 compressions from CUDA 12.1 on, else of 16. Results do not depend on what
 /// else is in the batch. Outputs must be apart from each other and from the inputs of others. Otherwise as
-/// FrequencyCompressor::forward(). `columns_per_block` is for tuning: complex columns that share a block, a power of
-/// two; 0 chooses.
+/// FrequencyCompressor::forward().
 template <class T>
-void compress(std::span<const Compression<T>> batch, cudaStream_t stream = nullptr, EnergyReport* report = nullptr,
-              int columns_per_block = 0) {
-    detail::ResampleLaunch<T> launch;
-    std::vector<detail::Extent> extents;
-    for (const Compression<T>& c : batch) {
-        require(c.compressor != nullptr, "compressor", 0, "must not be null");
-        detail::Extent in = detail::checked_device_extent("in", c.in);
-        detail::Extent out = detail::checked_device_extent("out", c.out);
-        detail::check_in_and_out(in, out, detail::same_place(c.in, c.out));
-        in.task = out.task = static_cast<Index>(extents.size());
-        in.is_written = false;
-        extents.push_back(in);
-        extents.push_back(out);
-        launch.add(detail::resample_task<T>(*c.compressor, false, c.in, c.out), *c.compressor);
-    }
-    detail::check_apart(std::move(extents));
-    launch.run(stream, report, columns_per_block);
+void compress(std::span<const Compression<T>> batch, cudaStream_t stream = nullptr) {
+    detail::compress_batch(batch, nullptr, 0, stream);
+}
+/// The same; `report` gets what each head loses.
+template <class T>
+void compress(std::span<const Compression<T>> batch, EnergyReport& report, cudaStream_t stream = nullptr) {
+    detail::compress_batch(batch, &report, 0, stream);
 }
 
 template <class T>
-void FrequencyCompressor::forward(KVView<const std::type_identity_t<T>> in, KVView<T> out, cudaStream_t stream,
-                                  EnergyReport* report) const {
+void FrequencyCompressor::forward(KVView<const std::type_identity_t<T>> in, KVView<T> out, cudaStream_t stream) const {
     const Compression<T> one{this, in, out};
-    compress<T>(std::span<const Compression<T>>(&one, 1), stream, report);
+    compress<T>(std::span<const Compression<T>>(&one, 1), stream);
+}
+
+template <class T>
+void FrequencyCompressor::forward(KVView<const std::type_identity_t<T>> in, KVView<T> out, EnergyReport& report,
+                                  cudaStream_t stream) const {
+    const Compression<T> one{this, in, out};
+    compress<T>(std::span<const Compression<T>>(&one, 1), report, stream);
 }
 
 template <class T>
@@ -212,7 +236,7 @@ void FrequencyCompressor::adjoint(KVView<const std::type_identity_t<T>> in, KVVi
                              detail::same_place<T>(in, out));
     detail::ResampleLaunch<T> launch;
     launch.add(detail::resample_task<T>(*this, true, in, out), *this);
-    launch.run(stream, nullptr);
+    launch.run(nullptr, 0, stream);
 }
 
 }  // namespace freqkv::cuda

@@ -24,8 +24,8 @@
 #include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/cuda/rope.cuh"
 #include "freqkv/error.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "freqkv/policy/schedule.hpp"
-#include "freqkv/policy/whole_span.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::cuda {
@@ -56,18 +56,18 @@ struct InPlaceResult {
 };
 
 /// Compresses caches that belong to another engine, in that engine's device memory: all sequences and layers of a
-/// batch at once, each with its own length. As freqkv::InPlaceCompressor. P is a Schedule, of whose spans the low
-/// frequencies are kept, or a policy with the codec SelectLatest, as LocalWindow. T is float, __half or __nv_bfloat16.
+/// batch at once, each with its own length. As freqkv::InPlaceCompressor. P is LowPass<>, LocalWindow, or a policy of
+/// one's own with a schedule and one of their codecs, FrequencyCodec<> or SelectLatest. T is float, __half or
+/// __nv_bfloat16.
 ///
 /// It belongs to the device that is current when it is made, and holds the plans it has needed so far; it is not to be
 /// used from two threads at once, and must live until its work is done.
-template <class T, class P = WholeSpan>
+template <class T, class P = LowPass<>>
 class InPlaceCompressor {
     static_assert(detail::check_element<T>());
-    static_assert(
-        detail::CompressingPolicy<P>,
-        "freqkv: what a device compresses under is a Schedule (`SpanList plan(const CacheLayout&, Index) const`; "
-        "low frequencies are kept) or a policy with a schedule and the codec SelectLatest, as LocalWindow");
+    static_assert(detail::check_compressing_policy<P>());
+
+    static constexpr bool transforms = detail::LowPassPolicy<P>;
 
 public:
     /// `rope` says how the stored keys were rotated; without it they are taken to be stored before RoPE.
@@ -77,13 +77,14 @@ public:
     /// Loads the kernels and makes the plans for lists of `tokens` entries, which compress() does otherwise when it
     /// meets the first. Needed before a stream is captured. Throws Error if the schedule refuses them, CudaError if
     /// there is no memory.
-    void prepare(Index tokens, const InPlaceOptions& options = {}, Index compressions = 0) {
+    void make_plans(Index tokens, const InPlaceOptions& options = {}, Index compressions = 0) {
         detail::check_device("compressor", device_);
         detail::load_kernels<T>();
         for (const Span& span : spans_of(tokens, options, compressions)) {
-            if (span.keep == 0) continue;
-            plan(span.length);
-            plan(span.keep);
+            if constexpr (transforms) {
+                plan(span.length);
+                plan(span.keep);
+            }
         }
     }
 
@@ -91,55 +92,35 @@ public:
     /// rotated at their new positions: afterwards entry i, whether compressed or not, is at position i.
     ///
     /// Returns at once what becomes of each list; the work is in the stream, and entries behind the new length, as well
-    /// as freed pages, may be written until it is done. `report`, if not null, gets for each list, span by span, the
-    /// energies of the heads' un-rotated keys and then of their values; nothing for spans that are not transformed.
+    /// as freed pages, may be written until it is done.
     ///
     /// Throws Error for views that do not fit together or that the schedule refuses, and CudaError if plans cannot
     /// be made, before anything is launched.
     template <class View>
     std::span<const InPlaceResult> compress(std::span<const ForeignList<View>> lists,
-                                            const InPlaceOptions& options = {}, cudaStream_t stream = nullptr,
-                                            EnergyReport* report = nullptr) {
-        detail::check_device("compressor", device_);
-        if (rope_) detail::check_device("rope", rope_->device());
-        std::vector<InPlaceResult> results;
-        std::vector<detail::Extent> extents;
-        detail::ResampleLaunch<T> compressed;
-        std::vector<std::vector<detail::MoveTask<T>>> moved;
-        for (const ForeignList<View>& list : lists) {
-            check(list, extents);
-            const Index tokens = list.keys.tokens;
-            const SpanList spans = spans_of(tokens, options, list.compressions);
-            Index freed = 0;
-            for (const Span& span : spans) {
-                if (span.keep > 0) {
-                    const FrequencyCompressor compressor(plan(span.length), plan(span.keep));
-                    compressed.add(task(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
-                                   compressor);
-                    compressed.add(task(list.values, columns(list.values), compressor, span, nullptr, freed),
-                                   compressor);
-                }
-                freed += span.length - span.keep;
-            }
-            add_moves(list, spans, moved);
-            results.push_back(result_of(list.keys, tokens - freed));
-        }
-        detail::check_apart(std::move(extents));
-        compressed.run(stream, report);
-        // Later parts of a list go where earlier ones have been.
-        for (const std::vector<detail::MoveTask<T>>& tasks : moved) {
-            if (!tasks.empty()) detail::launch_move<T>(tasks, stream);
-        }
-        results_ = std::move(results);
-        return results_;
+                                            const InPlaceOptions& options = {}, cudaStream_t stream = nullptr) {
+        return compress_lists(lists, options, nullptr, stream);
+    }
+    /// The same; `report` gets for each list, span by span, the energies of the heads' un-rotated keys and then of
+    /// their values; nothing under a policy that transforms nothing.
+    template <class View>
+    std::span<const InPlaceResult> compress(std::span<const ForeignList<View>> lists, const InPlaceOptions& options,
+                                            EnergyReport& report, cudaStream_t stream = nullptr) {
+        return compress_lists(lists, options, &report, stream);
     }
 
     /// A single list.
     template <class View>
     InPlaceResult compress(const View& keys, const View& values, const InPlaceOptions& options = {},
-                           cudaStream_t stream = nullptr, EnergyReport* report = nullptr) {
+                           cudaStream_t stream = nullptr) {
         const ForeignList<View> list{keys, values};
-        return compress(std::span<const ForeignList<View>>(&list, 1), options, stream, report).front();
+        return compress(std::span<const ForeignList<View>>(&list, 1), options, stream).front();
+    }
+    template <class View>
+    InPlaceResult compress(const View& keys, const View& values, const InPlaceOptions& options, EnergyReport& report,
+                           cudaStream_t stream = nullptr) {
+        const ForeignList<View> list{keys, values};
+        return compress(std::span<const ForeignList<View>>(&list, 1), options, report, stream).front();
     }
 
     /// Drops all plans; to be called when the streams are done. An engine whose lists come in many lengths bounds the
@@ -154,6 +135,44 @@ public:
     }
 
 private:
+    template <class View>
+    std::span<const InPlaceResult> compress_lists(std::span<const ForeignList<View>> lists,
+                                                  const InPlaceOptions& options, EnergyReport* report,
+                                                  cudaStream_t stream) {
+        detail::check_device("compressor", device_);
+        if (rope_) detail::check_device("rope", rope_->device());
+        std::vector<InPlaceResult> results;
+        std::vector<detail::Extent> extents;
+        detail::ResampleLaunch<T> compressed;
+        std::vector<std::vector<detail::MoveTask<T>>> moved;
+        for (const ForeignList<View>& list : lists) {
+            check(list, extents);
+            const Index tokens = list.keys.tokens;
+            const SpanList spans = spans_of(tokens, options, list.compressions);
+            Index freed = 0;
+            for (const Span& span : spans) {
+                if constexpr (transforms) {
+                    const FrequencyCompressor compressor(plan(span.length), plan(span.keep));
+                    compressed.add(task(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
+                                   compressor);
+                    compressed.add(task(list.values, columns(list.values), compressor, span, nullptr, freed),
+                                   compressor);
+                }
+                freed += span.length - span.keep;
+            }
+            add_moves(list, spans, moved);
+            results.push_back(result_of(list.keys, tokens - freed));
+        }
+        detail::check_apart(std::move(extents));
+        compressed.run(report, 0, stream);
+        // Later parts of a list go where earlier ones have been.
+        for (const std::vector<detail::MoveTask<T>>& tasks : moved) {
+            if (!tasks.empty()) detail::launch_move<T>(tasks, stream);
+        }
+        results_ = std::move(results);
+        return results_;
+    }
+
     SpanList spans_of(Index tokens, const InPlaceOptions& options, Index compressions) const {
         require(options.sinks >= 0 && options.sinks < tokens, "sinks", options.sinks,
                 "must not be negative and must be below the number of tokens");
@@ -212,13 +231,13 @@ private:
 
     template <class View>
     detail::ResampleTask<T> task(const View& view, const detail::Columns& columns,
-                                     const FrequencyCompressor& compressor, const Span& span, const Index* table,
-                                     Index freed) const {
+                                 const FrequencyCompressor& compressor, const Span& span, const Index* table,
+                                 Index freed) const {
         detail::ResampleTask<T> task;
         task.out = detail::rows_of(view, columns, span.begin);
         task.in = detail::read_only(task.out);
-        task.forward = compressor.long_plan().device_view();
-        task.inverse = compressor.short_plan().device_view();
+        task.forward = detail::PlanAccess::device_view(compressor.long_plan());
+        task.inverse = detail::PlanAccess::device_view(compressor.short_plan());
         task.heads = static_cast<int>(view.heads);
         task.kept = static_cast<int>(span.keep);
         task.scale = compressor.scale();
@@ -231,8 +250,10 @@ private:
     template <class View>
     void add_moves(const ForeignList<View>& list, const SpanList& spans,
                    std::vector<std::vector<detail::MoveTask<T>>>& moved) const {
+        constexpr detail::Remains remains =
+            transforms ? detail::Remains::low_frequencies : detail::Remains::latest_entries;
         std::size_t step = 0;
-        for (const detail::Stretch& stretch : detail::closing_up(spans, list.keys.tokens)) {
+        for (const detail::Stretch& stretch : detail::closing_up(spans, list.keys.tokens, remains)) {
             const auto add = [&](const View& view, const detail::Columns& columns, bool turns) {
                 if (stretch.from == stretch.to && !turns) return;
                 if (moved.size() <= step) moved.resize(step + 1);
@@ -267,8 +288,8 @@ private:
     std::vector<InPlaceResult> results_;
 };
 
-/// InPlaceCompressor::compress() for a single call and list: waits until it is done, and drops the plans.
-template <class T, class View, class P = WholeSpan>
+/// Waits until it is done: InPlaceCompressor::compress() for a single call and list. Drops the plans.
+template <class T, class View, class P = LowPass<>>
 InPlaceResult compress_in_place(const View& keys, const View& values, std::optional<Rope> rope = std::nullopt,
                                 const InPlaceOptions& options = {}, P policy = P{}, cudaStream_t stream = nullptr) {
     InPlaceCompressor<T, P> compressor(std::move(policy), std::move(rope));

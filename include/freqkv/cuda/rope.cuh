@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/rope_options.hpp"
 

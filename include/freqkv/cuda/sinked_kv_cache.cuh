@@ -26,12 +26,17 @@
 #include "freqkv/cuda/in_place.cuh"
 #include "freqkv/cuda/rope.cuh"
 #include "freqkv/cuda/status.cuh"
+#include "freqkv/detail/cache/list_counts.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/policy/full.hpp"
-#include "freqkv/policy/whole_span.hpp"
+#include "freqkv/policy/low_pass.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::cuda {
+
+namespace detail {
+struct CacheAccess;
+}
 
 /// The keys and values of one layer on a device, for a batch of sequences, each with its own length and bounded by
 /// compression as in freqkv::SinkedKVCache: when a sequence is full and a further token arrives, what lies between its
@@ -39,20 +44,18 @@ namespace freqkv::cuda {
 /// in one launch. Entries do not depend on how a text is cut into calls, nor on the other sequences of a batch.
 ///
 /// P is one of
-///   a Schedule     low frequencies of its spans are kept (the paper's method); spans up to what DctPlan takes
-///   LocalWindow    the latest entries of the span are kept, as by all policies with the codec SelectLatest
+///   LowPass<>      low frequencies of the span are kept (the paper's method); spans up to what DctPlan takes
+///   LocalWindow    the latest entries of the span are kept
 ///   Full           nothing is compressed; tokens beyond the capacity are refused
+/// or a policy of one's own with a schedule and a codec of the first two, FrequencyCodec<> or SelectLatest.
 ///
 /// T is float, __half or __nv_bfloat16; keys are stored rotated at their index. Work is given to a stream; sizes are
 /// known on the host at once, for they depend on numbers of tokens alone. Use one stream at a time. Not to be used from
 /// two threads at once.
-template <class T, class P = WholeSpan>
+template <class T, class P = LowPass<>>
 class SinkedKVCache {
     static_assert(detail::check_element<T>());
-    static_assert(detail::CompressingPolicy<P> || GrowingPolicy<P>,
-                  "freqkv: the policy of a cache on a device is a Schedule (`SpanList plan(const CacheLayout&, Index) "
-                  "const`; low frequencies are kept), a policy with a schedule and the codec SelectLatest, as "
-                  "LocalWindow, or Full");
+    static_assert(detail::check_cache_policy<P>());
 
     static constexpr bool grows = GrowingPolicy<P>;
     static constexpr const char* in_a_graph =
@@ -69,18 +72,18 @@ public:
           device_(detail::current_device()),
           keys_("keys of the cache", options_, options_.key_dim),
           values_("values of the cache", options_, options_.value_dim),
-          states_(static_cast<std::size_t>(options_.sequences)) {
-        if constexpr (!grows) compressor_.prepare(options_.capacity, {options_.sinks, options_.recent});
-        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(states_.size(), 0));
+          counts_(static_cast<std::size_t>(options_.sequences)) {
+        if constexpr (!grows) compressor_.make_plans(options_.capacity, {options_.sinks, options_.recent});
+        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(counts_.size(), 0));
     }
 
     const CacheOptions& options() const { return options_; }
     const std::optional<Rope>& rope() const { return rope_; }
 
     /// Entries that a sequence holds, which is the position of its next token where room() > 0.
-    Index size(Index sequence) const { return state(sequence).size; }
-    Index tokens_seen(Index sequence) const { return state(sequence).tokens_seen; }
-    Index compressions(Index sequence) const { return state(sequence).compressions; }
+    Index size(Index sequence) const { return counts(sequence).size; }
+    Index tokens_seen(Index sequence) const { return counts(sequence).tokens_seen; }
+    Index compressions(Index sequence) const { return counts(sequence).compressions; }
     /// Tokens that can be appended before the sequence has to be compressed; under Full, at all.
     Index room(Index sequence) const { return options_.capacity - size(sequence); }
 
@@ -116,7 +119,7 @@ public:
     /// does.
     void replayed(std::span<const SequenceTokens> parts) {
         detail::Feed(parts, options_.sequences).require_room(rooms());
-        for (const SequenceTokens& part : parts) count(part.sequence, part.tokens);
+        for (const SequenceTokens& part : parts) counts(part.sequence).append(part.tokens);
     }
 
     /// Compresses now those of the sequences that are full; the state is what the next token would have made. Under
@@ -134,52 +137,49 @@ public:
 
     /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression.
     void truncate(Index sequence, Index tokens, cudaStream_t stream = nullptr) {
-        State& s = state(sequence);
-        require(tokens >= s.compressed_at && tokens <= s.tokens_seen, "tokens to keep", tokens,
-                "must be within the count at the latest compression and tokens_seen()");
-        const Index size = s.size - (s.tokens_seen - tokens);
-        set_size(sequence, size, stream);
-        s.size = size;
-        s.tokens_seen = tokens;
+        freqkv::detail::ListCounts shorter = counts(sequence);
+        shorter.truncate(tokens);
+        set_size(sequence, shorter.size, stream);
+        counts(sequence) = shorter;
     }
 
     /// As after construction.
     void clear(Index sequence, cudaStream_t stream = nullptr) {
         set_size(sequence, 0, stream);
-        state(sequence) = {};
+        counts(sequence) = {};
     }
 
     /// Makes sequence `to` a copy of `from`, which both go on from by themselves.
     void fork(Index from, Index to, cudaStream_t stream = nullptr) {
-        const State source = state(from);
+        const freqkv::detail::ListCounts source = counts(from);
         require(from != to, "sequence to copy to", to, "must be another one");
-        (void)state(to);
+        (void)counts(to);
         detail::check_device("cache", device_);
         keys_.copy(from, to, source.size, stream);
         values_.copy(from, to, source.size, stream);
         set_size(to, source.size, stream);
-        state(to) = source;
+        counts(to) = source;
     }
 
-    /// A sequence in host memory. Waits for the stream.
+    /// Waits for the stream. A sequence in host memory.
     SavedSequence<T> save(Index sequence, cudaStream_t stream = nullptr) const {
-        const State& s = state(sequence);
+        const freqkv::detail::ListCounts& of = counts(sequence);
         detail::check_device("cache", device_);
         SavedSequence<T> saved;
-        saved.keys = keys_.download(sequence, s.size, stream);
-        saved.values = values_.download(sequence, s.size, stream);
+        saved.keys = keys_.download(sequence, of.size, stream);
+        saved.values = values_.download(sequence, of.size, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
-        saved.size = s.size;
-        saved.tokens_seen = s.tokens_seen;
-        saved.compressions = s.compressions;
-        saved.compressed_at = s.compressed_at;
+        saved.size = of.size;
+        saved.tokens_seen = of.tokens_seen;
+        saved.compressions = of.compressions;
+        saved.compressed_at = of.compressed_at;
         return saved;
     }
 
-    /// Makes a sequence what save() gave, of this cache or of another one of the same heads, dimensions and capacity.
-    /// Waits for the stream. Throws Error for what does not fit, without change.
+    /// Waits for the stream. Makes a sequence what save() gave, of this cache or of another one of the same heads,
+    /// dimensions and capacity. Throws Error for what does not fit, without change.
     void load(Index sequence, const SavedSequence<T>& saved, cudaStream_t stream = nullptr) {
-        (void)state(sequence);
+        (void)counts(sequence);
         require(saved.size >= 0 && saved.size <= options_.capacity, "size of the saved sequence", saved.size,
                 "must be within the capacity");
         require(saved.compressed_at >= 0 && saved.tokens_seen >= saved.compressed_at &&
@@ -197,7 +197,7 @@ public:
         values_.upload(sequence, saved.values, saved.size, stream);
         set_size(sequence, saved.size, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
-        state(sequence) = {saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
+        counts(sequence) = {saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
     }
 
     /// Bytes held on the device; the transform's tables count as tables.
@@ -210,10 +210,13 @@ public:
         return memory;
     }
 
-    // What attention is made of: the next tokens up to a boundary, after compressing what is full; their entries; and
-    // their counting, after which they are part of the cache.
+private:
+    friend struct detail::CacheAccess;
 
-    /// For attention. Throws what compression throws; the tokens before it are then in the cache.
+    // What append() and attention are made of: the next tokens up to a boundary, after compressing what is full; their
+    // entries; and their counting, after which they are part of the cache.
+
+    // Throws what compression throws; the tokens before it are then in the cache.
     std::vector<detail::FeedPiece> next_round(detail::Feed& feed, cudaStream_t stream) {
         if constexpr (grows) {
             feed.require_room(rooms());
@@ -247,7 +250,7 @@ public:
                 {static_cast<std::int32_t>(piece.sequence), static_cast<std::int32_t>(piece.count), true});
         }
         detail::change_sizes(changes, sizes_.data(), stream);
-        for (const detail::FeedPiece& piece : pieces) count(piece.sequence, piece.count);
+        for (const detail::FeedPiece& piece : pieces) counts(piece.sequence).append(piece.count);
     }
 
     template <class U>
@@ -262,25 +265,11 @@ public:
         require(v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
     }
 
-    /// For reserve() of attention.
-    template <class U>
-    void load_append_kernels() const {
-        detail::load_append_kernels<U, T>();
-    }
-
     detail::Columns key_columns() const {
         if (!rope_) return {static_cast<int>(options_.key_dim), 0, false};
         return {static_cast<int>(options_.key_dim), static_cast<int>(rope_->pairs()),
                 rope_->pairing() == RopePairing::half_split};
     }
-
-private:
-    struct State {
-        Index size = 0;
-        Index tokens_seen = 0;
-        Index compressions = 0;
-        Index compressed_at = 0;
-    };
 
     // A growing cache has nothing to compress.
     struct NoCompressor {
@@ -299,15 +288,12 @@ private:
         return [this](Index sequence) { return room(sequence); };
     }
 
-    State& state(Index sequence) {
+    freqkv::detail::ListCounts& counts(Index sequence) {
         require(sequence >= 0 && sequence < options_.sequences, "sequence", sequence, "must be one of the cache's");
-        return states_[static_cast<std::size_t>(sequence)];
+        return counts_[static_cast<std::size_t>(sequence)];
     }
-    const State& state(Index sequence) const { return const_cast<SinkedKVCache*>(this)->state(sequence); }
-
-    void count(Index sequence, Index tokens) {
-        state(sequence).size += tokens;
-        state(sequence).tokens_seen += tokens;
+    const freqkv::detail::ListCounts& counts(Index sequence) const {
+        return const_cast<SinkedKVCache*>(this)->counts(sequence);
     }
 
     template <class U>
@@ -339,12 +325,7 @@ private:
                 {static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(results[i].length), false});
         }
         detail::change_sizes(changes, sizes_.data(), stream);
-        for (std::size_t i = 0; i < full.size(); ++i) {
-            State& s = state(full[i]);
-            s.size = results[i].length;
-            s.compressed_at = s.tokens_seen;
-            ++s.compressions;
-        }
+        for (std::size_t i = 0; i < full.size(); ++i) counts(full[i]).compress(results[i].length);
     }
 
     void set_size(Index sequence, Index size, cudaStream_t stream) {
@@ -358,8 +339,37 @@ private:
     std::conditional_t<grows, NoCompressor, InPlaceCompressor<T, P>> compressor_;
     int device_;
     detail::EntryStore<T> keys_, values_;
-    std::vector<State> states_;
+    std::vector<freqkv::detail::ListCounts> counts_;
     DeviceArray<std::int32_t> sizes_;
 };
+
+namespace detail {
+
+/// What ChunkedAttention needs of a cache and nobody else; see there.
+struct CacheAccess {
+    template <class T, class P>
+    static std::vector<FeedPiece> next_round(SinkedKVCache<T, P>& cache, Feed& feed, cudaStream_t stream) {
+        return cache.next_round(feed, stream);
+    }
+    template <class U, class T, class P>
+    static void write(SinkedKVCache<T, P>& cache, const KVView<const U>& k, const KVView<const U>& v,
+                      std::span<const FeedPiece> pieces, cudaStream_t stream) {
+        cache.write(k, v, pieces, stream);
+    }
+    template <class T, class P>
+    static void advance(SinkedKVCache<T, P>& cache, std::span<const FeedPiece> pieces, cudaStream_t stream) {
+        cache.advance(pieces, stream);
+    }
+    template <class U, class T, class P>
+    static void check(const SinkedKVCache<T, P>& cache, const KVView<const U>& k, const KVView<const U>& v) {
+        cache.check(k, v);
+    }
+    template <class T, class P>
+    static Columns key_columns(const SinkedKVCache<T, P>& cache) {
+        return cache.key_columns();
+    }
+};
+
+}  // namespace detail
 
 }  // namespace freqkv::cuda

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "freqkv/config.hpp"
+#include "freqkv/dct/simd.hpp"
 #include "freqkv/dct_plan.hpp"
 #include "freqkv/energy.hpp"
+#include "freqkv/frequency_compressor.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
@@ -154,6 +156,19 @@ template <class Codec, class C>
 concept TransformCodec = std::copyable<Codec> && requires(const Codec& codec, Index length, Index keep) {
     { codec.template plan<C>(length, keep) } -> TransformPlan<C>;
 };
+
+namespace detail {
+
+// What FrequencyCodec plans with. It is said here, where the concept is that looks at a codec's plans, because
+// policy/low_pass.hpp is read by compilers for devices, too.
+template <class C, class Backend>
+struct LowPassPlan;
+template <class C, DctBackend<C> Backend>
+struct LowPassPlan<C, Backend> {
+    using type = FrequencyCompressor<C, Backend>;
+};
+
+}  // namespace detail
 
 /// The queries that a codec asks for.
 template <class Codec>

@@ -2,23 +2,29 @@
 #pragma once
 
 #include "freqkv/config.hpp"
-#include "freqkv/dct/simd.hpp"
-#include "freqkv/frequency_compressor.hpp"
-#include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/whole_span.hpp"
 
 namespace freqkv {
 
-/// Keeps the low frequencies of a span (equations 6 to 8 of the paper), through the given DCT backend.
+namespace dct {
+struct Simd;  // dct/simd.hpp, which compilers for devices do not read
+}
+
+namespace detail {
+// FrequencyCompressor<C, Backend>: policy/codec.hpp says so to compilers for the host.
+template <class C, class Backend>
+struct LowPassPlan;
+}  // namespace detail
+
+/// Keeps the low frequencies of a span (equations 6 to 8 of the paper), through the given DCT backend. A device has
+/// transforms of its own and takes the default alone.
 template <class Backend = dct::Simd>
 struct FrequencyCodec {
     template <class C>
-    FrequencyCompressor<C, Backend> plan(Index length, Index keep) const {
-        return FrequencyCompressor<C, Backend>(length, keep);
+    typename detail::LowPassPlan<C, Backend>::type plan(Index length, Index keep) const {
+        return typename detail::LowPassPlan<C, Backend>::type(length, keep);
     }
 };
-
-static_assert(TransformCodec<FrequencyCodec<>, float> && TransformCodec<FrequencyCodec<>, double>);
 
 /// FreqKV, the paper's method: the span between sinks and recent part through the DCT, low frequencies
 /// kept. The backend is part of the type: LowPass<dct::Fftw> needs FFTW, LowPass<> nothing.

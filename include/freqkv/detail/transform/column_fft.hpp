@@ -9,6 +9,7 @@
 #include "freqkv/detail/lanes/lanes.hpp"
 #include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/transform/matrix_fft.hpp"
+#include "freqkv/detail/transform/prime_factors.hpp"
 #include "freqkv/detail/transform/stockham_fft.hpp"
 #include "freqkv/workspace.hpp"
 
@@ -51,17 +52,6 @@ private:
     bool is_matrix() const { return chirp_.empty(); }
 
     static bool is_smooth(Index n) { return MatrixFft<T>::can(n); }
-
-    // The smallest length from 2 n - 1 on without primes above 5.
-    static Index convolution_length(Index n) {
-        for (Index m = 2 * n - 1;; ++m) {
-            Index rest = m;
-            for (const Index p : {2, 3, 5}) {
-                while (rest % p == 0) rest /= p;
-            }
-            if (rest == 1) return m;
-        }
-    }
 
     // The transform of exp(pi i j^2 / n) / m, j from -n + 1 to n - 1 modulo m.
     [[gnu::cold]] std::vector<T> chirp_spectrum(Index m) const {

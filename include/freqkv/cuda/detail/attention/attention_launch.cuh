@@ -14,9 +14,9 @@
 #include "freqkv/cuda/detail/attention/decode_kernels.cuh"
 #include "freqkv/cuda/detail/attention/prefill_kernel.cuh"
 #include "freqkv/cuda/detail/cache/feed.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/device_attributes.cuh"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
-#include "freqkv/cuda/detail/device/launch_shape.hpp"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 #include "freqkv/error.hpp"
 
 namespace freqkv::cuda::detail {
@@ -66,11 +66,12 @@ auto attend_kernel_for(int heads) {
 template <class U, class T>
 void launch_decode(const DecodeTask<U, T>& task, const TokenPlaces& places, cudaStream_t stream) {
     const int heads = decode_heads(task.group, task.key_dim, task.value_dim);
-    const int chunks = (task.group + heads - 1) / heads;
-    launch_kernel("cudaLaunchKernel of attend_kernel", attend_kernel_for<U, T>(heads),
-                  dim3(static_cast<unsigned int>(task.stretches()), static_cast<unsigned int>(task.kv_heads * chunks),
-                       static_cast<unsigned int>(task.tokens)),
-                  stretch_entries, decode_bytes(heads, task.key_dim, task.value_dim), stream, task, places);
+    const int blocks_of_kv_head = (task.group + heads - 1) / heads;
+    launch_kernel(
+        "cudaLaunchKernel of attend_kernel", attend_kernel_for<U, T>(heads),
+        dim3(static_cast<unsigned int>(task.stretches()), static_cast<unsigned int>(task.kv_heads * blocks_of_kv_head),
+             static_cast<unsigned int>(task.tokens)),
+        stretch_entries, decode_bytes(heads, task.key_dim, task.value_dim), stream, task, places);
     launch_kernel("cudaLaunchKernel of combine_kernel", &combine_kernel<U, T>,
                   dim3(static_cast<unsigned int>(task.query_heads()), static_cast<unsigned int>(task.tokens)),
                   stretch_entries, 0, stream, task, places);

@@ -6,8 +6,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/attention/attention_task.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
 
 // Attention of tokens to a cache that is in device memory, each token by itself. A list is cut into stretches of a
@@ -51,16 +51,42 @@ struct DecodeTask : AttentionTask<Q, T> {
     }
 };
 
+/// Where the floats of attend_stretch() lie in shared memory, one array behind the other. Heads come last in all but
+/// the sums, so that a thread reads what belongs to all heads at once.
+struct DecodeLayout {
+    static constexpr int runs = 8;  ///< of entries, each of which one thread goes through for a head
+    static constexpr int warps = stretch_entries / 32;  ///< each of which sums values of its own entries
+
+    int heads = 0;
+    int key_dim = 0;
+    int value_dim = 0;
+
+    FREQKV_INLINE int query(int d, int head = 0) const { return d * heads + head; }
+    FREQKV_INLINE int weight(int entry, int head = 0) const { return weights() + entry * heads + head; }
+    /// The greatest score of a run, later the sum of its weights.
+    FREQKV_INLINE int of_run(int run, int head) const { return run_values() + run * heads + head; }
+    FREQKV_INLINE int greatest(int head) const { return totals() + head; }
+    FREQKV_INLINE int sum_of_weights(int head) const { return totals() + heads + head; }
+    FREQKV_INLINE int value(int warp, int head, int d) const {
+        return values() + (warp * heads + head) * value_dim + d;
+    }
+    FREQKV_INLINE int size() const { return values() + warps * heads * value_dim; }
+
+private:
+    FREQKV_INLINE int weights() const { return heads * key_dim; }
+    FREQKV_INLINE int run_values() const { return weights() + heads * stretch_entries; }
+    FREQKV_INLINE int totals() const { return run_values() + heads * runs; }
+    FREQKV_INLINE int values() const { return totals() + 2 * heads; }
+};
+
 /// Floats in shared memory that a block of attend_stretch() takes.
 FREQKV_INLINE int decode_floats(int heads, int key_dim, int value_dim) {
-    const int parts = stretch_entries / 32;
-    return heads * (key_dim + stretch_entries + 8 + 2 + parts * value_dim);
+    return DecodeLayout{heads, key_dim, value_dim}.size();
 }
 
 /// The part of stretch `stretch` for query heads [first_head, first_head + Heads) of KV head `kv_head`'s group; those
-/// behind the group are computed as its last one and not stored. memory is decode_floats() floats: load(i), load<N>(i)
-/// for N of them at a multiple of N, and store(i, x).
-template <int Heads, class Q, class T, class Block, class Memory>
+/// behind the group are computed as its last one and not stored. `memory` has decode_floats() floats.
+template <int Heads, class Q, class T, ThreadBlock Block, SharedFloats Memory>
 FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int kv_head, int first_head, int stretch,
                                   Block block, Memory memory) {
     using freqkv::detail::unrolled;
@@ -77,12 +103,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         const int in_group = first_head + h < task.group ? first_head + h : task.group - 1;
         return kv_head * task.group + in_group;
     };
-    // Shared memory: queries [key_dim][Heads], weights [entries][Heads], 8 partial maxima and then sums [8][Heads], the
-    // maximum and the sum [2][Heads], sums of values [warps][Heads][value_dim].
-    const int weights = Heads * key_dim;
-    const int partial = weights + Heads * stretch_entries;
-    const int totals = partial + Heads * 8;
-    const int sums = totals + Heads * 2;
+    const DecodeLayout layout{Heads, key_dim, value_dim};
 
     // Queries, rotated at the position of the token and scaled.
     const int columns = task.key_columns.count();
@@ -93,8 +114,8 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         const int a = task.key_columns.first(c);
         const int b = task.key_columns.second(c);
         const Complex<float> x = task.query_column(query, c, entries - 1);
-        memory.store(a * Heads + h, task.scale * x.re);
-        if (b < key_dim) memory.store(b * Heads + h, task.scale * x.im);
+        memory.store(layout.query(a, h), task.scale * x.re);
+        if (b < key_dim) memory.store(layout.query(b, h), task.scale * x.im);
     });
 
     // Scores: a thread reads the key of one entry for all heads.
@@ -104,7 +125,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         if (e < count) {
             const T* const key = keys + Index{e} * key_dim;
             const auto add = [&](int d, float k) FREQKV_INLINE_LAMBDA {
-                const Elements<float, Heads> query = memory.template load<Heads>(d * Heads);
+                const Elements<float, Heads> query = memory.template load<Heads>(layout.query(d));
                 unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA { score[h] += k * query.values[h]; });
             };
             if (task.wide) {
@@ -120,44 +141,45 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
                 for (int d = 0; d < key_dim; ++d) add(d, to_float(key[d]));
             }
         }
-        unrolled<Heads>(
-            [&](auto h) FREQKV_INLINE_LAMBDA { memory.store(weights + e * Heads + static_cast<int>(h), score[h]); });
+        unrolled<Heads>([&](auto h)
+                            FREQKV_INLINE_LAMBDA { memory.store(layout.weight(e, static_cast<int>(h)), score[h]); });
     });
 
     // The greatest score of each head, in two steps; then weights and their sum alike.
-    constexpr int run = stretch_entries / 8;
-    block.each(8 * Heads, [&](int i) {
+    constexpr int runs = DecodeLayout::runs;
+    constexpr int run = stretch_entries / runs;
+    block.each(runs * Heads, [&](int i) {
         float greatest = -INFINITY;
         for (int e = 0; e < run; ++e) {
-            greatest = fmaxf(greatest, memory.load(weights + (i / Heads * run + e) * Heads + i % Heads));
+            greatest = fmaxf(greatest, memory.load(layout.weight(i / Heads * run + e, i % Heads)));
         }
-        memory.store(partial + i, greatest);
+        memory.store(layout.of_run(i / Heads, i % Heads), greatest);
     });
     block.each(Heads, [&](int h) {
-        float greatest = memory.load(partial + h);
-        for (int i = 1; i < 8; ++i) greatest = fmaxf(greatest, memory.load(partial + i * Heads + h));
-        memory.store(totals + h, greatest);
+        float greatest = memory.load(layout.of_run(0, h));
+        for (int i = 1; i < runs; ++i) greatest = fmaxf(greatest, memory.load(layout.of_run(i, h)));
+        memory.store(layout.greatest(h), greatest);
     });
-    block.each(8 * Heads, [&](int i) {
+    block.each(runs * Heads, [&](int i) {
         const int h = i % Heads;
-        const float greatest = memory.load(totals + h);
+        const float greatest = memory.load(layout.greatest(h));
         float sum = 0;
         for (int e = 0; e < run; ++e) {
-            const int at = weights + (i / Heads * run + e) * Heads + h;
+            const int at = layout.weight(i / Heads * run + e, h);
             const float weight = expf(memory.load(at) - greatest);
             memory.store(at, weight);
             sum += weight;
         }
-        memory.store(partial + i, sum);
+        memory.store(layout.of_run(i / Heads, h), sum);
     });
     block.each(Heads, [&](int h) {
-        float sum = memory.load(partial + h);
-        for (int i = 1; i < 8; ++i) sum += memory.load(partial + i * Heads + h);
-        memory.store(totals + Heads + h, sum);
+        float sum = memory.load(layout.of_run(0, h));
+        for (int i = 1; i < runs; ++i) sum += memory.load(layout.of_run(i, h));
+        memory.store(layout.sum_of_weights(h), sum);
     });
 
     // Values: a thread takes 4 dimensions of every fourth entry, or one where rows cannot be read at once.
-    constexpr int warps = stretch_entries / 32;
+    constexpr int warps = DecodeLayout::warps;
     const auto add_values = [&](auto width) FREQKV_INLINE_LAMBDA {
         constexpr int w = static_cast<int>(decltype(width)::value);
         const int pieces = value_dim / w;
@@ -167,7 +189,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
             float sum[Heads][w] = {};
             for (int e = warp; e < count; e += warps) {
                 const auto some = load_elements<w>(values + Index{e} * value_dim + d);
-                const Elements<float, Heads> weight = memory.template load<Heads>(weights + e * Heads);
+                const Elements<float, Heads> weight = memory.template load<Heads>(layout.weight(e));
                 unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
                     unrolled<w>([&](auto j)
                                     FREQKV_INLINE_LAMBDA { sum[h][j] += weight.values[h] * to_float(some.values[j]); });
@@ -175,8 +197,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
             }
             unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
                 unrolled<w>([&](auto j) FREQKV_INLINE_LAMBDA {
-                    memory.store(sums + (warp * Heads + static_cast<int>(h)) * value_dim + d + static_cast<int>(j),
-                                 sum[h][j]);
+                    memory.store(layout.value(warp, static_cast<int>(h), d + static_cast<int>(j)), sum[h][j]);
                 });
             });
         });
@@ -192,16 +213,16 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         if (first_head + h >= task.group) return;
         float value = 0;
         if (d < value_dim) {
-            for (int warp = 0; warp < warps; ++warp) value += memory.load(sums + (warp * Heads + h) * value_dim + d);
+            for (int warp = 0; warp < warps; ++warp) value += memory.load(layout.value(warp, h, d));
         } else {
-            value = memory.load(totals + (d - value_dim) * Heads + h);
+            value = memory.load(d == value_dim ? layout.greatest(h) : layout.sum_of_weights(h));
         }
         task.part(token, head_of(h), stretch)[d] = value;
     });
 }
 
 /// The result of one query head of one token, from the parts of its stretches in their order.
-template <class Q, class T, class Block>
+template <class Q, class T, ThreadBlock Block>
 FREQKV_INLINE void combine_stretches(const DecodeTask<Q, T>& task, int token, int query_head, Block block) {
     const int value_dim = task.value_dim;
     const int stretches = (task.entries(token) + stretch_entries - 1) / stretch_entries;
@@ -218,7 +239,7 @@ FREQKV_INLINE void combine_stretches(const DecodeTask<Q, T>& task, int token, in
             sum += weight * part[d];
             weights += weight * part[value_dim + 1];
         }
-        result[d] = ElementConversion<Q>::from_float(sum / weights);
+        result[d] = from_float<Q>(sum / weights);
     });
 }
 

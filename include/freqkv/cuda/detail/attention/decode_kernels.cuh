@@ -19,9 +19,9 @@ __global__ void __launch_bounds__(stretch_entries)
     attend_kernel(const __grid_constant__ DecodeTask<Q, T> task, const __grid_constant__ TokenPlaces places) {
     DecodeTask<Q, T> own = task;
     own.places = places.tasks;
-    const int chunks = (task.group + Heads - 1) / Heads;
-    const int kv_head = static_cast<int>(blockIdx.y) / chunks;
-    const int first_head = static_cast<int>(blockIdx.y) % chunks * Heads;
+    const int blocks_of_kv_head = (task.group + Heads - 1) / Heads;
+    const int kv_head = static_cast<int>(blockIdx.y) / blocks_of_kv_head;
+    const int first_head = static_cast<int>(blockIdx.y) % blocks_of_kv_head * Heads;
     attend_stretch<Heads>(own, static_cast<int>(blockIdx.z), kv_head, first_head, static_cast<int>(blockIdx.x),
                           DeviceBlock(), DeviceFloats());
 }

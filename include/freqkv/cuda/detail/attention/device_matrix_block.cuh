@@ -9,11 +9,10 @@
 #include <type_traits>
 
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/attention/prefill_attention.hpp"
+#include "freqkv/cuda/detail/attention/matrix_block.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
 
-// What prefill_attention.hpp calls a block of threads with tensor cores, on a device of compute capability 8.0 or
-// above; on others it must not run.
+// A MatrixBlock on a device of compute capability 8.0 or above; on others it must not run.
 namespace freqkv::cuda::detail {
 
 template <class T>

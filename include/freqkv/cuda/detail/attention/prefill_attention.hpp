@@ -6,28 +6,13 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/attention/attention_task.hpp"
+#include "freqkv/cuda/detail/attention/matrix_block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
 
-// Attention of many tokens at once to a cache of 16-bit elements, on tensor cores: a block takes some rows, which are
-// the queries of a KV head's group token by token, goes through the entries that they see a tile at a time, and keeps
-// the softmax as it goes (Dao, FlashAttention-2, 2023). A block of threads with tensor cores is anything with
-//
-//     Registers<X>                   an X for each thread, which lasts: registers(thread)
-//     each(f)                        calls f(thread), thread having `index`, lane() and warp(), for all threads
-//     barrier()                      what threads wrote to shared memory before is read by others only behind it
-//     store(thread, element, x)      writes an element of shared memory, which is counted in elements
-//     copy(thread, chunk, from, inside)  begins to copy 8 elements to chunk `chunk` of shared memory, or zeros
-//     wait()                         waits for all copies of the thread
-//     load(fragments, chunk_of)      four 8 x 8 matrices of shared memory to a warp; chunk_of(lane, warp) is row
-//                                    lane % 8 of matrix lane / 8
-//     load_transposed(fragments, chunk_of)  the same, each matrix transposed
-//     multiply<I>(sums, a, b)        adds to 16 x 8 sums of a warp the product of the 16 x 16 elements a and the 16 x 8
-//                                    that are matrices 2 I and 2 I + 1 of b
-//     quad_max(x), quad_sum(x)       combine RowValues among the four threads that share rows of sums
-//     exp2(x)                        2^x
-//
-// On a device that is device_matrix_block.cuh; the host's tests check every access.
+// Attention of many tokens at once to a cache of 16-bit elements, on tensor cores (Dao, FlashAttention-2, 2023). A
+// block takes some rows: queries of one KV head's group, token by token. It goes through the entries that they see, a
+// tile at a time, and keeps the softmax as it goes.
 namespace freqkv::cuda::detail {
 
 /// Tokens of a call that follow each other in one list.
@@ -36,23 +21,6 @@ struct PrefillPlace {
     std::int32_t first;   ///< the first token's row in queries and results
     std::int32_t behind;  ///< tokens of the same call before it in the list
     std::int32_t count;
-};
-
-/// How a warp holds four matrices of 8 x 8 elements of 16 bits.
-struct Fragments {
-    std::uint32_t words[4];
-};
-
-/// How a thread holds 16 x 8 sums: two neighbouring columns, of row lane / 4 and of the row 8 below.
-struct Sums {
-    float values[4];
-};
-
-/// A value for each row of which a thread holds sums: 2 for each tile of 16 rows.
-template <int RowTiles>
-struct RowValues {
-    static constexpr int count = 2 * RowTiles;
-    float values[2 * RowTiles];
 };
 
 /// Sizes of what a block does, for keys and values of Dim dimensions. Two tiles of 16 rows for each warp, so that each
@@ -81,7 +49,7 @@ struct PrefillShape {
 
 /// Rows [tile * Shape::rows, + Shape::rows) of a place for one KV head: row r is token r / group, query head r % group
 /// of the head's group.
-template <class Shape, class Q, class T, class Block>
+template <class Shape, class Q, class T, MatrixBlock<T> Block>
 FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPlace& place, int kv_head, int tile,
                                Block& block) {
     using freqkv::detail::unrolled;
@@ -146,7 +114,7 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
                                    (kv_head * group + of_place % group) * task.query_head_stride;
             const Complex<float> x = task.query_column(query, column, before + token);
             const auto store = [&](int d, float value) FREQKV_INLINE_LAMBDA {
-                block.store(thread, 8 * Shape::chunk(row, d / 8) + d % 8, ElementConversion<T>::from_float(value));
+                block.store(thread, 8 * Shape::chunk(row, d / 8) + d % 8, from_float<T>(value));
             };
             store(task.key_columns.first(column), x.re);
             store(task.key_columns.second(column), x.im);
@@ -290,8 +258,8 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
             unrolled<dim_tiles>([&](auto d) FREQKV_INLINE_LAMBDA {
                 const Sums& sum = sums[r / 2][d](thread);
                 const int to = 8 * static_cast<int>(d) + thread.lane() % 4 * 2;
-                result[to] = ElementConversion<Q>::from_float(part * sum.values[at]);
-                result[to + 1] = ElementConversion<Q>::from_float(part * sum.values[at + 1]);
+                result[to] = from_float<Q>(part * sum.values[at]);
+                result[to + 1] = from_float<Q>(part * sum.values[at + 1]);
             });
         });
     });

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 
 // Tokens that come into a cache: rotated where they will stand, and rounded once.
 namespace freqkv::cuda::detail {
@@ -26,7 +26,7 @@ struct AppendTask {
 };
 
 /// Rows [first, first + count) of the task by one block, for some columns of one head.
-template <class V, class U, class T, class Block>
+template <class V, class U, class T, ThreadBlock Block>
 FREQKV_INLINE void append_rows(const AppendTask<U, T>& task, int head, int first_pack, int log_packs, int first,
                                int count, Block block) {
     const EntryRows<const U> from = task.from.of_head(head);

@@ -13,10 +13,10 @@
 #include "freqkv/cuda/detail/cache/append_rows.hpp"
 #include "freqkv/cuda/detail/cache/cache_kernels.cuh"
 #include "freqkv/cuda/detail/device/batch.hpp"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 
-// What happens to a cache for every token, in batches that are small.
+// Launches of what happens to a cache for every token: entries are appended and sizes change. Batches are small.
 namespace freqkv::cuda::detail {
 
 /// Whether what is given to the stream becomes part of a graph.

@@ -7,7 +7,7 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/check_views.hpp"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
 #include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/cuda/status.cuh"
 #include "freqkv/error.hpp"

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
-#include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"
@@ -106,6 +105,30 @@ Extent checked_extent(const char* name, const KVView<T>& view) {
     return extent;
 }
 
+/// How far one can step along an axis, from an element of one view to an element of another: `stride` elements at a
+/// time, up to `back` times backwards and `forth` times forwards.
+struct AxisSteps {
+    Index stride = 1;
+    Index back = 0;
+    Index forth = 0;
+};
+
+/// Whether steps along the axes lead over exactly `distance` elements. Axes have the largest stride first and are
+/// nested: all steps along the inner ones together stay below one step of the outer one. So along each axis two numbers
+/// of steps can be right: as many as go into the distance, which leaves a rest to be made up forwards, and one more,
+/// which leaves one to be made up backwards.
+inline bool leads_over(std::span<const AxisSteps> axes, Index distance) {
+    if (axes.empty()) return distance == 0;
+    const auto [stride, back, forth] = axes.front();
+    const Index rest = (distance % stride + stride) % stride;
+    const Index fewer = (distance - rest) / stride;
+    for (const Index steps : {fewer, fewer + 1}) {
+        if (steps < -back || steps > forth) continue;
+        if (leads_over(axes.subspan(1), distance - steps * stride)) return true;
+    }
+    return false;
+}
+
 /// Whether two views have an element in common. Exact where they have the same strides; otherwise true if they lie in
 /// the same stretch of memory.
 inline bool overlap(const Extent& a, const Extent& b) {
@@ -114,11 +137,7 @@ inline bool overlap(const Extent& a, const Extent& b) {
     const Extent& high = a.begin < b.begin ? b : a;
     const auto bytes = static_cast<Index>(high.begin - low.begin);
     if (low.element_bytes != high.element_bytes || bytes % low.element_bytes != 0) return true;
-    // The steps from an element of the one to an element of the other, along each axis.
-    struct Steps {
-        Index stride, back, forth;
-    };
-    std::vector<Steps> steps;
+    std::vector<AxisSteps> steps;
     std::array<Extent::Axis, 3> larger{};
     for (std::size_t i = 0; i < 3; ++i) {
         const Extent::Axis& of_low = low.axes[i];
@@ -128,19 +147,9 @@ inline bool overlap(const Extent& a, const Extent& b) {
         if (larger[i].size > 1) steps.push_back({larger[i].stride, of_high.size - 1, of_low.size - 1});
     }
     if (!is_nested(stepping(larger))) return true;
-    std::sort(steps.begin(), steps.end(), [](const Steps& x, const Steps& y) { return x.stride > y.stride; });
-    // Is the distance a sum of such steps? With nested axes what is left for the inner ones is below one step of the
-    // outer.
-    const auto reaches = [&](const auto& self, std::size_t axis, Index distance) -> bool {
-        if (axis == steps.size()) return distance == 0;
-        const auto [stride, back, forth] = steps[axis];
-        const Index floor = distance >= 0 ? distance / stride : -((-distance + stride - 1) / stride);
-        for (const Index s : {floor, floor + 1}) {
-            if (-back <= s && s <= forth && self(self, axis + 1, distance - s * stride)) return true;
-        }
-        return false;
-    };
-    return reaches(reaches, 0, bytes / low.element_bytes);
+    std::sort(steps.begin(), steps.end(), [](const AxisSteps& x, const AxisSteps& y) { return x.stride > y.stride; });
+    // From the lowest element of `low` up to some of its elements, then down within `high` to its lowest.
+    return leads_over(steps, bytes / low.element_bytes);
 }
 
 /// Throws Error if a view that is written overlaps one of another task.
@@ -191,46 +200,6 @@ void check_pages(const char* name, const PagedKVView<T>& view) {
     const auto span = static_cast<Index>(extent.end - extent.begin) / extent.element_bytes;
     require_named(std::abs(view.page_stride) >= span || view.table_pages <= 1, "page_stride", name, view.page_stride,
                   "must step over a page, which reaches over " + std::to_string(span) + " elements");
-}
-
-/// Whether packs of up to two columns may be moved at once: 4 elements, or 2 for the halves of split pairs.
-template <class T>
-bool allows_wide(const T* data, std::span<const Index> strides, Index dim_stride, const Columns& columns) {
-    constexpr Index pack = 4;
-    if (dim_stride != 1 || columns.dims % pack != 0 || columns.pairs % 2 != 0) return false;
-    if (reinterpret_cast<std::uintptr_t>(data) % (pack * sizeof(T)) != 0) return false;
-    return std::all_of(strides.begin(), strides.end(), [](Index stride) { return stride % pack == 0; });
-}
-
-/// The rows of a checked view, from `first` on.
-template <class T>
-EntryRows<T> rows_of(const KVView<T>& view, const Columns& columns, Index first = 0) {
-    EntryRows<T> rows;
-    rows.data = view.data;
-    rows.head_stride = view.head_stride;
-    rows.token_stride = view.token_stride;
-    rows.dim_stride = view.dim_stride;
-    rows.first = static_cast<int>(first);
-    rows.columns = columns;
-    rows.wide = allows_wide(view.data, std::array{view.head_stride, view.token_stride}, view.dim_stride, columns);
-    return rows;
-}
-
-template <class T>
-EntryRows<T> rows_of(const PagedKVView<T>& view, const Columns& columns, Index first = 0) {
-    EntryRows<T> rows;
-    rows.data = view.data;
-    rows.pages = view.block_table;
-    rows.head_stride = view.head_stride;
-    rows.page_stride = view.page_stride;
-    rows.token_stride = view.token_stride;
-    rows.dim_stride = view.dim_stride;
-    while (Index{1} << rows.page_shift < view.page_tokens) ++rows.page_shift;
-    rows.first = static_cast<int>(first);
-    rows.columns = columns;
-    rows.wide = allows_wide(view.data, std::array{view.head_stride, view.page_stride, view.token_stride},
-                            view.dim_stride, columns);
-    return rows;
 }
 
 }  // namespace freqkv::cuda::detail

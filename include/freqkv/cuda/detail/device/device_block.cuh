@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
+
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/energy.hpp"
 
-// What fft_passes.hpp and resample.hpp call a block, and shared memory, on a device.
+// A ThreadBlock and its shared memory on a device.
 namespace freqkv::cuda::detail {
 
 /// The threads of the block that runs.
@@ -47,6 +49,7 @@ public:
     template <class F>
     __device__ __forceinline__ Energy sum(int count, const F& f) const {
         __shared__ double parts[2][32];
+        static_assert(sizeof(parts) <= static_shared_bytes);
         Energy sum;
         for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) add(sum, f(i));
         for (int distance = 16; distance > 0; distance /= 2) {
@@ -77,7 +80,7 @@ private:
     }
 };
 
-/// Points in the block's dynamic shared memory; launch_shape.hpp has its size.
+/// Points in the block's dynamic shared memory, whose size is that of the launch.
 template <class V>
 class DeviceMemory {
 public:

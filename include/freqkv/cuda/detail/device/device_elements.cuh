@@ -10,33 +10,47 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
+#include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/stored_element.hpp"
 
 // CUDA's 16-bit types by their functions: programs may have switched off their conversions, as PyTorch's extensions do.
+namespace freqkv {
+
+template <>
+struct StoredElement<__half> {
+    using Arithmetic = float;
+    static constexpr bool has_row_scale = false;
+    FREQKV_INLINE static float to_arithmetic(__half value) { return __half2float(value); }
+    FREQKV_INLINE static __half from_arithmetic(float value) { return __float2half_rn(value); }
+};
+
+template <>
+struct StoredElement<__nv_bfloat16> {
+    using Arithmetic = float;
+    static constexpr bool has_row_scale = false;
+    FREQKV_INLINE static float to_arithmetic(__nv_bfloat16 value) { return __bfloat162float(value); }
+    FREQKV_INLINE static __nv_bfloat16 from_arithmetic(float value) { return __float2bfloat16_rn(value); }
+};
+
+}  // namespace freqkv
+
 namespace freqkv::cuda::detail {
 
 template <>
-struct ElementConversion<__half> {
-    FREQKV_INLINE static float to_float(__half value) { return __half2float(value); }
-    FREQKV_INLINE static std::uint32_t packed(float first, float second) {
-        const auto pair = __floats2half2_rn(first, second);
-        std::uint32_t word;
-        std::memcpy(&word, &pair, sizeof(word));
-        return word;
-    }
-    FREQKV_INLINE static __half from_float(float value) { return __float2half_rn(value); }
-};
+FREQKV_INLINE std::uint32_t packed<__half>(float first, float second) {
+    const auto pair = __floats2half2_rn(first, second);
+    std::uint32_t word;
+    std::memcpy(&word, &pair, sizeof(word));
+    return word;
+}
 
 template <>
-struct ElementConversion<__nv_bfloat16> {
-    FREQKV_INLINE static float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
-    FREQKV_INLINE static std::uint32_t packed(float first, float second) {
-        const auto pair = __floats2bfloat162_rn(first, second);
-        std::uint32_t word;
-        std::memcpy(&word, &pair, sizeof(word));
-        return word;
-    }
-    FREQKV_INLINE static __nv_bfloat16 from_float(float value) { return __float2bfloat16_rn(value); }
-};
+FREQKV_INLINE std::uint32_t packed<__nv_bfloat16>(float first, float second) {
+    const auto pair = __floats2bfloat162_rn(first, second);
+    std::uint32_t word;
+    std::memcpy(&word, &pair, sizeof(word));
+    return word;
+}
 
 // Instantiated where an element type is given, so that the compiler's message is a sentence.
 template <class T>

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <span>
 #include <type_traits>
 #include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/stored_element.hpp"
+#include "freqkv/view.hpp"
 
 // Rows of a cache in device memory as a kernel reads and writes them: strided or in pages, elements of 16 or 32 bits,
 // two dimensions to a complex column, which turn together where the cache holds rotated keys.
@@ -65,34 +72,22 @@ struct Positions {
     FREQKV_INLINE Index of(int row) const { return table != nullptr ? table[row] : first + row; }
 };
 
-/// Stored elements to what is computed with and back; device_elements.cuh has those of CUDA's own types.
-template <class T>
-struct ElementConversion {
-    FREQKV_INLINE static float to_float(const T& value) { return static_cast<float>(value); }
-    FREQKV_INLINE static T from_float(float value) { return static_cast<T>(value); }
-};
 template <class T>
 FREQKV_INLINE float to_float(const T& value) {
-    return ElementConversion<T>::to_float(value);
+    return StoredElement<T>::to_arithmetic(value);
+}
+template <class T>
+FREQKV_INLINE T from_float(float value) {
+    return StoredElement<T>::from_arithmetic(value);
 }
 
-/// Two elements of 16 bits in a word, the first one in its lower half.
+/// Two elements of 16 bits in a word, the first one in its lower half; device_elements.cuh has it for CUDA's own types.
 template <class T>
 FREQKV_INLINE std::uint32_t packed(float first, float second) {
     static_assert(sizeof(T) == 2);
-    if constexpr (requires { ElementConversion<T>::packed(first, second); }) {
-        return ElementConversion<T>::packed(first, second);
-    } else {
-        const T elements[2] = {ElementConversion<T>::from_float(first), ElementConversion<T>::from_float(second)};
-        return std::bit_cast<std::uint32_t>(elements);
-    }
+    const T elements[2] = {from_float<T>(first), from_float<T>(second)};
+    return std::bit_cast<std::uint32_t>(elements);
 }
-
-/// N elements that are read or written at once.
-template <class T, int N>
-struct alignas(N * sizeof(T)) Elements {
-    T values[N];
-};
 
 /// The N elements from `at` on, which is aligned for it.
 template <int N, class T>
@@ -207,25 +202,25 @@ struct EntryRows {
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
                 const int c = first_column + i;
                 if (c >= columns.count()) return;
-                at[columns.first(c) * dim_stride] = ElementConversion<Element>::from_float(column(x.re, i));
+                at[columns.first(c) * dim_stride] = from_float<Element>(column(x.re, i));
                 if (columns.second(c) < columns.dims) {
-                    at[columns.second(c) * dim_stride] = ElementConversion<Element>::from_float(column(x.im, i));
+                    at[columns.second(c) * dim_stride] = from_float<Element>(column(x.im, i));
                 }
             });
         } else if constexpr (Access::split) {
             Elements<Element, width> re;
             Elements<Element, width> im;
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                re.values[i] = ElementConversion<Element>::from_float(column(x.re, i));
-                im.values[i] = ElementConversion<Element>::from_float(column(x.im, i));
+                re.values[i] = from_float<Element>(column(x.re, i));
+                im.values[i] = from_float<Element>(column(x.im, i));
             });
             store_elements(row<Access::paged>(r) + first_column, re);
             store_elements(row<Access::paged>(r) + first_column + columns.pairs, im);
         } else {
             Elements<Element, 2 * width> both;
             each<V>([&](int i) FREQKV_INLINE_LAMBDA {
-                both.values[2 * i] = ElementConversion<Element>::from_float(column(x.re, i));
-                both.values[2 * i + 1] = ElementConversion<Element>::from_float(column(x.im, i));
+                both.values[2 * i] = from_float<Element>(column(x.re, i));
+                both.values[2 * i + 1] = from_float<Element>(column(x.im, i));
             });
             store_elements(row<Access::paged>(r) + 2 * first_column, both);
         }
@@ -259,6 +254,46 @@ template <class T>
 EntryRows<const T> read_only(const EntryRows<T>& rows) {
     return {rows.data,       rows.pages,      rows.head_stride, rows.page_stride, rows.token_stride,
             rows.dim_stride, rows.page_shift, rows.first,       rows.columns,     rows.wide};
+}
+
+/// Whether packs of up to two columns may be moved at once: 4 elements, or 2 for the halves of split pairs.
+template <class T>
+bool allows_wide(const T* data, std::span<const Index> strides, Index dim_stride, const Columns& columns) {
+    constexpr Index pack = 4;
+    if (dim_stride != 1 || columns.dims % pack != 0 || columns.pairs % 2 != 0) return false;
+    if (reinterpret_cast<std::uintptr_t>(data) % (pack * sizeof(T)) != 0) return false;
+    return std::all_of(strides.begin(), strides.end(), [](Index stride) { return stride % pack == 0; });
+}
+
+/// The rows of a checked view, from `first` on.
+template <class T>
+EntryRows<T> rows_of(const KVView<T>& view, const Columns& columns, Index first = 0) {
+    EntryRows<T> rows;
+    rows.data = view.data;
+    rows.head_stride = view.head_stride;
+    rows.token_stride = view.token_stride;
+    rows.dim_stride = view.dim_stride;
+    rows.first = static_cast<int>(first);
+    rows.columns = columns;
+    rows.wide = allows_wide(view.data, std::array{view.head_stride, view.token_stride}, view.dim_stride, columns);
+    return rows;
+}
+
+template <class T>
+EntryRows<T> rows_of(const PagedKVView<T>& view, const Columns& columns, Index first = 0) {
+    EntryRows<T> rows;
+    rows.data = view.data;
+    rows.pages = view.block_table;
+    rows.head_stride = view.head_stride;
+    rows.page_stride = view.page_stride;
+    rows.token_stride = view.token_stride;
+    rows.dim_stride = view.dim_stride;
+    while (Index{1} << rows.page_shift < view.page_tokens) ++rows.page_shift;
+    rows.first = static_cast<int>(first);
+    rows.columns = columns;
+    rows.wide = allows_wide(view.data, std::array{view.head_stride, view.page_stride, view.token_stride},
+                            view.dim_stride, columns);
+    return rows;
 }
 
 }  // namespace freqkv::cuda::detail

@@ -4,38 +4,48 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/cache/close_up.hpp"
 #include "freqkv/policy/schedule.hpp"
 
 namespace freqkv::cuda::detail {
+
+/// What a compression leaves of a span.
+enum class Remains {
+    low_frequencies,  ///< as many entries as it keeps, made of all of them and written to where the span begins
+    latest_entries,   ///< its latest entries, as they are
+};
 
 /// Entries [from, from + count) of a list, which go to [to, to + count), to <= from, when it closes up.
 struct Stretch {
     Index from = 0;
     Index to = 0;
     Index count = 0;
-    bool compressed = false;  ///< stands for a span and is rotated for where it goes; else as it was
+    bool compressed = false;  ///< made of a span, and rotated already for where it goes
 
     friend bool operator==(const Stretch&, const Stretch&) = default;
 };
 
-/// All that is left of a list of `tokens` entries once its spans have been compressed to where they begin, in ascending
-/// order: a stretch may go where the ones before it have been, and reaches none behind it. Of spans that keep 0 entries
-/// nothing is left.
-inline std::vector<Stretch> closing_up(const SpanList& spans, Index tokens) {
+/// All that is left of a list of `tokens` entries, in ascending order: a stretch may go where the ones before it have
+/// been, and reaches none behind it.
+inline std::vector<Stretch> closing_up(const SpanList& spans, Index tokens,
+                                       Remains remains = Remains::low_frequencies) {
     std::vector<Stretch> stretches;
-    Index from = 0;
-    Index to = 0;
-    const auto add = [&](Index count, bool compressed) {
-        if (count > 0) stretches.push_back({from, to, count, compressed});
-        to += count;
+    const auto stay = [&](Index from, Index to, Index count) {
+        if (!stretches.empty()) {  // one with the stretch before, where nothing is dropped in between
+            Stretch& last = stretches.back();
+            if (!last.compressed && last.from + last.count == from && last.to + last.count == to) {
+                last.count += count;
+                return;
+            }
+        }
+        stretches.push_back({from, to, count, false});
     };
-    for (const Span& span : spans) {
-        add(span.begin - from, false);
-        from = span.begin;
-        add(span.keep, true);
-        from = span.begin + span.length;
-    }
-    add(tokens - from, false);
+    const auto remain = [&](Index s, Index to) {
+        const Span& span = spans[s];
+        if (remains == Remains::latest_entries) return stay(span.begin + span.length - span.keep, to, span.keep);
+        stretches.push_back({span.begin, to, span.keep, true});
+    };
+    freqkv::detail::close_up(spans, tokens, stay, remain);
     return stretches;
 }
 

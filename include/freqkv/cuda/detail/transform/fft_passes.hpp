@@ -2,56 +2,18 @@
 #pragma once
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
 #include "freqkv/cuda/detail/transform/transform_view.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
 #include "freqkv/detail/transform/butterflies.hpp"
 
-// The passes of an FFT as a block of threads runs them. A block is anything with
-//
-//     each(count, f)                     calls f(0) ... f(count - 1), in any order and at once, and returns when all
-//     are
-//                                        done
-//     each(slots, log_packs, f)          the same with f(Place) for every slot and each of 2^log_packs packs; a
-//     thread's
-//                                        places are of one pack
-//     transfer(slots, log_packs, read, write)
-//                                        the same with write(Place, read(Place)); reads go ahead of the writes before
-//                                        them
-//     sum(count, f)                      adds up the Energy of f(0) ... f(count - 1), for one thread
-//     once(f)                            calls f() on that thread
-//
-// and memory is anything with the SharedLayout `layout` and load(index), store(index, Complex<V>). Within one call of
-// each() and transfer() no call of f writes what another one reads or writes. On a device the calls are the threads'
-// and the end is a barrier (device_block.cuh); the host's tests run them one by one, in several orders, and check every
-// access.
+// The passes of an FFT, as a block of threads runs them on points in shared memory.
 namespace freqkv::cuda::detail {
 
 using freqkv::detail::Butterfly;
 using freqkv::detail::Constant;
 using freqkv::detail::unrolled;
-
-/// Where a point is in shared memory: a slot, and V's worth of columns.
-struct Place {
-    int slot;
-    int pack;
-};
-
-/// Call i of all for `slots` times 2^log_packs places.
-FREQKV_INLINE Place place_of(int i, int log_packs) { return {i >> log_packs, i & ((1 << log_packs) - 1)}; }
-
-/// Where places are in shared memory, counted in Complex<V>. With gaps, a slot is skipped behind every 16, so that the
-/// first passes of a power of two, whose threads are 16 slots apart, meet different banks. Then still all points of a
-/// butterfly are the same step apart: FftView::takes_gaps says for which transforms.
-struct SharedLayout {
-    int log_packs = 0;
-    bool gaps = false;
-
-    FREQKV_INLINE int index(int slot, int pack) const { return (slot + (slot >> (gaps ? 4 : 31))) << log_packs | pack; }
-    FREQKV_INLINE int index(Place at) const { return index(at.slot, at.pack); }
-    /// From a slot that a butterfly begins at to the one `span` behind it.
-    FREQKV_INLINE int step(int span) const { return index(span, 0); }
-};
 
 template <class V>
 FREQKV_INLINE Complex<V> swapped(const Complex<V>& x) {
@@ -63,7 +25,7 @@ FREQKV_INLINE Complex<V> swapped(const Complex<V>& x) {
 enum class Decimation { in_time, in_frequency };
 
 /// One pass of radix R over all packs of columns.
-template <Index R, Decimation D, class V, class Block, class Memory>
+template <Index R, Decimation D, class V, ThreadBlock Block, SharedPoints<V> Memory>
 FREQKV_INLINE void run_pass(const FftView& fft, const FftPass& pass, Block& block, const Memory& memory) {
     constexpr int radix = static_cast<int>(R);
     const int span = pass.span;
@@ -101,7 +63,7 @@ FREQKV_INLINE void run_pass(const FftView& fft, const FftPass& pass, Block& bloc
 
 /// The Fourier transform, in place. Kept out of line, since its many butterflies are most of a kernel's code; static,
 /// so that it gets the registers of the kernels of its own file where device code is linked.
-template <Decimation D, class V, class Block, class Memory>
+template <Decimation D, class V, ThreadBlock Block, SharedPoints<V> Memory>
 FREQKV_OUT_OF_LINE static void run_fft(const FftView& fft, Block block, Memory memory) {
     for (int i = 0; i < fft.passes; ++i) {
         const FftPass& pass = fft.pass[D == Decimation::in_time ? i : fft.passes - 1 - i];

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 
 // The last step of a compression: entries behind a span close up, and stored keys turn by the change of their position.
 namespace freqkv::cuda::detail {
@@ -26,7 +26,7 @@ struct MoveTask {
 
 /// By one block for some columns of one head, `slots` rows at a time in ascending order, so that no row is overwritten
 /// before it is read.
-template <class V, class T, class Block, class Memory>
+template <class V, class T, ThreadBlock Block, SharedPoints<V> Memory>
 FREQKV_INLINE void move_rows(const MoveTask<T>& task, int head, int first_pack, int slots, Block block, Memory memory) {
     const EntryRows<T> rows = task.rows.of_head(head);
     const int log_packs = memory.layout.log_packs;

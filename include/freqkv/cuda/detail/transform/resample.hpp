@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
 #include "freqkv/cuda/detail/transform/fft_passes.hpp"
@@ -42,7 +43,7 @@ FREQKV_INLINE SharedLayout layout_of(const ResampleTask<T>& task, int log_packs)
     return {log_packs, gaps};
 }
 
-template <class V, class T, class Block, class Memory>
+template <class V, class T, ThreadBlock Block, SharedPoints<V> Memory>
 class Resample {
 public:
     /// Packs of columns [first_pack, first_pack + 2^log_packs) of one head; memory.layout is layout_of(task,

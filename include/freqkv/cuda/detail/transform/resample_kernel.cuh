@@ -5,7 +5,7 @@
 #include "freqkv/cuda/detail/device/batch.hpp"
 #include "freqkv/cuda/detail/device/device_block.cuh"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
-#include "freqkv/cuda/detail/device/launch_shape.hpp"
+#include "freqkv/cuda/detail/transform/launch_shape.hpp"
 #include "freqkv/cuda/detail/transform/resample.hpp"
 
 namespace freqkv::cuda::detail {

@@ -11,8 +11,8 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/batch.hpp"
-#include "freqkv/cuda/detail/device/device_launch.cuh"
-#include "freqkv/cuda/detail/device/launch_shape.hpp"
+#include "freqkv/cuda/detail/device/launch_kernel.cuh"
+#include "freqkv/cuda/detail/transform/launch_shape.hpp"
 #include "freqkv/cuda/detail/transform/move_kernel.cuh"
 #include "freqkv/cuda/detail/transform/resample_kernel.cuh"
 #include "freqkv/error.hpp"

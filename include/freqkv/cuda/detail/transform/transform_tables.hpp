@@ -15,6 +15,7 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/transform/transform_view.hpp"
+#include "freqkv/detail/transform/prime_factors.hpp"
 #include "freqkv/error.hpp"
 
 namespace freqkv::cuda::detail {
@@ -81,7 +82,9 @@ public:
         view_.length = static_cast<int>(n);
         std::vector<int> passes = fft_passes(view_.length);
         const bool convolves = passes.empty();
-        if (convolves) passes = fft_passes(convolution_length(view_.length));
+        // Of a length that needs only passes wide enough for pairs of columns, and at most one more of them than a
+        // power of two.
+        if (convolves) passes = fft_passes(static_cast<int>(freqkv::detail::convolution_length(n)));
         make_passes(passes);
         const std::vector<int> reversed = digit_reversed(passes);
         for (int slot = 0; slot < view_.length; ++slot) {
@@ -120,20 +123,6 @@ private:
     static Factor turn(Index part, Index whole) {
         const double angle = 2 * std::numbers::pi * static_cast<double>(part) / static_cast<double>(whole);
         return {static_cast<float>(std::cos(angle)), static_cast<float>(-std::sin(angle))};
-    }
-
-    // The smallest length from 2 n - 1 on that needs only passes wide enough for pairs of columns and at most one
-    // more pass than a power of two.
-    static int convolution_length(int n) {
-        const auto smooth = [](int m) {
-            for (const int p : {2, 3, 5}) {
-                while (m % p == 0) m /= p;
-            }
-            return m == 1;
-        };
-        int m = 2 * n - 1;
-        while (!smooth(m)) ++m;
-        return m;
     }
 
     void make_passes(const std::vector<int>& radices) {

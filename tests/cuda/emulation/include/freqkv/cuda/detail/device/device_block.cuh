@@ -7,9 +7,9 @@
 #include <memory>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
-#include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/energy.hpp"
 
 // In place of the header of this name, for the host: kernels are functions, whose calls run one after another; shared

@@ -9,8 +9,8 @@
 
 #include "freqkv/cuda/detail/transform/resample_launch.cuh"
 
-// Kernels take nvcc most of a minute for each element type. So kernels_*.cu compile them for all tests; what includes
-// this header first leaves them out.
+// The kernels of compressions take nvcc most of a minute for each element type. So kernels_*.cu compile them once for
+// the program, the tests and the benchmarks; what includes this header first leaves them out.
 namespace freqkv::cuda::detail {
 
 extern template void launch_resample<float>(std::span<const ResampleTask<float>>, const LaunchShape&, cudaStream_t);

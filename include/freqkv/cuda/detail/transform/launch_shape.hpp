@@ -5,9 +5,11 @@
 #include <string>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/transform/transform_tables.hpp"
 #include "freqkv/error.hpp"
 
+// How the kernels of a compression are launched.
 namespace freqkv::cuda::detail {
 
 /// Threads of a block at most, which leaves each the 128 registers that the largest butterflies need.
@@ -19,7 +21,7 @@ struct DeviceLimits {
     Index shared_per_multiprocessor = 0;  ///< bytes, for all blocks that run there
 };
 
-/// How a kernel is launched.
+/// The blocks of one launch.
 struct LaunchShape {
     bool pairs = false;  ///< threads carry two complex columns (FloatPair), else one
     int log_packs = 0;   ///< a block has 2^log_packs times that many
@@ -32,8 +34,7 @@ struct LaunchShape {
 /// Bytes of shared memory for `slots` points of `columns` complex columns, with gaps as in SharedLayout.
 constexpr Index shared_bytes(Index slots, int columns) { return (slots + slots / 16) * columns * 8; }
 
-/// What the kernel itself takes of a block's shared memory, and what the system takes for each block.
-inline constexpr Index static_shared_bytes = 512;
+/// Bytes of a multiprocessor's shared memory that the system takes for each block.
 inline constexpr Index reserved_shared_bytes = 1024;
 
 namespace launch {

@@ -7,14 +7,14 @@
 #include <type_traits>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/device_attributes.cuh"
-#include "freqkv/cuda/detail/device/launch_shape.hpp"
 #include "freqkv/cuda/status.cuh"
 
 namespace freqkv::cuda::detail {
 
-/// The virtual architecture that the code of a kernel is for which the device runs, as 80 for compute_80. Loads the
-/// kernel.
+/// The compute capability that a kernel was compiled for: 80 for compute_80. A program may have code for several; this
+/// is the one that the device runs. Loads the kernel.
 template <class... Parameters>
 int compiled_for(void (*kernel)(Parameters...)) {
     cudaFuncAttributes attributes{};
