@@ -40,7 +40,7 @@ namespace freqkv {
 /// cache of many heads and a long context cannot overflow an offset.
 using Index = std::int64_t;
 
-/// The type in which a stored T is computed with: double for double, float for everything else
+/// The type that a stored T is converted to for computing: double for double, float for everything else
 /// (float itself and the 16-bit types).
 template <class T>
 using Arithmetic = std::conditional_t<std::is_same_v<std::remove_cv_t<T>, double>, double, float>;

@@ -33,11 +33,12 @@ struct InPlaceOptions {
 /// Compresses caches that belong to another engine, in that engine's memory. It holds what is needed from
 /// call to call (the transform's plans and scratch), so keep one for all layers of a model.
 ///
-/// T is the stored element type: float, double, Eigen::half, Eigen::bfloat16; a 16-bit type of the
-/// engine's own with the same layout can be given through a pointer cast. Not to be used from two threads
+/// T is the stored element type: float, double, Eigen::half, Eigen::bfloat16, _Float16, Half, BFloat16 (to which an
+/// engine casts pointers to 16-bit integers). Not to be used from two threads
 /// at once.
 template <class T, class P = LowPass<>>
 class InPlaceCompressor {
+    static_assert(detail::check_stored<T>());
     static_assert(!GrowingPolicy<P>, "freqkv: this policy compresses nothing (grows)");
     static_assert(detail::check_policy<P, T>());
     static_assert(query_window<detail::CodecOf<P>>() == 0,

@@ -29,14 +29,16 @@ namespace freqkv::inline FREQKV_ISA {
 /// of tokens seen and on nothing else, so that any chunking of the same text leaves bit-identical
 /// entries.
 ///
-/// T, the storage type, is float, double, Eigen::half or Eigen::bfloat16 (or any 16-bit type that
-/// converts from and to float); arithmetic is in Arithmetic<T>. Keys are stored rotated at their index.
+/// T, the storage type, is float, double, Eigen::half or Eigen::bfloat16, Half, BFloat16, _Float16 (or any type that
+/// converts from and to float; see element_format); arithmetic is in Arithmetic<T>. Keys are stored rotated at their
+/// index.
 ///
 /// Not to be used from two threads at once. Caches that share a Workspace are not to be used at the same
 /// time; apart from that, different caches are independent. A copy is a fork: it has the same entries
 /// and goes on by itself (with the same shared workspace, if there is one).
 template <class T, class P>
 class SinkedKVCache {
+    static_assert(detail::check_stored<T>());
     static_assert(detail::check_policy<P, T>());
 
     static constexpr bool grows = GrowingPolicy<P>;
@@ -87,11 +89,11 @@ public:
     Index value_dim() const { return options_.value_dim; }
 
     /// Tokens fed since construction or clear(), less those taken back by truncate().
-    Index tokens_seen() const { return tokens_seen_; }
+    Index tokens_seen() const { return lists_.front().counts.tokens_seen; }
     /// Entries that head `h` holds now.
-    Index size(Index h = 0) const { return list(h).size; }
+    Index size(Index h = 0) const { return list(h).counts.size; }
     Index capacity(Index h = 0) const { return list(h).capacity(); }
-    Index compressions(Index h = 0) const { return list(h).compressions; }
+    Index compressions(Index h = 0) const { return list(h).counts.compressions; }
 
     /// The spans that head `h`'s latest compression took, as the list was before it; `keep` is what was kept.
     /// None before the first.
@@ -102,7 +104,7 @@ public:
     Index room() const {
         Index least = std::numeric_limits<Index>::max();
         if constexpr (!grows) {
-            for (const List& list : lists_) least = std::min(least, list.capacity() - list.size);
+            for (const List& list : lists_) least = std::min(least, list.capacity() - list.counts.size);
         }
         return least;
     }
@@ -167,26 +169,24 @@ public:
     /// Keeps the first `tokens` tokens seen; every continuation is then bit-identical to never having
     /// seen the others. Throws Error for more than tokens_seen() or fewer than earliest_truncation().
     void truncate(Index tokens) {
-        require(tokens >= earliest_truncation() && tokens <= tokens_seen_, "tokens to keep", tokens,
+        require(tokens >= earliest_truncation() && tokens <= tokens_seen(), "tokens to keep", tokens,
                 "must be within earliest_truncation() and tokens_seen()");
-        for (List& list : lists_) list.size -= tokens_seen_ - tokens;
-        tokens_seen_ = tokens;
+        for (List& list : lists_) list.counts.truncate(tokens);
     }
 
     /// The least that truncate() takes: tokens seen at the latest compression, 0 before the first.
     Index earliest_truncation() const {
         Index earliest = 0;
-        for (const List& list : lists_) earliest = std::max(earliest, list.compressed_at);
+        for (const List& list : lists_) earliest = std::max(earliest, list.counts.compressed_at);
         return earliest;
     }
 
     /// As after construction; keeps the memory.
     void clear() {
         for (List& list : lists_) {
-            list.size = list.compressions = list.compressed_at = 0;
+            list.counts = {};
             list.compressed = {};
         }
-        tokens_seen_ = 0;
     }
 
     CacheMemory memory() const {
@@ -260,8 +260,8 @@ private:
         std::byte* const scratch = workspace().reserve(executor.concurrency(), angle_bytes);
         const auto write_head = [&](Index h, Index worker) {
             auto* const angles = reinterpret_cast<C*>(scratch + worker * Workspace::stride(angle_bytes));
-            if constexpr (query_window > 0) queries_.write(h, q, first, count, tokens_seen_);
-            lists_[static_cast<std::size_t>(h)].append(k.head(h), v.head(h), first, count, tokens_seen_, rope_, angles);
+            if constexpr (query_window > 0) queries_.write(h, q, first, count, list(h).counts.tokens_seen);
+            lists_[static_cast<std::size_t>(h)].append(k.head(h), v.head(h), first, count, rope_, angles);
         };
         // One token is too little work to hand out.
         if (count == 1) {
@@ -269,7 +269,6 @@ private:
         } else {
             executor.for_each(options_.kv_heads, write_head);
         }
-        tokens_seen_ += count;
     }
 
     template <Executor E>
@@ -277,13 +276,13 @@ private:
         due_.clear();
         for (Index h = 0; h < options_.kv_heads; ++h) {
             const List& full = lists_[static_cast<std::size_t>(h)];
-            if (full.size < full.capacity()) continue;
+            if (full.counts.size < full.capacity()) continue;
             detail::DueList<T> due;
             due.head = h;
             due.keys = full.keys();
             due.values = full.values();
-            due.compressions = full.compressions;
-            due.queries = queries_.window(h, tokens_seen_);
+            due.compressions = full.counts.compressions;
+            due.queries = queries_.window(h, tokens_seen());
             due.ranges = full.ranges();
             due_.push_back(due);
         }
@@ -292,10 +291,8 @@ private:
         compressor_.compress(std::span<detail::DueList<T>>(due_), settings, workspace(), executor, [&]() noexcept {
             for (const detail::DueList<T>& due : due_) {
                 List& compressed = lists_[static_cast<std::size_t>(due.head)];
-                compressed.size = due.size_after;
+                compressed.counts.compress(due.size_after);
                 compressed.compressed = due.spans;
-                compressed.compressed_at = tokens_seen_;
-                ++compressed.compressions;
             }
         });
     }
@@ -321,7 +318,6 @@ private:
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;
     std::vector<detail::DueList<T>> due_;
-    Index tokens_seen_ = 0;
     Workspace own_;
     Workspace* shared_;
 };

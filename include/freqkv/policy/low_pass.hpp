@@ -6,7 +6,7 @@
 
 namespace freqkv {
 
-namespace dct {
+namespace dct::inline FREQKV_ISA {
 struct Simd;  // dct/simd.hpp, which compilers for devices do not read
 }
 

@@ -10,6 +10,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/dct_plan.hpp"
 #include "freqkv/detail/adjoint/rope_angles.hpp"
+#include "freqkv/detail/cache/close_up.hpp"
 #include "freqkv/detail/cache/plan_cache.hpp"
 #include "freqkv/detail/cache/rotated_columns.hpp"
 #include "freqkv/policy/codec.hpp"
@@ -131,29 +132,29 @@ private:
     // Calls move(to, source) for entries that were kept as they are and transform(plan, span, to) for spans whose
     // result begins at entry `to`. What was dropped becomes 0.
     template <class Move, class Transform>
-    void apply(const CompressionMap& map, Index entries_after, MatrixView<C> before, Move&& move,
+    void apply(const CompressionMap& map, [[maybe_unused]] Index entries_after, MatrixView<C> before, Move&& move,
                [[maybe_unused]] Transform&& transform) const noexcept {
-        Index source = 0;
-        Index to = 0;
         if constexpr (selects) {
+            Index source = 0;
             const auto drop_until = [&](Index end) {
                 for (; source < end; ++source) {
                     for (Index d = 0; d < before.columns; ++d) before(source, d) = C{0};
                 }
             };
-            for (; to < entries_after; ++to) {
+            for (Index to = 0; to < entries_after; ++to) {
                 drop_until(map.sources[static_cast<std::size_t>(to)]);
                 move(to, source++);
             }
             drop_until(before.rows);
         } else {
-            for (const Span& span : map.spans) {
-                while (source < span.begin) move(to++, source++);
-                transform(*plans_.find(span.length, span.keep), span, to);
-                to += span.keep;
-                source = span.begin + span.length;
-            }
-            while (to < entries_after) move(to++, source++);
+            const auto stay = [&](Index from, Index at, Index count) {
+                for (Index i = 0; i < count; ++i) move(at + i, from + i);
+            };
+            const auto remain = [&](Index s, Index at) {
+                const Span& span = map.spans[static_cast<std::size_t>(s)];
+                transform(*plans_.find(span.length, span.keep), span, at);
+            };
+            detail::close_up(map.spans, before.rows, stay, remain);
         }
     }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/cache/list_counts.hpp"
 #include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/policy/report.hpp"
@@ -20,10 +21,8 @@ class KVList {
 public:
     using C = Arithmetic<T>;
 
-    Index size = 0;
-    Index compressions = 0;
-    Index compressed_at = 0;  // tokens seen at the latest compression
-    SpanList compressed;      // what the latest compression took, as the list was before it
+    ListCounts counts;
+    SpanList compressed;  // what the latest compression took, as the list was before it
 
     [[gnu::cold]] KVList(Index capacity, Index key_dim, Index value_dim)
         : capacity_(capacity),
@@ -34,21 +33,22 @@ public:
           ranges_(capacity) {}
 
     Index capacity() const { return capacity_; }
-    MatrixView<T> keys() const { return {keys_.data(), size, key_dim_}; }
-    MatrixView<T> values() const { return {values_.data(), size, value_dim_}; }
+    MatrixView<T> keys() const { return {keys_.data(), counts.size, key_dim_}; }
+    MatrixView<T> values() const { return {values_.data(), counts.size, value_dim_}; }
     TokenRange* ranges() const { return ranges_.data(); }  // [size]
 
     Index key_bytes() const { return keys_.bytes(); }
     Index value_bytes() const { return values_.bytes(); }
     Index range_bytes() const { return ranges_.bytes(); }
 
-    // Appends rows [first, first + count) of k and v, for which there must be room, as tokens `token`,
-    // token + 1, …. `angles` is scratch for Rope::angles().
+    // Appends rows [first, first + count) of k and v, for which there must be room. `angles` is scratch for
+    // Rope::angles().
     template <class K, class V>
-    void append(MatrixView<const K> k, MatrixView<const V> v, Index first, Index count, Index token,
-                const Rope<C>& rope, C* angles) {
+    void append(MatrixView<const K> k, MatrixView<const V> v, Index first, Index count, const Rope<C>& rope,
+                C* angles) {
+        const Index token = counts.tokens_seen;
         for (Index t = 0; t < count; ++t) {
-            const Index entry = size + t;
+            const Index entry = counts.size + t;
             rope.turn(k.row(first + t), k.column_stride, keys_.data() + entry * key_dim_, 1,
                       rope.angles(entry, angles));
             T* const value = values_.data() + entry * value_dim_;
@@ -59,18 +59,18 @@ public:
             }
             ranges_.data()[entry] = {token + t, token + t + 1};
         }
-        size += count;
+        counts.append(count);
     }
 
     // Makes room for `count` further entries, doubling so that the cost per token stays constant.
     void grow(Index count) {
-        if (capacity_ - size >= count) return;
+        if (capacity_ - counts.size >= count) return;
         constexpr Index first_capacity = 256;
-        KVList grown(std::max({first_capacity, 2 * capacity_, size + count}), key_dim_, value_dim_);
-        std::copy_n(keys_.data(), size * key_dim_, grown.keys_.data());
-        std::copy_n(values_.data(), size * value_dim_, grown.values_.data());
-        std::copy_n(ranges_.data(), size, grown.ranges_.data());
-        grown.size = size;
+        KVList grown(std::max({first_capacity, 2 * capacity_, counts.size + count}), key_dim_, value_dim_);
+        std::copy_n(keys_.data(), counts.size * key_dim_, grown.keys_.data());
+        std::copy_n(values_.data(), counts.size * value_dim_, grown.values_.data());
+        std::copy_n(ranges_.data(), counts.size, grown.ranges_.data());
+        grown.counts = counts;
         *this = std::move(grown);
     }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/cache/close_up.hpp"
 #include "freqkv/detail/cache/due_list.hpp"
 #include "freqkv/energy.hpp"
 #include "freqkv/view.hpp"
@@ -15,21 +16,6 @@
 namespace freqkv::detail::inline FREQKV_ISA {
 
 inline Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
-
-// Calls keep(from, to) for entries that are moved as they are and compressed(span index, i, to) for the i-th
-// that stands for a span; `to` ascends and is never above where its content comes from.
-template <class T, class Keep, class Compressed>
-void walk(const DueList<T>& list, Keep&& keep, Compressed&& compressed) {
-    Index from = 0;
-    Index to = 0;
-    for (Index s = 0; s < list.spans.size(); ++s) {
-        const Span& span = list.spans[s];
-        while (from < span.begin) keep(from++, to++);
-        for (Index i = 0; i < span.keep; ++i) compressed(s, i, to++);
-        from = span.begin + span.length;
-    }
-    while (from < list.keys.rows) keep(from++, to++);
-}
 
 template <class T>
 void copy_row(const MatrixView<T>& rows, Index from, Index to) {
@@ -60,29 +46,39 @@ void move_key(const DueList<T>& list, const CompressionSettings<T>& settings, In
     }
 }
 
+// Calls move(from, to) for every entry that goes somewhere as it is, or was chosen, and computed(s, i, to) for the i-th
+// that a transform left of span s.
+template <class T, class Move, class Computed>
+void move_each(const DueList<T>& list, const Index* chosen, Move&& move, Computed&& computed) {
+    const auto stay = [&](Index from, Index to, Index count) {
+        for (Index i = 0; i < count; ++i) move(from + i, to + i);
+    };
+    const auto remain = [&](Index s, Index to) {
+        const Span& span = list.spans[s];
+        for (Index i = 0; i < span.keep; ++i) {
+            if (chosen != nullptr) {
+                move(span.begin + chosen[span.begin + i], to + i);
+            } else {
+                computed(s, i, to + i);
+            }
+        }
+    };
+    close_up({list.spans.begin(), list.spans.end()}, list.keys.rows, stay, remain);
+}
+
 template <class T>
 void move_keys(const DueList<T>& list, const CompressionSettings<T>& settings, const Index* chosen,
                Arithmetic<T>* scratch) {
-    walk(
-        list, [&](Index from, Index to) { move_key(list, settings, from, to, scratch); },
-        [&](Index s, Index i, Index to) {
-            const Index begin = list.spans[s].begin;
-            if (chosen != nullptr) {
-                move_key(list, settings, begin + chosen[begin + i], to, scratch);
-            } else {
-                copy_row(list.keys, begin + i, to);
-            }
-        });
+    move_each(
+        list, chosen, [&](Index from, Index to) { move_key(list, settings, from, to, scratch); },
+        [&](Index s, Index i, Index to) { copy_row(list.keys, list.spans[s].begin + i, to); });
 }
 
 template <class T>
 void move_values(const DueList<T>& list, const Index* chosen) {
-    walk(
-        list, [&](Index from, Index to) { copy_row(list.values, from, to); },
-        [&](Index s, Index i, Index to) {
-            const Index begin = list.spans[s].begin;
-            copy_row(list.values, begin + (chosen != nullptr ? chosen[begin + i] : i), to);
-        });
+    move_each(
+        list, chosen, [&](Index from, Index to) { copy_row(list.values, from, to); },
+        [&](Index s, Index i, Index to) { copy_row(list.values, list.spans[s].begin + i, to); });
 }
 
 // What the entries stand for. Row i of a transform's result shows its span at every (length / keep)-th
@@ -91,17 +87,13 @@ template <class T>
 void move_ranges(const DueList<T>& list, const Index* chosen) {
     TokenRange* const ranges = list.ranges;
     if (ranges == nullptr) return;
-    walk(
-        list, [&](Index from, Index to) { ranges[to] = ranges[from]; },
+    move_each(
+        list, chosen, [&](Index from, Index to) { ranges[to] = ranges[from]; },
         [&](Index s, Index i, Index to) {
             const Span& span = list.spans[s];
-            if (chosen != nullptr) {
-                ranges[to] = ranges[span.begin + chosen[span.begin + i]];
-            } else {
-                const Index first = span.begin + i * span.length / span.keep;
-                const Index last = span.begin + divide_up((i + 1) * span.length, span.keep) - 1;
-                ranges[to] = {ranges[first].begin, ranges[last].end};
-            }
+            const Index first = span.begin + i * span.length / span.keep;
+            const Index last = span.begin + divide_up((i + 1) * span.length, span.keep) - 1;
+            ranges[to] = {ranges[first].begin, ranges[last].end};
         });
 }
 
@@ -114,7 +106,7 @@ Energy dropped_energy(const MatrixView<T>& rows, const Span& span, const Index* 
     for (Index i = 0; i < span.length; ++i) {
         double squares = 0;
         for (Index d = 0; d < rows.columns; ++d) {
-            const auto x = static_cast<double>(rows(span.begin + i, d));
+            const auto x = static_cast<double>(static_cast<Arithmetic<T>>(rows(span.begin + i, d)));
             squares += x * x;
         }
         energy.total += squares;

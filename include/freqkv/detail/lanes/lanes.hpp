@@ -15,15 +15,11 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/stored_element.hpp"
 
 #if !defined(__GNUC__)
 #error "freqkv computes with the vector extensions of GCC and Clang"
 #endif
-
-namespace Eigen {
-struct half;
-struct bfloat16;
-}  // namespace Eigen
 
 // A vector register of float or double (the vector extension of GCC and Clang: + - * with scalars too), and
 // stored elements as such registers.
@@ -134,14 +130,14 @@ template <class C, class T>
 Lanes<C> load_lanes(const T* from) {
     if constexpr (std::is_same_v<T, C>) {
         return load_bits<Lanes<C>>(from);
-    } else if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::bfloat16>) {
+    } else if constexpr (std::is_same_v<C, float> && element_format<T> == ElementFormat::bfloat16) {
         return reinterpret_cast<Lanes<float>>(__builtin_convertvector(load_bits<ShortLanes>(from), WordLanes) << 16U);
     } else {
 #if defined(__F16C__)
-        if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::half>) return from_half(from);
+        if constexpr (std::is_same_v<C, float> && element_format<T> == ElementFormat::half) return from_half(from);
 #endif
         Lanes<C> x;
-        for (Index i = 0; i < lane_count<C>; ++i) x[i] = static_cast<C>(from[i]);
+        for (Index i = 0; i < lane_count<C>; ++i) x[i] = static_cast<C>(StoredElement<T>::to_arithmetic(from[i]));
         return x;
     }
 }
@@ -151,13 +147,14 @@ template <class C, class T>
 void store_lanes(T* to, Lanes<C> x) {
     if constexpr (std::is_same_v<T, C>) {
         store_bits(to, x);
-    } else if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::bfloat16>) {
+    } else if constexpr (std::is_same_v<C, float> && element_format<T> == ElementFormat::bfloat16) {
         store_bits(to, to_bfloat16(x));
     } else {
 #if defined(__F16C__)
-        if constexpr (std::is_same_v<C, float> && std::is_same_v<T, Eigen::half>) return to_half(to, x);
+        if constexpr (std::is_same_v<C, float> && element_format<T> == ElementFormat::half) return to_half(to, x);
 #endif
-        for (Index i = 0; i < lane_count<C>; ++i) to[i] = static_cast<T>(x[i]);
+        for (Index i = 0; i < lane_count<C>; ++i)
+            to[i] = StoredElement<T>::from_arithmetic(static_cast<Arithmetic<T>>(x[i]));
     }
 }
 
@@ -209,7 +206,7 @@ FREQKV_INLINE Lanes<C> load_part(const T* from, Index count) {
     return load_lanes<C>(part);
 }
 
-/// x. GCC would load it from memory anew for each use if it can; that costs as much as the use.
+/// x, kept in a register: without this, GCC may load it from memory again for each use.
 template <class C>
 FREQKV_INLINE Lanes<C> in_register(Lanes<C> x) {
 #if defined(__x86_64__)
