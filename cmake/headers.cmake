@@ -22,33 +22,33 @@ set(FREQKV_BELOW_cuda cuda_transform cuda_attention)
 set(FREQKV_BELOW_umbrella adjoint)
 
 set(FREQKV_HEADERS_base
-    freqkv/version.hpp
     freqkv/config.hpp
-    freqkv/stored_element.hpp
-    freqkv/error.hpp
-    freqkv/view.hpp
-    freqkv/workspace.hpp
-    freqkv/executor.hpp
     freqkv/energy.hpp
-    freqkv/detail/transform/prime_factors.hpp
-    freqkv/fast_capacity.hpp
-    freqkv/rope_options.hpp)
+    freqkv/error.hpp
+    freqkv/executor.hpp
+    freqkv/rope_options.hpp
+    freqkv/stored_element.hpp
+    freqkv/version.hpp
+    freqkv/view.hpp
+    freqkv/workspace.hpp)
 
 set(FREQKV_HEADERS_lanes
-    freqkv/detail/lanes/unrolled.hpp
-    freqkv/detail/lanes/lanes.hpp
-    freqkv/detail/lanes/lane_product.hpp
     freqkv/detail/lanes/convert.hpp
-    freqkv/detail/lanes/pairs.hpp)
+    freqkv/detail/lanes/lane_product.hpp
+    freqkv/detail/lanes/lanes.hpp
+    freqkv/detail/lanes/pairs.hpp
+    freqkv/detail/lanes/unrolled.hpp)
 
 set(FREQKV_HEADERS_transform
-    freqkv/dct_plan.hpp
     freqkv/dct/direct.hpp
     freqkv/dct/simd.hpp
+    freqkv/dct_plan.hpp
+    freqkv/fast_capacity.hpp
     freqkv/detail/transform/butterflies.hpp
-    freqkv/detail/transform/stockham_fft.hpp
+    freqkv/detail/transform/column_fft.hpp
     freqkv/detail/transform/matrix_fft.hpp
-    freqkv/detail/transform/column_fft.hpp)
+    freqkv/detail/transform/prime_factors.hpp
+    freqkv/detail/transform/stockham_fft.hpp)
 
 # Of the transform layer too, but they need FFTW and belong to the target freqkv::fftw.
 set(FREQKV_HEADERS_transform_fftw
@@ -56,12 +56,10 @@ set(FREQKV_HEADERS_transform_fftw
 
 set(FREQKV_HEADERS_compressor
     freqkv/frequency_compressor.hpp
-    freqkv/rope.hpp
-    freqkv/detail/adjoint/rope_angles.hpp)
+    freqkv/rope.hpp)
 
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
-    freqkv/detail/cache/close_up.hpp
     freqkv/policy/codec.hpp
     freqkv/policy/full.hpp
     freqkv/policy/local_window.hpp
@@ -72,42 +70,39 @@ set(FREQKV_HEADERS_policy
 
 set(FREQKV_HEADERS_cache
     freqkv/cache_options.hpp
-    freqkv/detail/cache/rotated_columns.hpp
+    freqkv/sinked_kv_cache.hpp
+    freqkv/detail/cache/close_up.hpp
+    freqkv/detail/cache/compression_scratch.hpp
     freqkv/detail/cache/due_list.hpp
     freqkv/detail/cache/kv_list.hpp
+    freqkv/detail/cache/list_compressor.hpp
     freqkv/detail/cache/list_counts.hpp
     freqkv/detail/cache/move_entries.hpp
     freqkv/detail/cache/plan_cache.hpp
     freqkv/detail/cache/query_ring.hpp
-    freqkv/detail/cache/compression_scratch.hpp
-    freqkv/detail/cache/list_compressor.hpp
-    freqkv/sinked_kv_cache.hpp)
+    freqkv/detail/cache/rotated_columns.hpp
+    freqkv/detail/cache/selection_engine.hpp
+    freqkv/detail/cache/transform_engine.hpp)
 
 set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp
+    freqkv/in_place.hpp
     freqkv/detail/attention/partial_attention.hpp
-    freqkv/detail/attention/tile_attention.hpp
-    freqkv/in_place.hpp)
+    freqkv/detail/attention/tile_attention.hpp)
 
 set(FREQKV_HEADERS_adjoint
     freqkv/adjoint/chunked_attention.hpp
-    freqkv/detail/adjoint/compression_adjoint.hpp
     freqkv/detail/adjoint/attention_adjoint.hpp
-    freqkv/detail/adjoint/list_history.hpp)
+    freqkv/detail/adjoint/compression_adjoint.hpp
+    freqkv/detail/adjoint/list_history.hpp
+    freqkv/detail/adjoint/rope_angles.hpp)
 
 # Of the target freqkv::cuda. The .hpp ones are for every compiler, so that tests on the host run what kernels are made
 # of; the .cuh ones need nvcc.
-set(FREQKV_HEADERS_cuda
+set(FREQKV_HEADERS_cuda_device
     freqkv/cuda/cache_options.hpp
-    freqkv/cuda/chunked_attention.cuh
-    freqkv/cuda/dct_plan.cuh
     freqkv/cuda/device_array.cuh
-    freqkv/cuda/energy_report.cuh
-    freqkv/cuda/frequency_compressor.cuh
-    freqkv/cuda/in_place.cuh
     freqkv/cuda/paged_view.hpp
-    freqkv/cuda/rope.cuh
-    freqkv/cuda/sinked_kv_cache.cuh
     freqkv/cuda/status.cuh
     freqkv/cuda/detail/device/batch.hpp
     freqkv/cuda/detail/device/block.hpp
@@ -118,7 +113,9 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/device/device_elements.cuh
     freqkv/cuda/detail/device/entry_rows.hpp
     freqkv/cuda/detail/device/float_pair.hpp
-    freqkv/cuda/detail/device/launch_kernel.cuh
+    freqkv/cuda/detail/device/launch_kernel.cuh)
+
+set(FREQKV_HEADERS_cuda_transform
     freqkv/cuda/detail/transform/closing_up.hpp
     freqkv/cuda/detail/transform/fft_passes.hpp
     freqkv/cuda/detail/transform/launch_shape.hpp
@@ -128,13 +125,17 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/transform/resample_kernel.cuh
     freqkv/cuda/detail/transform/resample_launch.cuh
     freqkv/cuda/detail/transform/transform_tables.hpp
-    freqkv/cuda/detail/transform/transform_view.hpp
+    freqkv/cuda/detail/transform/transform_view.hpp)
+
+set(FREQKV_HEADERS_cuda_cache
     freqkv/cuda/detail/cache/append_rows.hpp
     freqkv/cuda/detail/cache/cache_kernels.cuh
     freqkv/cuda/detail/cache/cache_launch.cuh
     freqkv/cuda/detail/cache/entry_store.cuh
     freqkv/cuda/detail/cache/feed.hpp
-    freqkv/cuda/detail/cache/policies.hpp
+    freqkv/cuda/detail/cache/policies.hpp)
+
+set(FREQKV_HEADERS_cuda_attention
     freqkv/cuda/detail/attention/attention_launch.cuh
     freqkv/cuda/detail/attention/attention_task.hpp
     freqkv/cuda/detail/attention/decode_attention.hpp
@@ -144,5 +145,19 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/detail/attention/prefill_attention.hpp
     freqkv/cuda/detail/attention/prefill_kernel.cuh)
 
+set(FREQKV_HEADERS_cuda
+    freqkv/cuda/chunked_attention.cuh
+    freqkv/cuda/dct_plan.cuh
+    freqkv/cuda/energy_report.cuh
+    freqkv/cuda/frequency_compressor.cuh
+    freqkv/cuda/in_place.cuh
+    freqkv/cuda/rope.cuh
+    freqkv/cuda/sinked_kv_cache.cuh)
+
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)
+
+# All of the target freqkv::cuda.
+set(FREQKV_CUDA_HEADERS
+    ${FREQKV_HEADERS_cuda_device} ${FREQKV_HEADERS_cuda_transform} ${FREQKV_HEADERS_cuda_cache}
+    ${FREQKV_HEADERS_cuda_attention} ${FREQKV_HEADERS_cuda})

@@ -376,7 +376,7 @@ void expect_transpose(const P& policy) {
         const SpanList& spans = cache.compressed_spans();
         const CompressionMap map{{spans.begin(), spans.end()}, sources};
         CompressionAdjoint<double, std::remove_cvref_t<decltype(policy.codec)>> adjoint(policy.codec);
-        adjoint.prepare(map.spans);
+        adjoint.make_plans(map.spans);
         AlignedBuffer<std::byte> scratch(adjoint.scratch_bytes());
 
         const auto dot = [](const auto& a, const auto& b) {
