@@ -20,6 +20,7 @@
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "model_cache.hpp"
+#include "naive_cache.hpp"
 
 namespace freqkv {
 namespace {
@@ -30,7 +31,6 @@ using testing_model::expect_as_model;
 using testing_model::expect_chunks_agree;
 using testing_model::make_cache;
 using testing_model::ModelCache;
-using testing_model::ModelHead;
 using testing_model::Of;
 using testing_model::OfThree;
 using testing_model::Text;
@@ -67,8 +67,8 @@ struct BinaryTiers {
 
 // The same rule told by what the entries have been through, without a count: of each tier, once it has
 // 2 * block entries, the oldest so many become half.
-void compress_tiers(ModelHead& head, std::size_t sinks, std::size_t recent, std::size_t block, std::size_t tiers,
-                    const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& compress) {
+void compress_tiers(naive::Head& head, std::size_t sinks, std::size_t recent, std::size_t block, std::size_t tiers,
+                    const std::function<void(naive::Head&, std::size_t, std::size_t, std::size_t)>& compress) {
     struct Part {
         std::size_t begin, entries, tier;
     };
@@ -98,10 +98,10 @@ TEST(PolicyInterface, CarriesTieredLowPass) {
         SCOPED_TRACE("tiers: " + std::to_string(tiers));
         const Of<BinaryTiers, FrequencyCodec<>> policy{{2, static_cast<Index>(tiers)}, {}};
         const CacheOptions options = cache_options(text, 50, 4, 3);
-        ModelCache model(text, 50, [&](ModelCache& cache, const auto& full) {
+        ModelCache model(text, 50, [&](naive::Cache& cache, const auto& full) {
             for (const std::size_t h : full) {
                 compress_tiers(cache.heads[h], 4, 3, 2, tiers,
-                               [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+                               [](naive::Head& head, std::size_t begin, std::size_t length, std::size_t keep) {
                                    head.low_pass(begin, length, keep);
                                });
             }
@@ -116,10 +116,10 @@ TEST(PolicyInterface, CarriesTieredSelection) {
     const Text text = Text::random(500);
     const Of<BinaryTiers, SelectEverySecond> policy{{3, 4}, {}};
     const CacheOptions options = cache_options(text, 48, 2, 0);
-    ModelCache model(text, 48, [](ModelCache& cache, const auto& full) {
+    ModelCache model(text, 48, [](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
             compress_tiers(cache.heads[h], 2, 0, 3, 4,
-                           [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t) {
+                           [](naive::Head& head, std::size_t begin, std::size_t length, std::size_t) {
                                head.select(begin, length, {1, 3, 5});
                            });
         }
@@ -197,9 +197,9 @@ TEST(PolicyInterface, CarriesSelectionByLatestQueries) {
     const std::size_t sinks = 2;
     const std::size_t recent = 9;
     const CacheOptions options = cache_options(text, 40, 2, 9);
-    ModelCache model(text, 40, [&](ModelCache& cache, const auto& full) {
+    ModelCache model(text, 40, [&](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
-            ModelHead& head = cache.heads[h];
+            naive::Head& head = cache.heads[h];
             const std::size_t length = head.size() - sinks - recent;
             const std::size_t keep = length / 2;
             naive::Row scores(length);
@@ -314,9 +314,9 @@ void expect_ragged(const P& policy, const CacheOptions& options, const Text& tex
 TEST(PolicyInterface, CarriesTransformsThatKeepADifferentNumberPerHead) {
     const Text text = Text::random(600, 3);
     const CacheOptions options = cache_options(text, 40, 3, 4);
-    ModelCache model(text, 40, [](ModelCache& cache, const auto& full) {
+    ModelCache model(text, 40, [](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
-            ModelHead& head = cache.heads[h];
+            naive::Head& head = cache.heads[h];
             const std::size_t length = head.size() - 3 - 4;
             const std::size_t large = large_rows(head.keys_of(3, length)).size();
             head.low_pass(3, length, std::clamp<std::size_t>(large, 1, length / 2));
@@ -332,9 +332,9 @@ TEST(PolicyInterface, CarriesTransformsThatKeepADifferentNumberPerHead) {
 TEST(PolicyInterface, CarriesSelectionsThatKeepADifferentNumberPerHead) {
     const Text text = Text::random(600, 3);
     const CacheOptions options = cache_options(text, 40, 3, 4);
-    ModelCache model(text, 40, [](ModelCache& cache, const auto& full) {
+    ModelCache model(text, 40, [](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
-            ModelHead& head = cache.heads[h];
+            naive::Head& head = cache.heads[h];
             const std::size_t length = head.size() - 3 - 4;
             std::vector<std::size_t> chosen = large_rows(head.values_of(3, length));
             if (chosen.size() > length / 2) {
@@ -360,9 +360,9 @@ struct TwoSpans {
 TEST(PolicyInterface, CarriesSeveralSpansThatKeepADifferentNumberPerHead) {
     const Text text = Text::random(600, 3, 2);
     const CacheOptions options = cache_options(text, 40, 3, 4);
-    ModelCache transformed(text, 40, [](ModelCache& cache, const auto& full) {
+    ModelCache transformed(text, 40, [](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
-            ModelHead& head = cache.heads[h];
+            naive::Head& head = cache.heads[h];
             const std::size_t first = large_rows(head.keys_of(3, 9)).size();
             const std::size_t second = large_rows(head.keys_of(16, 12)).size();
             head.low_pass(16, 12, std::clamp<std::size_t>(second, 1, 7));
@@ -374,7 +374,7 @@ TEST(PolicyInterface, CarriesSeveralSpansThatKeepADifferentNumberPerHead) {
     expect_chunks_agree<float>(transform, options, text);
     expect_ragged(transform, options, text);
 
-    ModelCache selected(text, 40, [](ModelCache& cache, const auto& full) {
+    ModelCache selected(text, 40, [](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
             for (const auto& [begin, length, keep] : {std::array{16UL, 12UL, 7UL}, std::array{3UL, 9UL, 6UL}}) {
                 std::vector<std::size_t> chosen = large_rows(cache.heads[h].values_of(begin, length));
@@ -431,8 +431,8 @@ struct ShareByValues {
     }
 };
 
-void share_by_values(ModelCache& cache, const std::vector<std::size_t>& full,
-                     const std::function<void(ModelHead&, std::size_t, std::size_t)>& compress) {
+void share_by_values(naive::Cache& cache, const std::vector<std::size_t>& full,
+                     const std::function<void(naive::Head&, std::size_t, std::size_t)>& compress) {
     const std::size_t length = cache.heads[full[0]].size() - 4;
     const std::size_t budget = full.size() * (length / 2);
     double total = 0;
@@ -450,20 +450,19 @@ void share_by_values(ModelCache& cache, const std::vector<std::size_t>& full,
 TEST(PolicyInterface, CarriesAllocationsAcrossHeads) {
     const Text text = Text::random(600, 3);
     const CacheOptions options = cache_options(text, 40, 4, 0);
-    ModelCache transformed(text, 40, [](ModelCache& cache, const auto& full) {
-        share_by_values(cache, full,
-                        [](ModelHead& head, std::size_t length, std::size_t keep) { head.low_pass(4, length, keep); });
+    ModelCache transformed(text, 40, [](naive::Cache& cache, const auto& full) {
+        share_by_values(cache, full, [](naive::Head& head, std::size_t length, std::size_t keep) {
+            head.low_pass(4, length, keep);
+        });
     });
     const OfThree<WholeSpan, FrequencyCodec<>, ShareByValues> low_pass;
     expect_as_model(low_pass, options, text, transformed);
     expect_chunks_agree<float>(low_pass, options, text);
     expect_ragged(low_pass, options, text);
 
-    ModelCache selected(text, 40, [](ModelCache& cache, const auto& full) {
-        share_by_values(cache, full, [](ModelHead& head, std::size_t length, std::size_t keep) {
-            std::vector<std::size_t> chosen(keep);
-            std::iota(chosen.begin(), chosen.end(), length - keep);
-            head.select(4, length, chosen);
+    ModelCache selected(text, 40, [](naive::Cache& cache, const auto& full) {
+        share_by_values(cache, full, [](naive::Head& head, std::size_t length, std::size_t keep) {
+            head.select_latest(4, length, keep);
         });
     });
     const OfThree<WholeSpan, SelectLatest, ShareByValues> window;
@@ -488,13 +487,13 @@ using Discarded = std::function<double(const naive::Rows&, std::size_t keep)>;
 // The reports of the whole text, fed at once, against the model's entries before each compression.
 template <class P>
 void expect_reports(const P& policy, const Text& text, Index capacity, Index sinks, Index recent,
-                    const std::function<std::vector<std::array<std::size_t, 3>>(const ModelHead&)>& spans_of,
-                    const std::function<void(ModelHead&, std::size_t, std::size_t, std::size_t)>& compress,
+                    const std::function<std::vector<std::array<std::size_t, 3>>(const naive::Head&)>& spans_of,
+                    const std::function<void(naive::Head&, std::size_t, std::size_t, std::size_t)>& compress,
                     const Discarded& discarded) {
     std::vector<CompressionReport> want;
-    ModelCache model(text, capacity, [&](ModelCache& cache, const auto& full) {
+    ModelCache model(text, capacity, [&](naive::Cache& cache, const auto& full) {
         for (const std::size_t h : full) {
-            ModelHead& head = cache.heads[h];
+            naive::Head& head = cache.heads[h];
             auto spans = spans_of(head);
             for (const auto& [begin, length, keep] : spans) {
                 const naive::Rows keys = head.keys_of(begin, length);
@@ -539,8 +538,8 @@ double high_frequencies(const naive::Rows& x, std::size_t keep) { return naive::
 TEST(Observer, ReportsTheEnergyOfTheFrequenciesThatALowPassDrops) {
     expect_reports(
         LowPass<>(0.4), Text::random(200, 3), 40, 4, 6,
-        [](const ModelHead&) { return std::vector<std::array<std::size_t, 3>>{{4, 30, 12}}; },
-        [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+        [](const naive::Head&) { return std::vector<std::array<std::size_t, 3>>{{4, 30, 12}}; },
+        [](naive::Head& head, std::size_t begin, std::size_t length, std::size_t keep) {
             head.low_pass(begin, length, keep);
         },
         high_frequencies);
@@ -549,11 +548,9 @@ TEST(Observer, ReportsTheEnergyOfTheFrequenciesThatALowPassDrops) {
 TEST(Observer, ReportsTheEnergyOfTheEntriesThatASelectionDrops) {
     expect_reports(
         LocalWindow(0.4), Text::random(200, 3), 40, 4, 6,
-        [](const ModelHead&) { return std::vector<std::array<std::size_t, 3>>{{4, 30, 12}}; },
-        [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
-            std::vector<std::size_t> chosen(keep);
-            std::iota(chosen.begin(), chosen.end(), length - keep);
-            head.select(begin, length, chosen);
+        [](const naive::Head&) { return std::vector<std::array<std::size_t, 3>>{{4, 30, 12}}; },
+        [](naive::Head& head, std::size_t begin, std::size_t length, std::size_t keep) {
+            head.select_latest(begin, length, keep);
         },
         [](const naive::Rows& x, std::size_t keep) { return naive::energy(x, 0, x.size() - keep); });
 }
@@ -561,15 +558,16 @@ TEST(Observer, ReportsTheEnergyOfTheEntriesThatASelectionDrops) {
 TEST(Observer, ReportsEachSpanOfEachHeadInOrder) {
     expect_reports(
         Of<BinaryTiers, FrequencyCodec<>>{{2, 4}, {}}, Text::random(200), 40, 4, 0,
-        [](const ModelHead& head) {
+        [](const naive::Head& head) {
             std::vector<std::array<std::size_t, 3>> spans;
-            ModelHead copy = head;
-            compress_tiers(copy, 4, 0, 2, 4, [&](ModelHead&, std::size_t begin, std::size_t length, std::size_t keep) {
-                spans.insert(spans.begin(), {begin, length, keep});
-            });
+            naive::Head copy = head;
+            compress_tiers(copy, 4, 0, 2, 4,
+                           [&](naive::Head&, std::size_t begin, std::size_t length, std::size_t keep) {
+                               spans.insert(spans.begin(), {begin, length, keep});
+                           });
             return spans;
         },
-        [](ModelHead& head, std::size_t begin, std::size_t length, std::size_t keep) {
+        [](naive::Head& head, std::size_t begin, std::size_t length, std::size_t keep) {
             head.low_pass(begin, length, keep);
         },
         high_frequencies);

@@ -23,34 +23,27 @@
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
+#include "message_of.hpp"
 #include "model_cache.hpp"
+#include "naive_cache.hpp"
+#include "same_entries.hpp"
 
 namespace freqkv {
 namespace {
 
+using test::expect_identical;
+using test::message_of;
 using testing::HasSubstr;
 using testing_model::append;
 using testing_model::attend;
 using testing_model::cache_options;
 using testing_model::expect_as_model;
 using testing_model::expect_chunks_agree;
-using testing_model::expect_identical;
 using testing_model::make_cache;
 using testing_model::ModelCache;
-using testing_model::ModelHead;
 using testing_model::Of;
 using testing_model::OfThree;
 using testing_model::Text;
-
-template <class F>
-std::string message_of(F&& f) {
-    try {
-        f();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "accepted";
-}
 
 // ---------------------------------------------------------------------------------------------------
 // The concepts.
@@ -386,23 +379,11 @@ TEST(QueryWindow, IsOldestFirst) {
 // ---------------------------------------------------------------------------------------------------
 // The shipped policies.
 
-void compress_whole_span(ModelCache& model, const std::vector<std::size_t>& full, std::size_t sinks, std::size_t recent,
-                         double ratio, const std::function<void(ModelHead&, std::size_t, std::size_t)>& compress) {
-    for (const std::size_t h : full) {
-        const std::size_t length = model.heads[h].size() - sinks - recent;
-        compress(model.heads[h], length, static_cast<std::size_t>(ratio * static_cast<double>(length)));
-    }
-}
-
 TEST(LowPass, IsThePaper) {
     const Text text = Text::random(400);
-    for (const std::size_t recent : {0U, 7U}) {
-        const CacheOptions options = cache_options(text, 48, 4, static_cast<Index>(recent));
-        ModelCache model(text, 48, [&](ModelCache& cache, const auto& full) {
-            compress_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
-                head.low_pass(4, length, keep);
-            });
-        });
+    for (const Index recent : {0, 7}) {
+        const CacheOptions options = cache_options(text, 48, 4, recent);
+        ModelCache model(text, 48, naive::whole_span(4, recent, 0.3, &naive::Head::low_pass));
         expect_as_model(LowPass<>(0.3), options, text, model);
         expect_chunks_agree<float>(LowPass<>(0.3), options, text);
         expect_chunks_agree<Eigen::bfloat16>(LowPass<>(0.3), options, text);
@@ -411,15 +392,9 @@ TEST(LowPass, IsThePaper) {
 
 TEST(LocalWindow, KeepsTheLatest) {
     const Text text = Text::random(400);
-    for (const std::size_t recent : {0U, 7U}) {
-        const CacheOptions options = cache_options(text, 48, 4, static_cast<Index>(recent));
-        ModelCache model(text, 48, [&](ModelCache& cache, const auto& full) {
-            compress_whole_span(cache, full, 4, recent, 0.3, [](ModelHead& head, std::size_t length, std::size_t keep) {
-                std::vector<std::size_t> chosen(keep);
-                std::iota(chosen.begin(), chosen.end(), length - keep);
-                head.select(4, length, chosen);
-            });
-        });
+    for (const Index recent : {0, 7}) {
+        const CacheOptions options = cache_options(text, 48, 4, recent);
+        ModelCache model(text, 48, naive::whole_span(4, recent, 0.3, &naive::Head::select_latest));
         expect_as_model(LocalWindow(0.3), options, text, model);
         expect_chunks_agree<float>(LocalWindow(0.3), options, text);
         expect_chunks_agree<Eigen::half>(LocalWindow(0.3), options, text);
@@ -428,7 +403,7 @@ TEST(LocalWindow, KeepsTheLatest) {
 
 TEST(Full, NeverCompresses) {
     const Text text = Text::random(250);
-    ModelCache model(text, text.tokens + 1, [](ModelCache&, const auto&) { FAIL() << "the model is never full"; });
+    ModelCache model(text, text.tokens + 1, [](naive::Cache&, const auto&) { FAIL() << "the model is never full"; });
     expect_as_model(Full{}, cache_options(text, 0, 0, 0), text, model);
     expect_chunks_agree<float>(Full{}, cache_options(text, 0, 0, 0), text);
 }

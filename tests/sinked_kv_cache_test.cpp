@@ -17,11 +17,14 @@
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "naive_cache.hpp"
+#include "same_entries.hpp"
 #if defined(FREQKV_HAS_FFTW)
 #include "freqkv/dct/fftw.hpp"
 #endif
 
 using namespace freqkv;
+using freqkv::test::expect_identical;
+using freqkv::test::expect_same_rows;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
@@ -41,30 +44,6 @@ SinkedKVCache<T, P> make_cache(CacheOptions options, P policy = P{}, Workspace* 
     options.key_dim = options.key_dim == 0 ? dim : options.key_dim;
     Rope<Arithmetic<T>> rope({.head_dim = options.key_dim}, std::max<Index>(options.capacity, 0));
     return SinkedKVCache<T, P>(options, rope, policy, shared);
-}
-
-template <class T>
-void expect_same_rows(const MatrixView<const T>& a, const MatrixView<const T>& b, const std::string& what) {
-    ASSERT_EQ(a.rows, b.rows) << what;
-    for (Index r = 0; r < a.rows; ++r) {
-        ASSERT_EQ(0, std::memcmp(a.row(r), b.row(r), static_cast<std::size_t>(a.columns) * sizeof(T)))
-            << what << " differ first in entry " << r;
-    }
-}
-
-// As stored, to the last bit.
-template <class T, class P>
-void expect_same_entries(const SinkedKVCache<T, P>& a, const SinkedKVCache<T, P>& b) {
-    ASSERT_EQ(a.tokens_seen(), b.tokens_seen());
-    for (Index h = 0; h < a.kv_heads(); ++h) {
-        const std::string head = " of head " + std::to_string(h);
-        EXPECT_EQ(a.compressions(h), b.compressions(h)) << "compressions" << head;
-        expect_same_rows(a.keys(h), b.keys(h), "keys" + head);
-        expect_same_rows(a.values(h), b.values(h), "values" + head);
-        for (Index i = 0; i < a.size(h); ++i) {
-            ASSERT_EQ(a.entry_tokens(h, i), b.entry_tokens(h, i)) << "tokens of entry " << i << head;
-        }
-    }
 }
 
 template <class Cache, class K, class V>
@@ -113,7 +92,7 @@ struct Layout {
 class AgainstNaive : public testing::TestWithParam<Layout> {};
 
 template <class T, class P>
-void check_against_naive(const Layout& layout, P policy, const naive::Compress& compress, RopePairing pairing) {
+void check_against_naive(const Layout& layout, P policy, naive::CompressSpan compress, RopePairing pairing) {
     const Index heads = 2, value_dim = 5;
     const naive::RandomTokens<float> k(heads, layout.tokens, dim, 1);
     const naive::RandomTokens<float> v(heads, layout.tokens, value_dim, 2);
@@ -127,15 +106,17 @@ void check_against_naive(const Layout& layout, P policy, const naive::Compress& 
                               rope, policy);
     cache.append(k.view(), v.view());
     for (Index h = 0; h < heads; ++h) {
-        naive::Cache expected(layout.capacity, layout.sinks, layout.recent, layout.ratio, compress);
+        naive::Cache naive_cache(1, layout.capacity, rotary(pairing),
+                                 naive::whole_span(layout.sinks, layout.recent, layout.ratio, compress));
         for (Index t = 0; t < layout.tokens; ++t) {
-            expected.append(naive::row(k.view().head(h), t), naive::row(v.view().head(h), t));
+            naive_cache.append({naive::row(k.view().head(h), t)}, {naive::row(v.view().head(h), t)});
         }
-        ASSERT_EQ(cache.size(h), static_cast<Index>(expected.keys.size())) << "size of head " << h;
+        const naive::Head& expected = naive_cache.heads[0];
+        ASSERT_EQ(cache.size(h), static_cast<Index>(expected.size())) << "size of head " << h;
         EXPECT_EQ(cache.compressions(h), expected.compressions) << "compressions of head " << h;
         for (Index i = 0; i < cache.size(h); ++i) {
             const auto at = static_cast<std::size_t>(i);
-            const naive::Row key = naive::rotated(expected.keys[at], i, rotary(pairing));
+            const naive::Row key = naive_cache.rotated(expected.keys[at], at);
             for (Index d = 0; d < dim; ++d) {
                 ASSERT_NEAR(static_cast<double>(cache.keys(h)(i, d)), key[static_cast<std::size_t>(d)],
                             3 * tolerance<T>())
@@ -153,11 +134,11 @@ void check_against_naive(const Layout& layout, P policy, const naive::Compress& 
 template <class T>
 void check_policies_against_naive(const Layout& layout) {
     for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half_split}) {
-        check_against_naive<T>(layout, LowPass<>(layout.ratio), naive::low_passed, pairing);
-        check_against_naive<T>(layout, LowPass<dct::Direct>(layout.ratio), naive::low_passed, pairing);
-        check_against_naive<T>(layout, LocalWindow(layout.ratio), naive::latest, pairing);
+        check_against_naive<T>(layout, LowPass<>(layout.ratio), &naive::Head::low_pass, pairing);
+        check_against_naive<T>(layout, LowPass<dct::Direct>(layout.ratio), &naive::Head::low_pass, pairing);
+        check_against_naive<T>(layout, LocalWindow(layout.ratio), &naive::Head::select_latest, pairing);
 #if defined(FREQKV_HAS_FFTW)
-        check_against_naive<T>(layout, LowPass<dct::Fftw>(layout.ratio), naive::low_passed, pairing);
+        check_against_naive<T>(layout, LowPass<dct::Fftw>(layout.ratio), &naive::Head::low_pass, pairing);
 #endif
     }
 }
@@ -233,7 +214,7 @@ void check_chunk_invariance(P policy) {
         SCOPED_TRACE("chunks of " + std::to_string(chunk));
         auto pieces = make_cache<T>(options, policy);
         feed(pieces, k.view(), v.view(), 0, tokens, chunk);
-        expect_same_entries(whole, pieces);
+        expect_identical(whole, pieces);
     }
 }
 
@@ -259,11 +240,11 @@ TEST(SinkedKVCache, ThreadsDoNotChangeABit) {
     serial.append(k.view(), v.view());
     auto threaded = make_cache<Eigen::half>(options, LowPass<>(0.5));
     threaded.append(k.view(), v.view(), ThreadsExecutor{});
-    expect_same_entries(serial, threaded);
+    expect_identical(serial, threaded);
 #if defined(_OPENMP)
     auto openmp = make_cache<Eigen::half>(options, LowPass<>(0.5));
     openmp.append(k.view(), v.view(), OpenMPExecutor(2));
-    expect_same_entries(serial, openmp);
+    expect_identical(serial, openmp);
 #endif
 }
 
@@ -283,7 +264,7 @@ TEST(SinkedKVCache, TakesEigenTensorsAndAnyStrides) {
     auto b = make_cache<float>({.capacity = 20}, LowPass<>());
     a.append(k.view(), k.view());
     b.append(row_major, column_major);
-    expect_same_entries(a, b);
+    expect_identical(a, b);
 }
 
 // ---- heads are lists of their own -------------------------------------------------------------------------
@@ -327,7 +308,7 @@ TEST(SinkedKVCache, TruncationIsAsIfTheRestHadNeverBeenSeen) {
             feed(back, k.view(), k.view(), seen, 200, 3);
             feed(expected, k.view(), k.view(), seen, 200, 1000);
             SCOPED_TRACE(std::to_string(extra) + " tokens taken back at " + std::to_string(seen));
-            expect_same_entries(expected, back);
+            expect_identical(expected, back);
         }
     }
 }
@@ -342,7 +323,7 @@ TEST(SinkedKVCache, TruncationToTheCompressedStateIsExactToo) {
     back.truncate(30);
     feed(plain, k.view(), k.view(), 30, 300, 50);
     feed(back, k.view(), k.view(), 30, 300, 50);
-    expect_same_entries(plain, back);
+    expect_identical(plain, back);
 }
 
 TEST(SinkedKVCache, TruncationAcrossACompressionIsRefused) {
@@ -354,7 +335,7 @@ TEST(SinkedKVCache, TruncationAcrossACompressionIsRefused) {
     EXPECT_THAT([&] { cache.truncate(earliest - 1); }, ThrowsMessage<Error>(HasSubstr("tokens to keep is 42")));
     EXPECT_THROW(cache.truncate(51), Error);
     EXPECT_THROW(cache.truncate(-1), Error);
-    expect_same_entries(before, cache);
+    expect_identical(before, cache);
     cache.truncate(earliest);
     EXPECT_EQ(cache.tokens_seen(), earliest);
 }
@@ -373,7 +354,7 @@ TEST(SinkedKVCache, PreparingEarlyMakesTheStateTheNextTokenWouldHaveMade) {
     EXPECT_EQ(prepared.next_position(), 17);
     feed(plain, k.view(), k.view(), 30, 200, 200);
     feed(prepared, k.view(), k.view(), 30, 200, 200);
-    expect_same_entries(plain, prepared);
+    expect_identical(plain, prepared);
 }
 
 TEST(SinkedKVCache, ClearIsAsNew) {
@@ -386,7 +367,7 @@ TEST(SinkedKVCache, ClearIsAsNew) {
     auto fresh = make_cache<float>({.capacity = 30}, LowPass<>());
     feed(used, k.view(), k.view(), 0, 100, 100);
     feed(fresh, k.view(), k.view(), 0, 100, 100);
-    expect_same_entries(fresh, used);
+    expect_identical(fresh, used);
 }
 
 TEST(SinkedKVCache, ACopyIsAFork) {
@@ -399,14 +380,14 @@ TEST(SinkedKVCache, ACopyIsAFork) {
         feed(expected, k.view(), k.view(), 0, 50, 50);
         auto fork = original;
         feed(fork, k.view(), k.view(), 200, 300, 100);
-        expect_same_entries(expected, original);
+        expect_identical(expected, original);
         feed(expected, k.view(), k.view(), 50, 150, 9);
         feed(original, k.view(), k.view(), 50, 150, 100);
-        expect_same_entries(expected, original);
+        expect_identical(expected, original);
         fork = original;
         feed(fork, k.view(), k.view(), 150, 250, 100);
         feed(expected, k.view(), k.view(), 150, 250, 100);
-        expect_same_entries(expected, fork);
+        expect_identical(expected, fork);
     }
 }
 
@@ -544,7 +525,7 @@ TEST(SinkedKVCacheErrors, BadAppendsChangeNothing) {
     EXPECT_THAT(append(narrow.view(), k.view()), ThrowsMessage<Error>(HasSubstr("head_dim of k is 7")));
     EXPECT_THAT(append(k.view(), narrow.view()), ThrowsMessage<Error>(HasSubstr("head_dim of v is 7")));
     EXPECT_THAT(append(k.view(), k.view().middle_tokens(0, 9)), ThrowsMessage<Error>(HasSubstr("tokens of v is 9")));
-    expect_same_entries(before, cache);
+    expect_identical(before, cache);
     EXPECT_THROW(static_cast<void>(cache.keys(2)), Error);
     EXPECT_THROW(static_cast<void>(cache.size(-1)), Error);
 }

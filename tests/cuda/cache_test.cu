@@ -147,7 +147,7 @@ TYPED_TEST_SUITE(DeviceCache, ElementTypes, ElementNames);
 // Feeds three texts, and compares with the cache as the method describes it.
 template <class T, class P>
 void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, double ratio,
-                       const naive::Compress& compress) {
+                       naive::CompressSpan compress) {
     const std::vector<Text> texts = three_texts();
     const auto results = feed(cache, texts, [](Index sequence) { return 37 + 20 * sequence; });
     const CacheOptions& shape = cache.options();
@@ -158,14 +158,16 @@ void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, 
         const SavedSequence<T> saved = cache.save(s);
         EXPECT_EQ(saved.tokens_seen, text.tokens);
         for (Index h = 0; h < kv_heads; ++h) {
-            naive::Cache expected(shape.capacity, shape.sinks, shape.recent, ratio, compress);
+            naive::Cache cache_of_head(1, shape.capacity, rotary,
+                                       naive::whole_span(shape.sinks, shape.recent, ratio, compress));
+            const naive::Head& expected = cache_of_head.heads[0];
             double largest_error = 0;
             for (Index t = 0; t < text.tokens; ++t) {
-                expected.append(naive::row(text.k.view().head(h), t), naive::row(text.v.view().head(h), t));
+                cache_of_head.append({naive::row(text.k.view().head(h), t)}, {naive::row(text.v.view().head(h), t)});
                 for (Index g = 0; g < query_heads / kv_heads; ++g) {
                     const Index head = h * (query_heads / kv_heads) + g;
-                    const naive::Row want = expected.attend(naive::row(text.q.view().head(head), t), rotary,
-                                                            1 / std::sqrt(static_cast<double>(key_dim)));
+                    const naive::Row want = cache_of_head.attended(0, naive::row(text.q.view().head(head), t),
+                                                                   1 / std::sqrt(static_cast<double>(key_dim)));
                     for (Index d = 0; d < value_dim; ++d) {
                         const float have = results[static_cast<std::size_t>(s)]
                                                   [static_cast<std::size_t>((t * query_heads + head) * value_dim + d)];
@@ -175,10 +177,11 @@ void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, 
                 }
             }
             EXPECT_LT(largest_error, 3 * tolerance) << "attention of sequence " << s << ", KV head " << h;
-            ASSERT_EQ(saved.size, static_cast<Index>(expected.keys.size()));
+            ASSERT_EQ(saved.size, static_cast<Index>(expected.size()));
             EXPECT_EQ(saved.compressions, expected.compressions);
             for (Index e = 0; e < saved.size; ++e) {
-                const naive::Row key = naive::rotated(expected.keys[static_cast<std::size_t>(e)], e, rotary);
+                const naive::Row key =
+                    cache_of_head.rotated(expected.keys[static_cast<std::size_t>(e)], static_cast<std::size_t>(e));
                 for (Index d = 0; d < key_dim; ++d) {
                     const T have = saved.keys[static_cast<std::size_t>((h * saved.size + e) * key_dim + d)];
                     ASSERT_NEAR(static_cast<double>(static_cast<float>(have)), key[static_cast<std::size_t>(d)],
@@ -199,7 +202,7 @@ void expect_the_method(SinkedKVCache<T, P>& cache, const naive::Rotary& rotary, 
 
 TYPED_TEST(DeviceCache, HoldsAndAttendsAsTheMethodSays) {
     SinkedKVCache<TypeParam> cache(options, Rope(rope_options));
-    expect_the_method(cache, rotary, 0.5, naive::low_passed);
+    expect_the_method(cache, rotary, 0.5, &naive::Head::low_pass);
 }
 
 TYPED_TEST(DeviceCache, ForgetsAllButALocalWindow) {
@@ -218,7 +221,7 @@ TYPED_TEST(DeviceCache, ForgetsAllButALocalWindow) {
             SinkedKVCache<T, LocalWindow> cache(with(options, &CacheOptions::recent, latest),
                                                 rotation.rope ? std::optional<Rope>(*rotation.rope) : std::nullopt,
                                                 LocalWindow(ratio));
-            expect_the_method(cache, rotation.rotary, ratio, naive::latest);
+            expect_the_method(cache, rotation.rotary, ratio, &naive::Head::select_latest);
             EXPECT_EQ(cache.memory().tables, 0) << "nothing is transformed";
         }
     }
@@ -226,7 +229,7 @@ TYPED_TEST(DeviceCache, ForgetsAllButALocalWindow) {
 
 TYPED_TEST(DeviceCache, HoldsAllThatItHasRoomForUnderFull) {
     SinkedKVCache<TypeParam, Full> cache(with(options, &CacheOptions::capacity, Index{500}), Rope(rope_options));
-    expect_the_method(cache, rotary, 0.5, naive::low_passed);
+    expect_the_method(cache, rotary, 0.5, &naive::Head::low_pass);
     EXPECT_EQ(cache.room(0), 0);
     EXPECT_EQ(cache.compressions(0), 0);
 }
@@ -367,12 +370,12 @@ TEST(DeviceAttention, TakesEverySizeOfGroup) {
                 KVView<float>::token_major(out.data(), group, tokens, values_dim),
                 std::span<const SequenceTokens>(&part, 1));
             const std::vector<float> results = out.download();
-            naive::Cache expected(tokens, 0, 0, 0.5, naive::low_passed);
+            naive::Cache expected(1, tokens, {}, nullptr);
             for (Index t = 0; t < tokens; ++t) {
-                expected.append(naive::row(std::as_const(k).view().head(0), t),
-                                naive::row(std::as_const(v).view().head(0), t));
+                expected.append({naive::row(std::as_const(k).view().head(0), t)},
+                                {naive::row(std::as_const(v).view().head(0), t)});
                 for (Index h = 0; h < group; ++h) {
-                    const naive::Row want = expected.attend(naive::row(std::as_const(q).view().head(h), t), {}, 0.7);
+                    const naive::Row want = expected.attended(0, naive::row(std::as_const(q).view().head(h), t), 0.7);
                     for (Index d = 0; d < values_dim; ++d) {
                         ASSERT_NEAR(
                             static_cast<double>(results[static_cast<std::size_t>((t * group + h) * values_dim + d)]),

@@ -27,7 +27,6 @@
 #include "freqkv/rope_options.hpp"
 #include "kernels.cuh"
 #include "naive.hpp"
-#include "naive_cache.hpp"
 
 // What the host's tests of the in-place call do not say of a device; they run there too, as cuda_host_in_place_test.
 namespace freqkv::cuda {
@@ -92,8 +91,9 @@ SpanList spans_of(const P& policy, const CacheLayout& layout) {
         return policy.schedule.plan(layout, 0);
     }
 }
+using Compress = naive::Rows (*)(const naive::Rows&, std::size_t keep);
 template <class P>
-naive::Compress compress_of() {
+Compress compress_of() {
     if constexpr (Schedule<P>) {
         return naive::low_passed;
     } else {
@@ -103,7 +103,7 @@ naive::Compress compress_of() {
 
 // One head's entries afterwards, from those before: spans are un-rotated, compressed and rotated at their new indices;
 // the others turn to theirs.
-naive::Rows compressed(const naive::Rows& before, const SpanList& spans, const naive::Compress& compress,
+naive::Rows compressed(const naive::Rows& before, const SpanList& spans, Compress compress,
                        const std::vector<Index>& positions, const naive::Rotary& rotary) {
     naive::Rows after;
     std::size_t next = 0;
