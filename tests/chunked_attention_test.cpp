@@ -111,8 +111,6 @@ void expect_near(const std::vector<double>& expected, const std::vector<float>& 
     }
 }
 
-}  // namespace
-
 class AgainstNaiveAttention : public testing::TestWithParam<Shape> {};
 
 template <class U>
@@ -414,3 +412,5 @@ TEST(ChunkedAttentionTest, RefusesLogSumsOfAnotherShape) {
     EXPECT_THAT([&] { forward({sums.data(), 4, 4}); }, ThrowsMessage<Error>(HasSubstr("columns of log_sums is 4")));
     EXPECT_EQ(cache.tokens_seen(), 0);
 }
+
+}  // namespace

@@ -119,8 +119,6 @@ protected:
     double ratio() const { return golden_["ratio"]; }
 };
 
-}  // namespace
-
 TEST_P(Golden, Float) {
     low_pass() ? check<float>(LowPass<>(ratio()), 2e-3, 1e-4) : check<float>(LocalWindow(ratio()), 2e-3, 1e-4);
 }
@@ -160,3 +158,5 @@ INSTANTIATE_TEST_SUITE_P(Cases, Golden,
                              std::replace(name.begin(), name.end(), '-', '_');
                              return name;
                          });
+
+}  // namespace
