@@ -130,10 +130,12 @@ void check_against_naive(const Shape& s, double tolerance) {
     check(Full{}, nullptr);
 }
 
-TEST_P(AgainstNaiveAttention, Float) { check_against_naive<float>(GetParam(), 2e-5); }
-TEST_P(AgainstNaiveAttention, Double) { check_against_naive<double>(GetParam(), 1e-6); }  // the result is float
-TEST_P(AgainstNaiveAttention, Half) { check_against_naive<Eigen::half>(GetParam(), 1e-2); }
-TEST_P(AgainstNaiveAttention, BFloat16) { check_against_naive<Eigen::bfloat16>(GetParam(), 8e-2); }
+TEST_P(AgainstNaiveAttention, OverFloatIsTheMethods) { check_against_naive<float>(GetParam(), 2e-5); }
+TEST_P(AgainstNaiveAttention, OverDoubleIsTheMethods) {
+    check_against_naive<double>(GetParam(), 1e-6);
+}  // the result is float
+TEST_P(AgainstNaiveAttention, OverHalfIsTheMethods) { check_against_naive<Eigen::half>(GetParam(), 1e-2); }
+TEST_P(AgainstNaiveAttention, OverBFloat16IsTheMethods) { check_against_naive<Eigen::bfloat16>(GetParam(), 8e-2); }
 
 // Groups of 1, 2, 4 and all heads; value_dim apart from key_dim; partial rotation; a span that ends in the
 // middle of a tile.
@@ -369,7 +371,7 @@ TEST(ChunkedAttentionErrors, BadShapesChangeNothing) {
 }
 
 // In chunks and by single tokens: the logarithm of the sum of exp(score), from scores of the cache's own keys.
-TEST(ChunkedAttentionTest, ReportsTheLogSumOfScores) {
+TEST(ChunkedAttention, ReportsTheLogSumOfScores) {
     const Shape s{4, 2, 10, 6, 8, 60, 0, 80};
     const Text text(s);
     for (const Index chunk : {1, 7, 80}) {
@@ -398,7 +400,7 @@ TEST(ChunkedAttentionTest, ReportsTheLogSumOfScores) {
     }
 }
 
-TEST(ChunkedAttentionTest, RefusesLogSumsOfAnotherShape) {
+TEST(ChunkedAttention, RefusesLogSumsOfAnotherShape) {
     const Shape s{4, 2, 10, 6, 8, 60, 0, 5};
     const Text text(s);
     auto cache = make_cache<float>(s, LowPass<>());

@@ -22,7 +22,7 @@ namespace {
 
 TYPED_TEST_SUITE(DctPlanTest, TransformCases, TransformCaseNames);
 
-TYPED_TEST(DctPlanTest, AnyStridesAndNothingBesides) {
+TYPED_TEST(DctPlanTest, WritesAnyStridesAndNothingBesides) {
     using T = typename TypeParam::T;
     constexpr Index n = 12, kept = 5, columns = 19;
     const naive::Rows x = random_rows(n, columns, 10);
@@ -52,7 +52,7 @@ TYPED_TEST(DctPlanTest, AnyStridesAndNothingBesides) {
     }
 }
 
-TYPED_TEST(DctPlanTest, InPlace) {
+TYPED_TEST(DctPlanTest, WorksInPlace) {
     using T = typename TypeParam::T;
     for (const Index n : {1, 2, 31, 64}) {
         const Matrix<T> x(random_rows(n, 21, 11));

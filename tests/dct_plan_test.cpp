@@ -110,7 +110,7 @@ TYPED_TEST(DctPlanTest, InverseTakesMissingCoefficientsForZero) {
     }
 }
 
-TYPED_TEST(DctPlanTest, LongLengths) {
+TYPED_TEST(DctPlanTest, LongLengthsAreTheDefinition) {
     using T = typename TypeParam::T;
     // Single coefficients against their sums: a whole naive transform would take too long.
     for (const Index n : {1020, 2047, 4092, 4096}) {
@@ -162,7 +162,7 @@ TYPED_TEST(DctPlanTest, IsLinear) {
     EXPECT_LT(largest_difference(TestFixture::forward(Matrix<T>(sum), 60), expected), TestFixture::tolerance);
 }
 
-TYPED_TEST(DctPlanTest, EveryNumberOfColumns) {
+TYPED_TEST(DctPlanTest, TakesEveryNumberOfColumns) {
     using T = typename TypeParam::T;
     constexpr Index n = 12;
     for (Index columns = 1; columns <= 2 * TestFixture::Plan::block_columns + 1; ++columns) {
@@ -174,7 +174,7 @@ TYPED_TEST(DctPlanTest, EveryNumberOfColumns) {
     }
 }
 
-TYPED_TEST(DctPlanTest, Golden) {
+TYPED_TEST(DctPlanTest, GivesTheGoldenNumbers) {
     using T = typename TypeParam::T;
     const std::vector<GoldenDct> golden = golden_dcts();
     if (golden.empty()) GTEST_SKIP() << "no golden/dct.json in " FREQKV_SHARED_DIR;

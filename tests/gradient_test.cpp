@@ -116,7 +116,7 @@ TEST_P(GradientThroughLowPass, IsThatOfFiniteDifferences) {
     }
 }
 
-TEST_P(GradientThroughLowPass, OfOtherSizesIsToo) {
+TEST_P(GradientThroughLowPass, IsThatOfFiniteDifferencesAtOtherSizes) {
     for (const auto& [capacity, key_dim, value_dim, rotated] :
          {std::array<Index, 4>{31, 5, 3, 4}, {70, 16, 16, 16}, {12, 1, 1, 0}, {133, 34, 18, 34}}) {
         Shape shape{.capacity = capacity,
@@ -130,7 +130,7 @@ TEST_P(GradientThroughLowPass, OfOtherSizesIsToo) {
     }
 }
 
-TEST_P(GradientThroughLowPass, ByAnotherTransformIsToo) {
+TEST_P(GradientThroughLowPass, IsThatOfFiniteDifferencesByAnotherTransform) {
     Shape shape;
     shape.tokens = text_length(shape, 0.5, GetParam());
     expect_gradients(LowPass<dct::Direct>(), shape, GetParam());

@@ -84,10 +84,10 @@ void check_policies_against_naive(const Layout& layout) {
     }
 }
 
-TEST_P(AgainstNaive, Float) { check_policies_against_naive<float>(GetParam()); }
-TEST_P(AgainstNaive, Double) { check_policies_against_naive<double>(GetParam()); }
-TEST_P(AgainstNaive, Half) { check_policies_against_naive<Eigen::half>(GetParam()); }
-TEST_P(AgainstNaive, BFloat16) { check_policies_against_naive<Eigen::bfloat16>(GetParam()); }
+TEST_P(AgainstNaive, FloatEntriesAreTheMethods) { check_policies_against_naive<float>(GetParam()); }
+TEST_P(AgainstNaive, DoubleEntriesAreTheMethods) { check_policies_against_naive<double>(GetParam()); }
+TEST_P(AgainstNaive, HalfEntriesAreTheMethods) { check_policies_against_naive<Eigen::half>(GetParam()); }
+TEST_P(AgainstNaive, BFloat16EntriesAreTheMethods) { check_policies_against_naive<Eigen::bfloat16>(GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, AgainstNaive,
                          testing::Values(Layout{16, 4, 0, 0.5, 100},    // many compressions

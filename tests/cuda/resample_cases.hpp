@@ -14,6 +14,7 @@
 #include "freqkv/cuda/detail/device/check_views.hpp"
 #include "freqkv/cuda/detail/transform/resample.hpp"
 #include "freqkv/cuda/detail/transform/transform_tables.hpp"
+#include "freqkv/rope_options.hpp"
 #include "naive.hpp"
 
 namespace freqkv::cuda::resample_test {

@@ -209,7 +209,7 @@ TEST_F(Gguf, ListedRotaryDivisorsBelongToTheConfig) {
     EXPECT_THAT(refusal(file), HasSubstr("must be positive and finite"));
 }
 
-TEST_F(Gguf, RotaryScaling) {
+TEST_F(Gguf, RotaryScalingIsRead) {
     const auto scaling = [&](auto... keys) {
         GgufWriter file = small_gguf();
         (file.set(std::string("llama.rope.") + keys.first, keys.second), ...);

@@ -15,6 +15,7 @@ namespace {
 
 using test::Arguments;
 using test::expect_refusal;
+using test::has_terminal;
 using test::Outcome;
 using test::output_of;
 using test::ProgramTest;
@@ -125,6 +126,7 @@ TEST_F(ProgramTest, GenerateEndsCleanlyWhenItIsInterrupted) {
 }
 
 TEST_F(ProgramTest, GenerateShowsItsStateOnATerminal) {
+    if (!has_terminal()) GTEST_SKIP() << "no pseudo-terminal here";
     Surroundings with;
     with.terminal = true;
     const Outcome line = run(generate() + Arguments{"--tokens", "1000"}, with);
@@ -144,6 +146,7 @@ TEST_F(ProgramTest, GenerateShowsItsStateOnATerminal) {
 }
 
 TEST_F(ProgramTest, GenerateSaysWhenItCannotWrite) {
+    if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
     Surroundings with;
     with.out_file = "/dev/full";
     expect_refusal(run(generate(), with), 1, {"standard output", "No space left"});

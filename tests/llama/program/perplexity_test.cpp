@@ -23,6 +23,7 @@ namespace {
 using nlohmann::json;
 using test::Arguments;
 using test::expect_refusal;
+using test::has_terminal;
 using test::json_of;
 using test::largest_difference;
 using test::mean;
@@ -218,6 +219,7 @@ TEST_F(ProgramTest, PerplexityOfWindowsOfAnySizeHasTheSameTargets) {
 }
 
 TEST_F(ProgramTest, PerplexityShowsItsProgressOnATerminal) {
+    if (!has_terminal()) GTEST_SKIP() << "no pseudo-terminal here";
     Surroundings with;
     with.terminal = true;
     const Outcome outcome = run(perplexity() + Arguments{"--prefill-chunk", "10"}, with);
@@ -228,6 +230,7 @@ TEST_F(ProgramTest, PerplexityShowsItsProgressOnATerminal) {
 }
 
 TEST_F(ProgramTest, PerplexityKeepsWhatItHasWhenItIsInterrupted) {
+    if (!has_terminal()) GTEST_SKIP() << "no pseudo-terminal here";
     std::string ids;
     for (int i = 0; i < 2000000; ++i) ids += "7 ";
     Surroundings with;
@@ -250,6 +253,7 @@ TEST_F(ProgramTest, PerplexityKeepsWhatItHasWhenItIsInterrupted) {
 }
 
 TEST_F(ProgramTest, PerplexityGoesOnAfterAKill) {
+    if (!has_terminal()) GTEST_SKIP() << "no pseudo-terminal here";
     const Arguments windows{"--window", "60", "--stride", "20", "--capacity", "40"};
     const Arguments sequence{"--capacity", "40"};
     for (const Arguments& options : {windows, sequence}) {

@@ -114,6 +114,17 @@ inline Surroundings signal_at(const std::string& line, int signal) {
     return with;
 }
 
+// The line of a training on a machine without gnuplot.
+inline const std::string not_drawn =
+    "freqkv-llama: note: the losses are not drawn: gnuplot: No such file or directory\n";
+
+// Standard error but for that line.
+inline std::string without_note(std::string err) {
+    const std::size_t place = err.find(not_drawn);
+    if (place != std::string::npos) err.erase(place, not_drawn.size());
+    return err;
+}
+
 // A command whose options are replaced by those that are given again.
 inline Arguments changed(Arguments command, const Arguments& options) {
     const auto is_option = [](const std::string& word) { return word.starts_with("--"); };

@@ -20,10 +20,12 @@ namespace {
 using nlohmann::json;
 using test::Arguments;
 using test::expect_same_result;
+using test::has_terminal;
 using test::losses_of;
 using test::make_text;
 using test::mean_loss;
 using test::names_of;
+using test::not_drawn;
 using test::Outcome;
 using test::output_of;
 using test::parse;
@@ -34,7 +36,9 @@ using test::thread_counts;
 using test::tokenizer;
 using test::TrainProgram;
 using test::vocabulary;
+using test::without_note;
 using testing::AllOf;
+using testing::Contains;
 using testing::ContainsRegex;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -128,11 +132,23 @@ TEST_F(TrainProgram, JsonSummarisesTheTraining) {
 }
 
 TEST_F(TrainProgram, StatusIsALineOnATerminal) {
+    if (!has_terminal()) GTEST_SKIP() << "no pseudo-terminal here";
     Surroundings with;
     with.terminal = true;
     const Outcome outcome = run(train("model", {"--steps", "4"}), with);
     EXPECT_EQ(outcome.status, 0);
     EXPECT_THAT(outcome.err, AllOf(HasSubstr("\r\033[2Kstep "), Not(HasSubstr("left\r\n"))));
+}
+
+TEST_F(TrainProgram, SaysOnceThatThereIsNoGnuplot) {
+    fs::create_directory(file("no programs"));
+    Surroundings with;
+    with.path = file("no programs");
+    const Outcome outcome = run(train("model", {"--steps", "4", "--save-every", "1"}), with);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(not_drawn));
+    EXPECT_THAT(without_note(outcome.err), Not(HasSubstr("gnuplot")));
+    EXPECT_THAT(names_of(file("model")), AllOf(Contains("loss.csv"), Not(Contains("loss.svg"))));
 }
 
 TEST_F(TrainProgram, DoesNotDependOnThreads) {
