@@ -29,7 +29,7 @@ using test::output_of;
 using test::run;
 using test::signal_at;
 using test::steps_of;
-using test::thread_counts;
+using test::training_thread_counts;
 using test::TrainProgram;
 using testing::ContainsRegex;
 
@@ -49,7 +49,7 @@ protected:
 
 TEST_P(Interrupted, GoesOnAfterBeingKilled) {
     output_of(command("uninterrupted"));
-    for (const std::string& threads : {thread_counts[0], thread_counts[1]}) {
+    for (const std::string& threads : {training_thread_counts[0], training_thread_counts[1]}) {
         const std::string out = "killed" + threads;
         const Arguments options{"--threads", threads};
         const Arguments resume = options + Arguments{"--resume"};
@@ -77,7 +77,7 @@ TEST_P(Interrupted, SavesItsStateAtASignal) {
         EXPECT_GE(steps, 8u);
         EXPECT_LT(steps, 40u);
         // The rest with other threads; how often the state is saved may change, too.
-        output_of(command(out, {"--resume", "--save-every", "7", "--threads", thread_counts[1]}));
+        output_of(command(out, {"--resume", "--save-every", "7", "--threads", training_thread_counts[1]}));
         expect_same_result(file(out), file("uninterrupted"));
     }
 }

@@ -26,9 +26,9 @@ namespace llama::test {
 namespace fs = std::filesystem;
 
 #if defined(_OPENMP)
-inline const std::vector<std::string> thread_counts{"1", "2", "3"};
+inline const std::vector<std::string> training_thread_counts{"1", "2", "3"};
 #else
-inline const std::vector<std::string> thread_counts{"1", "1"};
+inline const std::vector<std::string> training_thread_counts{"1", "1"};
 #endif
 
 inline const std::string tokenizer = FREQKV_FIXTURES_DIR "/tokenizers/llama2/tokenizer.model";

@@ -32,8 +32,8 @@ using test::parse;
 using test::read_text;
 using test::run;
 using test::Surroundings;
-using test::thread_counts;
 using test::tokenizer;
+using test::training_thread_counts;
 using test::TrainProgram;
 using test::vocabulary;
 using test::without_note;
@@ -152,7 +152,7 @@ TEST_F(TrainProgram, SaysOnceThatThereIsNoGnuplot) {
 }
 
 TEST_F(TrainProgram, DoesNotDependOnThreads) {
-    for (const std::string& threads : thread_counts) {
+    for (const std::string& threads : training_thread_counts) {
         const Arguments options{"--threads", threads, "--steps", "6"};
         output_of(train("t" + threads, options + Arguments{"--batch", "19"}));
         expect_same_result(file("t" + threads), file("t1"));
