@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "freqkv/freqkv.hpp"
-#include "naive_cache.hpp"
+#include "random_tokens.hpp"
 #if defined(FREQKV_HAS_FFTW)
 #include "freqkv/dct/fftw.hpp"
 #endif

@@ -79,18 +79,18 @@ std::vector<float> run(const Shape& s, const Text& text, SinkedKVCache<U, P>& ca
 }
 
 // The same by the naive method, token by token.
-std::vector<double> expect(const Shape& s, const Text& text, double ratio, const naive::Compress& compress,
-                           double scale) {
+std::vector<double> expect(const Shape& s, const Text& text, double ratio, naive::CompressSpan compress, double scale) {
     std::vector<double> out(static_cast<std::size_t>(s.tokens * s.query_heads * s.value_dim));
     const Index group = s.query_heads / s.kv_heads;
     for (Index h = 0; h < s.kv_heads; ++h) {
-        naive::Cache cache(compress ? s.capacity : s.tokens + 10, 4, s.recent, ratio, compress);
+        naive::Cache cache(1, compress == nullptr ? s.tokens + 10 : s.capacity, s.rotary(),
+                           naive::whole_span(4, s.recent, ratio, compress));
         for (Index t = 0; t < s.tokens; ++t) {
-            cache.append(naive::row(std::as_const(text.k).view().head(h), t),
-                         naive::row(std::as_const(text.v).view().head(h), t));
+            cache.append({naive::row(std::as_const(text.k).view().head(h), t)},
+                         {naive::row(std::as_const(text.v).view().head(h), t)});
             for (Index g = 0; g < group; ++g) {
                 const naive::Row row =
-                    cache.attend(naive::row(std::as_const(text.q).view().head(h * group + g), t), s.rotary(), scale);
+                    cache.attended(0, naive::row(std::as_const(text.q).view().head(h * group + g), t), scale);
                 for (Index d = 0; d < s.value_dim; ++d) {
                     out[static_cast<std::size_t>((t * s.query_heads + h * group + g) * s.value_dim + d)] =
                         row[static_cast<std::size_t>(d)];
@@ -111,15 +111,13 @@ void expect_near(const std::vector<double>& expected, const std::vector<float>& 
     }
 }
 
-}  // namespace
-
 class AgainstNaiveAttention : public testing::TestWithParam<Shape> {};
 
 template <class U>
 void check_against_naive(const Shape& s, double tolerance) {
     const Text text(s);
     const double scale = 1 / std::sqrt(static_cast<double>(s.key_dim));
-    const auto check = [&](auto policy, const naive::Compress& compress) {
+    const auto check = [&](auto policy, naive::CompressSpan compress) {
         const std::vector<double> expected = expect(s, text, 0.5, compress, scale);
         for (const Index chunk : {Index{1}, Index{7}, Index{50}, s.tokens}) {
             SCOPED_TRACE("chunks of " + std::to_string(chunk));
@@ -127,15 +125,17 @@ void check_against_naive(const Shape& s, double tolerance) {
             expect_near(expected, run(s, text, cache, chunk), tolerance, s);
         }
     };
-    check(LowPass<>(0.5), naive::low_passed);
-    check(LocalWindow(0.5), naive::latest);
+    check(LowPass<>(0.5), &naive::Head::low_pass);
+    check(LocalWindow(0.5), &naive::Head::select_latest);
     check(Full{}, nullptr);
 }
 
-TEST_P(AgainstNaiveAttention, Float) { check_against_naive<float>(GetParam(), 2e-5); }
-TEST_P(AgainstNaiveAttention, Double) { check_against_naive<double>(GetParam(), 1e-6); }  // the result is float
-TEST_P(AgainstNaiveAttention, Half) { check_against_naive<Eigen::half>(GetParam(), 1e-2); }
-TEST_P(AgainstNaiveAttention, BFloat16) { check_against_naive<Eigen::bfloat16>(GetParam(), 8e-2); }
+TEST_P(AgainstNaiveAttention, OverFloatIsTheMethods) { check_against_naive<float>(GetParam(), 2e-5); }
+TEST_P(AgainstNaiveAttention, OverDoubleIsTheMethods) {
+    check_against_naive<double>(GetParam(), 1e-6);
+}  // the result is float
+TEST_P(AgainstNaiveAttention, OverHalfIsTheMethods) { check_against_naive<Eigen::half>(GetParam(), 1e-2); }
+TEST_P(AgainstNaiveAttention, OverBFloat16IsTheMethods) { check_against_naive<Eigen::bfloat16>(GetParam(), 8e-2); }
 
 // Groups of 1, 2, 4 and all heads; value_dim apart from key_dim; partial rotation; a span that ends in the
 // middle of a tile.
@@ -161,7 +161,7 @@ TEST(ChunkedAttention, IsRightAroundTheSizesOfItsBlocks) {
     for (const Index tokens : {1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 259, 513}) {
         const Shape s{2, 1, 4, 4, 4, 600, 0, tokens};
         const Text text(s);
-        const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 0.5);
+        const std::vector<double> expected = expect(s, text, 0.5, &naive::Head::select_latest, 0.5);
         for (const Index chunk : {Index{1}, tokens}) {
             SCOPED_TRACE(std::to_string(tokens) + " tokens in chunks of " + std::to_string(chunk));
             auto cache = make_cache<float>(s, LocalWindow());
@@ -234,7 +234,7 @@ TEST(ChunkedAttention, HeadsOfDifferentCapacityAttendToTheirOwnEntries) {
 TEST(ChunkedAttention, SurvivesScoresThatExpCannotTake) {
     const Shape s{2, 1, 8, 8, 8, 400, 0, 300};
     const Text text(s, 1e4);
-    const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 1 / std::sqrt(8.0));
+    const std::vector<double> expected = expect(s, text, 0.5, &naive::Head::select_latest, 1 / std::sqrt(8.0));
     for (const Index chunk : {1, 300}) {
         auto cache = make_cache<float>(s, LocalWindow());
         const std::vector<float> out = run(s, text, cache, chunk);
@@ -255,7 +255,7 @@ TEST(ChunkedAttention, SurvivesLargeScoresOfOneSign) {
                 text.k.view().head(0)(t, d) = d == 7 ? static_cast<float>(1 + t % 7) : 0;
             }
         }
-        const std::vector<double> expected = expect(s, text, 0.5, naive::latest, 1 / std::sqrt(8.0));
+        const std::vector<double> expected = expect(s, text, 0.5, &naive::Head::select_latest, 1 / std::sqrt(8.0));
         for (const Index chunk : {1, 300}) {
             SCOPED_TRACE("scores times " + std::to_string(size) + ", chunks of " + std::to_string(chunk));
             auto cache = make_cache<float>(s, LocalWindow());
@@ -268,8 +268,8 @@ TEST(ChunkedAttention, TakesTheScaleThatItIsGiven) {
     const Shape s{2, 1, 8, 8, 8, 40, 0, 50};
     const Text text(s);
     auto cache = make_cache<float>(s, LocalWindow());
-    expect_near(expect(s, text, 0.5, naive::latest, 0.125), run(s, text, cache, 50, SerialExecutor{}, {.scale = 0.125}),
-                2e-5, s);
+    expect_near(expect(s, text, 0.5, &naive::Head::select_latest, 0.125),
+                run(s, text, cache, 50, SerialExecutor{}, {.scale = 0.125}), 2e-5, s);
 }
 
 template <class C>
@@ -371,7 +371,7 @@ TEST(ChunkedAttentionErrors, BadShapesChangeNothing) {
 }
 
 // In chunks and by single tokens: the logarithm of the sum of exp(score), from scores of the cache's own keys.
-TEST(ChunkedAttentionTest, ReportsTheLogSumOfScores) {
+TEST(ChunkedAttention, ReportsTheLogSumOfScores) {
     const Shape s{4, 2, 10, 6, 8, 60, 0, 80};
     const Text text(s);
     for (const Index chunk : {1, 7, 80}) {
@@ -400,7 +400,7 @@ TEST(ChunkedAttentionTest, ReportsTheLogSumOfScores) {
     }
 }
 
-TEST(ChunkedAttentionTest, RefusesLogSumsOfAnotherShape) {
+TEST(ChunkedAttention, RefusesLogSumsOfAnotherShape) {
     const Shape s{4, 2, 10, 6, 8, 60, 0, 5};
     const Text text(s);
     auto cache = make_cache<float>(s, LowPass<>());
@@ -414,3 +414,5 @@ TEST(ChunkedAttentionTest, RefusesLogSumsOfAnotherShape) {
     EXPECT_THAT([&] { forward({sums.data(), 4, 4}); }, ThrowsMessage<Error>(HasSubstr("columns of log_sums is 4")));
     EXPECT_EQ(cache.tokens_seen(), 0);
 }
+
+}  // namespace

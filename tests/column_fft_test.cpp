@@ -85,8 +85,6 @@ protected:
 using Elements = testing::Types<float, double>;
 TYPED_TEST_SUITE(ColumnFftTest, Elements);
 
-}  // namespace
-
 TEST(Butterfly, IsTheDefinition) {
     check_butterfly<1>();
     check_butterfly<2>();
@@ -121,3 +119,5 @@ TYPED_TEST(ColumnFftTest, IsTheDefinition) {
         }
     }
 }
+
+}  // namespace

@@ -41,8 +41,6 @@ class ConvertTest : public testing::Test {};
 using ShortTypes = testing::Types<Eigen::half, Eigen::bfloat16>;
 TYPED_TEST_SUITE(ConvertTest, ShortTypes);
 
-}  // namespace
-
 // Eigen converts one element at a time; registers have to do the same to the bit.
 TYPED_TEST(ConvertTest, EveryValueToFloat) {
     std::vector<TypeParam> stored;
@@ -106,3 +104,5 @@ TEST(Lanes, InterleavingUndoesTheTakingOfEveryOtherElement) {
         EXPECT_EQ(high_again[i], high[i]);
     }
 }
+
+}  // namespace

@@ -117,7 +117,7 @@ TYPED_TEST(FrequencyCompressorTest, IsTheDefinition) {
     }
 }
 
-TYPED_TEST(FrequencyCompressorTest, Golden) {
+TYPED_TEST(FrequencyCompressorTest, GivesTheGoldenNumbers) {
     using T = typename TypeParam::T;
     const std::vector<GoldenDct> golden = golden_dcts();
     if (golden.empty()) GTEST_SKIP() << "no golden/dct.json in " FREQKV_SHARED_DIR;
@@ -422,7 +422,7 @@ TYPED_TEST(StorageTest, IsRoundedOnce) {
     }
 }
 
-TYPED_TEST(FrequencyCompressorTest, NothingToDo) {
+TYPED_TEST(FrequencyCompressorTest, NoHeadsOrColumnsAreNothingToDo) {
     using T = typename TypeParam::T;
     const typename TestFixture::Compressor compressor(4, 2);
     Workspace workspace;

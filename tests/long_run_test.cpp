@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "freqkv/freqkv.hpp"
-#include "naive_cache.hpp"
+#include "random_tokens.hpp"
 
 // A million tokens through one cache, thousands of compressions on top of each other: nothing drifts, nothing
 // blows up, and every compression says what it discarded.

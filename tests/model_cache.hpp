@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
-#include <functional>
-#include <limits>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +16,8 @@
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/view.hpp"
 #include "naive.hpp"
+#include "naive_cache.hpp"
+#include "same_entries.hpp"
 
 // What a cache under a policy has to do, once more over plain vectors, and the comparison of the two.
 namespace freqkv::testing_model {
@@ -96,119 +96,22 @@ SinkedKVCache<T, P> make_cache(const Text& text, const CacheOptions& options, co
     return SinkedKVCache<T, P>(options, Rope<Arithmetic<T>>(rope_options(text), options.capacity), policy);
 }
 
-struct ModelHead {
-    naive::Rows keys, values;        // un-rotated
-    std::vector<Index> compresses;   // of each entry: how many compressions it has been through
-    std::vector<Index> first_token;  // of each entry: the first it stands for
-    Index compressions = 0;
-
-    std::size_t size() const { return keys.size(); }
-    // The iterator to element i.
-    template <class V>
-    static auto at(V& elements, std::size_t i) {
-        return elements.begin() + static_cast<std::ptrdiff_t>(i);
-    }
-
-    naive::Rows keys_of(std::size_t begin, std::size_t length) const { return slice(keys, begin, length); }
-    naive::Rows values_of(std::size_t begin, std::size_t length) const { return slice(values, begin, length); }
-
-    void low_pass(std::size_t begin, std::size_t length, std::size_t keep) {
-        const naive::Rows new_keys = naive::low_passed(keys_of(begin, length), keep);
-        const naive::Rows new_values = naive::low_passed(values_of(begin, length), keep);
-        std::copy(new_keys.begin(), new_keys.end(), at(keys, begin));
-        std::copy(new_values.begin(), new_values.end(), at(values, begin));
-        for (std::size_t i = 0; i < keep; ++i) first_token[begin + i] = first_token[begin + i * length / keep];
-        close_up(begin, length, keep);
-    }
-
-    // `chosen` counts from `begin`.
-    void select(std::size_t begin, std::size_t length, const std::vector<std::size_t>& chosen) {
-        for (std::size_t i = 0; i < chosen.size(); ++i) {
-            keys[begin + i] = keys[begin + chosen[i]];
-            values[begin + i] = values[begin + chosen[i]];
-            first_token[begin + i] = first_token[begin + chosen[i]];
-            compresses[begin + i] = compresses[begin + chosen[i]];
-        }
-        close_up(begin, length, chosen.size());
-    }
-
-private:
-    static naive::Rows slice(const naive::Rows& rows, std::size_t begin, std::size_t length) {
-        return naive::Rows(at(rows, begin), at(rows, begin + length));
-    }
-    void close_up(std::size_t begin, std::size_t length, std::size_t keep) {
-        for (std::size_t i = begin; i < begin + keep; ++i) ++compresses[i];
-        keys.erase(at(keys, begin + keep), at(keys, begin + length));
-        values.erase(at(values, begin + keep), at(values, begin + length));
-        compresses.erase(at(compresses, begin + keep), at(compresses, begin + length));
-        first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
-    }
-};
-
-class ModelCache {
-public:
-    // What the policy does to the heads that are full; it is given their numbers.
-    using Compress = std::function<void(ModelCache&, const std::vector<std::size_t>&)>;
-
+// The naive cache of a text.
+struct ModelCache : naive::Cache {
     ModelCache(const Text& text, Index capacity, Compress compress)
-        : heads(static_cast<std::size_t>(text.kv_heads)),
-          queries(static_cast<std::size_t>(text.query_heads)),
-          capacity_(static_cast<std::size_t>(capacity)),
-          compress_(std::move(compress)),
-          rotary_(naive_rotary(text)) {}
+        : Cache(text.kv_heads, capacity, naive_rotary(text), std::move(compress)) {}
 
     void append(const Text& text, Index token) {
-        std::vector<std::size_t> full;
-        for (std::size_t h = 0; h < heads.size(); ++h) {
-            if (heads[h].size() == capacity_) full.push_back(h);
-        }
-        if (!full.empty()) {
-            compress_(*this, full);
-            for (const std::size_t h : full) ++heads[h].compressions;
-        }
-        for (std::size_t h = 0; h < heads.size(); ++h) {
-            heads[h].keys.push_back(row(text.keys(token, 1), h));
-            heads[h].values.push_back(row(text.values(token, 1), h));
-            heads[h].compresses.push_back(0);
-            heads[h].first_token.push_back(token);
-        }
-        for (std::size_t h = 0; h < queries.size(); ++h) queries[h].push_back(row(text.queries(token, 1), h));
+        Cache::append(rows(text.keys(token, 1)), rows(text.values(token, 1)), rows(text.queries(token, 1)));
     }
-
-    naive::Row rotated(const naive::Row& x, std::size_t position) const {
-        return naive::rotated(x, static_cast<std::int64_t>(position), rotary_);
-    }
-
-    // The latest token's attention: a row for each query head.
-    naive::Rows attended() const {
-        naive::Rows results;
-        for (std::size_t h = 0; h < heads.size(); ++h) {
-            const ModelHead& head = heads[h];
-            naive::Rows keys;
-            for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(rotated(head.keys[i], i));
-            for (std::size_t member = 0; member < group(); ++member) {
-                const naive::Row& query = queries[h * group() + member].back();
-                results.push_back(naive::attended(rotated(query, head.size() - 1), keys, head.values));
-            }
-        }
-        return results;
-    }
-
-    std::size_t group() const { return queries.size() / heads.size(); }
-
-    std::vector<ModelHead> heads;
-    std::vector<naive::Rows> queries;  // of each query head, all tokens
 
 private:
-    static naive::Row row(KVView<const float> x, std::size_t head) {
-        naive::Row result;
-        for (Index d = 0; d < x.head_dim; ++d) result.push_back(x.head(static_cast<Index>(head))(0, d));
+    // Of one token, a row for each head.
+    static naive::Rows rows(const KVView<const float>& x) {
+        naive::Rows result;
+        for (Index h = 0; h < x.heads; ++h) result.push_back(naive::row(x.head(h), 0));
         return result;
     }
-
-    std::size_t capacity_;
-    Compress compress_;
-    naive::Rotary rotary_;
 };
 
 // Tokens [first, first + count) into the cache.
@@ -231,29 +134,11 @@ void attend(SinkedKVCache<T, P>& cache, const Text& text, Index first, Index cou
                       view.middle_tokens(first, count));
 }
 
-// Sizes, numbers of compressions and what every entry stands for and holds, to the last bit.
-template <class Cache>
-void expect_identical(const Cache& got, const Cache& want) {
-    ASSERT_EQ(got.tokens_seen(), want.tokens_seen());
-    for (Index h = 0; h < want.kv_heads(); ++h) {
-        SCOPED_TRACE("head " + std::to_string(h));
-        ASSERT_EQ(got.size(h), want.size(h));
-        ASSERT_EQ(got.compressions(h), want.compressions(h));
-        const auto differs = [](const auto& a, const auto& b) {
-            const auto bytes = static_cast<std::size_t>(a.rows * a.columns) * sizeof(*a.data);
-            return std::memcmp(a.data, b.data, bytes) != 0;
-        };
-        ASSERT_FALSE(differs(got.keys(h), want.keys(h))) << "keys";
-        ASSERT_FALSE(differs(got.values(h), want.values(h))) << "values";
-        for (Index i = 0; i < want.size(h); ++i) ASSERT_EQ(got.entry_tokens(h, i), want.entry_tokens(h, i));
-    }
-}
-
 // Every entry, up to `tolerance`.
 template <class P>
 void expect_contents(const SinkedKVCache<float, P>& cache, const ModelCache& model, double tolerance) {
     for (std::size_t h = 0; h < model.heads.size(); ++h) {
-        const ModelHead& head = model.heads[h];
+        const naive::Head& head = model.heads[h];
         const auto index = static_cast<Index>(h);
         for (std::size_t i = 0; i < head.size(); ++i) {
             const auto entry = static_cast<Index>(i);
@@ -319,8 +204,8 @@ void expect_chunks_agree(const P& policy, const CacheOptions& options, const Tex
             append(fed, text, done, count);
             attend(attended, text, done, count, out);
         }
-        ASSERT_NO_FATAL_FAILURE(expect_identical(fed, whole));
-        ASSERT_NO_FATAL_FAILURE(expect_identical(attended, whole));
+        ASSERT_NO_FATAL_FAILURE(test::expect_identical(fed, whole));
+        ASSERT_NO_FATAL_FAILURE(test::expect_identical(attended, whole));
         if (results.empty()) results = out;
         ASSERT_THAT(out, testing::Pointwise(testing::FloatNear(1e-5F), results));
     }

@@ -84,6 +84,9 @@ inline Rows low_passed(const Rows& x, std::size_t keep) {
     return inverse_dct(y);
 }
 
+// The last `keep` of them, which a local window has left.
+inline Rows latest(const Rows& x, std::size_t keep) { return {x.end() - static_cast<std::ptrdiff_t>(keep), x.end()}; }
+
 inline double dot(const Row& a, const Row& b) {
     double sum = 0;
     for (std::size_t d = 0; d < a.size(); ++d) sum += a[d] * b[d];

@@ -1,103 +1,160 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
-#include <random>
+#include <numeric>
 #include <utility>
 #include <vector>
 
-#include "freqkv/view.hpp"
 #include "naive.hpp"
+#include "random_tokens.hpp"
 
+// What a bounded cache has to do, over plain vectors.
 namespace naive {
 
-using freqkv::Index;
-
-inline Rows latest(const Rows& x, std::size_t keep) { return {x.end() - static_cast<std::ptrdiff_t>(keep), x.end()}; }
-
-using Compress = std::function<Rows(const Rows&, std::size_t)>;
-
-// The cache of one KV head as the method describes it, keys before rotation.
-class Cache {
-public:
-    Cache(Index capacity, Index sinks, Index recent, double ratio, Compress compress)
-        : capacity_(static_cast<std::size_t>(capacity)),
-          sinks_(static_cast<std::size_t>(sinks)),
-          span_(static_cast<std::size_t>(capacity - sinks - recent)),
-          keep_(static_cast<std::size_t>(ratio * static_cast<double>(span_))),
-          compress_(std::move(compress)) {}
-
+// The entries of one KV head, keys before rotation.
+struct Head {
     Rows keys, values;
+    std::vector<Index> compresses;   // of each entry: how many compressions it has been through
+    std::vector<Index> first_token;  // of each entry: the first it stands for
+    Index tokens = 0;
     Index compressions = 0;
 
-    void append(Row key, Row value) {
-        if (keys.size() == capacity_) {
-            compress_rows(keys);
-            compress_rows(values);
-            ++compressions;
-        }
-        keys.push_back(std::move(key));
-        values.push_back(std::move(value));
+    std::size_t size() const { return keys.size(); }
+    // The iterator to element i.
+    template <class V>
+    static auto at(V& elements, std::size_t i) {
+        return elements.begin() + static_cast<std::ptrdiff_t>(i);
     }
 
-    // The latest token's query (un-rotated) against everything; scores are multiplied by `scale`.
-    Row attend(Row query, const Rotary& rotary, double scale) const {
-        // attended() scales by 1 / sqrt(dim) itself.
-        for (double& x : query) x *= scale * std::sqrt(static_cast<double>(query.size()));
-        Rows rotated_keys;
-        for (std::size_t i = 0; i < keys.size(); ++i) {
-            rotated_keys.push_back(rotated(keys[i], static_cast<std::int64_t>(i), rotary));
+    Rows keys_of(std::size_t begin, std::size_t length) const { return slice(keys, begin, length); }
+    Rows values_of(std::size_t begin, std::size_t length) const { return slice(values, begin, length); }
+
+    void append(Row key, Row value) {
+        keys.push_back(std::move(key));
+        values.push_back(std::move(value));
+        compresses.push_back(0);
+        first_token.push_back(tokens++);
+    }
+
+    void low_pass(std::size_t begin, std::size_t length, std::size_t keep) {
+        const Rows new_keys = low_passed(keys_of(begin, length), keep);
+        const Rows new_values = low_passed(values_of(begin, length), keep);
+        std::copy(new_keys.begin(), new_keys.end(), at(keys, begin));
+        std::copy(new_values.begin(), new_values.end(), at(values, begin));
+        for (std::size_t i = 0; i < keep; ++i) first_token[begin + i] = first_token[begin + i * length / keep];
+        close_up(begin, length, keep);
+    }
+
+    // `chosen` counts from `begin`.
+    void select(std::size_t begin, std::size_t length, const std::vector<std::size_t>& chosen) {
+        for (std::size_t i = 0; i < chosen.size(); ++i) {
+            keys[begin + i] = keys[begin + chosen[i]];
+            values[begin + i] = values[begin + chosen[i]];
+            first_token[begin + i] = first_token[begin + chosen[i]];
+            compresses[begin + i] = compresses[begin + chosen[i]];
         }
-        return attended(rotated(query, static_cast<std::int64_t>(keys.size()) - 1, rotary), rotated_keys, values);
+        close_up(begin, length, chosen.size());
+    }
+
+    void select_latest(std::size_t begin, std::size_t length, std::size_t keep) {
+        std::vector<std::size_t> chosen(keep);
+        std::iota(chosen.begin(), chosen.end(), length - keep);
+        select(begin, length, chosen);
     }
 
 private:
-    void compress_rows(Rows& rows) const {
-        const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(sinks_);
-        const auto end = begin + static_cast<std::ptrdiff_t>(span_);
-        Rows result(rows.begin(), begin);
-        for (Row& row : compress_(Rows(begin, end), keep_)) result.push_back(std::move(row));
-        result.insert(result.end(), end, rows.end());
-        rows = std::move(result);
+    static Rows slice(const Rows& rows, std::size_t begin, std::size_t length) {
+        return Rows(at(rows, begin), at(rows, begin + length));
+    }
+    void close_up(std::size_t begin, std::size_t length, std::size_t keep) {
+        for (std::size_t i = begin; i < begin + keep; ++i) ++compresses[i];
+        keys.erase(at(keys, begin + keep), at(keys, begin + length));
+        values.erase(at(values, begin + keep), at(values, begin + length));
+        compresses.erase(at(compresses, begin + keep), at(compresses, begin + length));
+        first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
+    }
+};
+
+// One layer's cache.
+class Cache {
+public:
+    // What the policy does to the heads that are full; it is given their numbers.
+    using Compress = std::function<void(Cache&, const std::vector<std::size_t>& full)>;
+
+    Cache(Index kv_heads, Index capacity, Rotary rotary, Compress compress)
+        : heads(static_cast<std::size_t>(kv_heads)),
+          capacity_(static_cast<std::size_t>(capacity)),
+          rotary_(std::move(rotary)),
+          compress_(std::move(compress)) {}
+
+    // A token: a key and a value for each KV head, a query for each query head. Queries may be left out.
+    void append(const Rows& new_keys, const Rows& new_values, const Rows& new_queries = {}) {
+        std::vector<std::size_t> full;
+        for (std::size_t h = 0; h < heads.size(); ++h) {
+            if (heads[h].size() == capacity_) full.push_back(h);
+        }
+        if (!full.empty()) {
+            compress_(*this, full);
+            for (const std::size_t h : full) ++heads[h].compressions;
+        }
+        for (std::size_t h = 0; h < heads.size(); ++h) heads[h].append(new_keys[h], new_values[h]);
+        queries.resize(new_queries.size());
+        for (std::size_t h = 0; h < queries.size(); ++h) queries[h].push_back(new_queries[h]);
     }
 
-    std::size_t capacity_, sinks_, span_, keep_;
+    Row rotated(const Row& x, std::size_t position) const {
+        return naive::rotated(x, static_cast<std::int64_t>(position), rotary_);
+    }
+
+    // The latest token's query, un-rotated, against all entries of a KV head; scores are multiplied by `scale`.
+    Row attended(std::size_t kv_head, Row query, double scale) const {
+        const Head& head = heads[kv_head];
+        // naive::attended() scales by 1 / sqrt(dim) itself.
+        for (double& x : query) x *= scale * std::sqrt(static_cast<double>(query.size()));
+        Rows keys;
+        for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(rotated(head.keys[i], i));
+        return naive::attended(rotated(query, head.size() - 1), keys, head.values);
+    }
+
+    // The latest token's attention: a row for each query head.
+    Rows attended() const {
+        Rows results;
+        for (std::size_t h = 0; h < queries.size(); ++h) {
+            const Row& query = queries[h].back();
+            results.push_back(attended(h / group(), query, 1 / std::sqrt(static_cast<double>(query.size()))));
+        }
+        return results;
+    }
+
+    std::size_t group() const { return queries.size() / heads.size(); }
+
+    std::vector<Head> heads;
+    std::vector<Rows> queries;  // of each query head, all tokens
+
+private:
+    std::size_t capacity_;
+    Rotary rotary_;
     Compress compress_;
 };
 
-template <class T>
-Row row(const freqkv::MatrixView<T>& rows, Index r) {
-    Row result;
-    for (Index c = 0; c < rows.columns; ++c) result.push_back(static_cast<double>(rows(r, c)));
-    return result;
-}
+// What becomes of `length` entries from `begin` on: &Head::low_pass or &Head::select_latest.
+using CompressSpan = void (Head::*)(std::size_t begin, std::size_t length, std::size_t keep);
 
-// Random [heads, tokens, dim] in the token-major order of projections: slowly varying plus noise, as keys
-// and values are.
-template <class T>
-class RandomTokens {
-public:
-    RandomTokens(Index heads, Index tokens, Index dim, unsigned seed) : heads_(heads), tokens_(tokens), dim_(dim) {
-        Random random(seed);
-        Row slow(static_cast<std::size_t>(heads * dim), 0.0);
-        for (Index t = 0; t < tokens; ++t) {
-            for (double& x : slow) {
-                x = 0.95 * x + 0.5 * random();
-                data_.push_back(static_cast<T>(x + 0.5 * random()));
-            }
+// All between the sinks and the recent part becomes `ratio` of it, in each head that is full.
+inline Cache::Compress whole_span(Index sinks, Index recent, double ratio, CompressSpan compress) {
+    return [=](Cache& cache, const std::vector<std::size_t>& full) {
+        for (const std::size_t h : full) {
+            Head& head = cache.heads[h];
+            const std::size_t length = head.size() - static_cast<std::size_t>(sinks + recent);
+            (head.*compress)(static_cast<std::size_t>(sinks), length,
+                             static_cast<std::size_t>(ratio * static_cast<double>(length)));
         }
-    }
-
-    freqkv::KVView<const T> view() const {
-        return freqkv::KVView<const T>::token_major(data_.data(), heads_, tokens_, dim_);
-    }
-    freqkv::KVView<T> view() { return freqkv::KVView<T>::token_major(data_.data(), heads_, tokens_, dim_); }
-
-private:
-    Index heads_, tokens_, dim_;
-    std::vector<T> data_;
-};
+    };
+}
 
 }  // namespace naive

@@ -5,178 +5,23 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
-#include <bit>
-#include <cstring>
-#include <string>
-#include <thread>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <vector>
 
-#include "freqkv/dct/direct.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "naive_cache.hpp"
-#if defined(FREQKV_HAS_FFTW)
-#include "freqkv/dct/fftw.hpp"
-#endif
+#include "random_tokens.hpp"
+#include "same_entries.hpp"
+#include "sinked_cache_cases.hpp"
 
-using namespace freqkv;
-using testing::HasSubstr;
-using testing::ThrowsMessage;
-
+namespace freqkv::cache_test {
 namespace {
 
-constexpr Index dim = 8;
-
-naive::Rotary rotary(RopePairing pairing = RopePairing::adjacent) {
-    return {.rotated_dims = dim, .adjacent = pairing == RopePairing::adjacent};
-}
-
-RopeOptions rope_options(RopePairing pairing = RopePairing::adjacent) { return {.head_dim = dim, .pairing = pairing}; }
-
-template <class T, class P>
-SinkedKVCache<T, P> make_cache(CacheOptions options, P policy = P{}, Workspace* shared = nullptr) {
-    options.kv_heads = options.kv_heads == 0 ? 2 : options.kv_heads;
-    options.key_dim = options.key_dim == 0 ? dim : options.key_dim;
-    Rope<Arithmetic<T>> rope({.head_dim = options.key_dim}, std::max<Index>(options.capacity, 0));
-    return SinkedKVCache<T, P>(options, rope, policy, shared);
-}
-
-template <class T>
-void expect_same_rows(const MatrixView<const T>& a, const MatrixView<const T>& b, const std::string& what) {
-    ASSERT_EQ(a.rows, b.rows) << what;
-    for (Index r = 0; r < a.rows; ++r) {
-        ASSERT_EQ(0, std::memcmp(a.row(r), b.row(r), static_cast<std::size_t>(a.columns) * sizeof(T)))
-            << what << " differ first in entry " << r;
-    }
-}
-
-// As stored, to the last bit.
-template <class T, class P>
-void expect_same_entries(const SinkedKVCache<T, P>& a, const SinkedKVCache<T, P>& b) {
-    ASSERT_EQ(a.tokens_seen(), b.tokens_seen());
-    for (Index h = 0; h < a.kv_heads(); ++h) {
-        const std::string head = " of head " + std::to_string(h);
-        EXPECT_EQ(a.compressions(h), b.compressions(h)) << "compressions" << head;
-        expect_same_rows(a.keys(h), b.keys(h), "keys" + head);
-        expect_same_rows(a.values(h), b.values(h), "values" + head);
-        for (Index i = 0; i < a.size(h); ++i) {
-            ASSERT_EQ(a.entry_tokens(h, i), b.entry_tokens(h, i)) << "tokens of entry " << i << head;
-        }
-    }
-}
-
-template <class Cache, class K, class V>
-void feed(Cache& cache, const KVView<const K>& k, const KVView<const V>& v, Index begin, Index end, Index chunk) {
-    for (Index t = begin; t < end; t += chunk) {
-        const Index count = std::min(chunk, end - t);
-        cache.append(k.middle_tokens(t, count), v.middle_tokens(t, count));
-    }
-}
-
-// A thread pool of a user's, as the executor's documentation describes it.
-struct ThreadsExecutor {
-    Index threads = 3;
-    Index concurrency() const { return threads; }
-    template <class F>
-    void for_each(Index count, F&& f) const {
-        std::vector<std::thread> pool;
-        for (Index w = 0; w < threads; ++w) {
-            pool.emplace_back([&, w] {
-                for (Index task = w; task < count; task += threads) f(task, w);
-            });
-        }
-        for (std::thread& thread : pool) thread.join();
-    }
-};
-static_assert(Executor<ThreadsExecutor>);
-
-template <class T>
-double tolerance() {
-    if constexpr (std::is_same_v<T, double>) return 1e-12;
-    if constexpr (std::is_same_v<T, float>) return 1e-5;
-    if constexpr (std::is_same_v<T, Eigen::half>) return 5e-3;
-    return 4e-2;
-}
-
-}  // namespace
-
-// ---- what is stored, against the method written down naively ------------------------------------------
-
-struct Layout {
-    Index capacity, sinks, recent;
-    double ratio;
-    Index tokens;
-};
-
-class AgainstNaive : public testing::TestWithParam<Layout> {};
-
-template <class T, class P>
-void check_against_naive(const Layout& layout, P policy, const naive::Compress& compress, RopePairing pairing) {
-    const Index heads = 2, value_dim = 5;
-    const naive::RandomTokens<float> k(heads, layout.tokens, dim, 1);
-    const naive::RandomTokens<float> v(heads, layout.tokens, value_dim, 2);
-    const Rope<Arithmetic<T>> rope(rope_options(pairing), layout.capacity);
-    SinkedKVCache<T, P> cache({.kv_heads = heads,
-                               .key_dim = dim,
-                               .value_dim = value_dim,
-                               .capacity = layout.capacity,
-                               .sinks = layout.sinks,
-                               .recent = layout.recent},
-                              rope, policy);
-    cache.append(k.view(), v.view());
-    for (Index h = 0; h < heads; ++h) {
-        naive::Cache expected(layout.capacity, layout.sinks, layout.recent, layout.ratio, compress);
-        for (Index t = 0; t < layout.tokens; ++t) {
-            expected.append(naive::row(k.view().head(h), t), naive::row(v.view().head(h), t));
-        }
-        ASSERT_EQ(cache.size(h), static_cast<Index>(expected.keys.size())) << "size of head " << h;
-        EXPECT_EQ(cache.compressions(h), expected.compressions) << "compressions of head " << h;
-        for (Index i = 0; i < cache.size(h); ++i) {
-            const auto at = static_cast<std::size_t>(i);
-            const naive::Row key = naive::rotated(expected.keys[at], i, rotary(pairing));
-            for (Index d = 0; d < dim; ++d) {
-                ASSERT_NEAR(static_cast<double>(cache.keys(h)(i, d)), key[static_cast<std::size_t>(d)],
-                            3 * tolerance<T>())
-                    << "key of entry " << i << ", head " << h << ", dim " << d;
-            }
-            for (Index d = 0; d < value_dim; ++d) {
-                ASSERT_NEAR(static_cast<double>(cache.values(h)(i, d)),
-                            expected.values[at][static_cast<std::size_t>(d)], 3 * tolerance<T>())
-                    << "value of entry " << i << ", head " << h << ", dim " << d;
-            }
-        }
-    }
-}
-
-template <class T>
-void check_policies_against_naive(const Layout& layout) {
-    for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half_split}) {
-        check_against_naive<T>(layout, LowPass<>(layout.ratio), naive::low_passed, pairing);
-        check_against_naive<T>(layout, LowPass<dct::Direct>(layout.ratio), naive::low_passed, pairing);
-        check_against_naive<T>(layout, LocalWindow(layout.ratio), naive::latest, pairing);
-#if defined(FREQKV_HAS_FFTW)
-        check_against_naive<T>(layout, LowPass<dct::Fftw>(layout.ratio), naive::low_passed, pairing);
-#endif
-    }
-}
-
-TEST_P(AgainstNaive, Float) { check_policies_against_naive<float>(GetParam()); }
-TEST_P(AgainstNaive, Double) { check_policies_against_naive<double>(GetParam()); }
-TEST_P(AgainstNaive, Half) { check_policies_against_naive<Eigen::half>(GetParam()); }
-TEST_P(AgainstNaive, BFloat16) { check_policies_against_naive<Eigen::bfloat16>(GetParam()); }
-
-INSTANTIATE_TEST_SUITE_P(Layouts, AgainstNaive,
-                         testing::Values(Layout{16, 4, 0, 0.5, 100},    // many compressions
-                                         Layout{33, 3, 7, 0.25, 150},   // recent part, odd span
-                                         Layout{20, 0, 0, 0.9, 77},     // no sinks
-                                         Layout{6, 4, 0, 0.5, 50},      // the smallest span, 2 -> 1
-                                         Layout{12, 1, 8, 0.5, 64},     // most of the cache is recent
-                                         Layout{64, 4, 16, 0.5, 64},    // exactly full: nothing is compressed
-                                         Layout{64, 4, 16, 0.5, 65}));  // one more token: once
-
-// ---- boundaries -----------------------------------------------------------------------------------------
+using test::expect_identical;
+using test::expect_same_rows;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
 
 TEST(SinkedKVCache, CompressesOnlyWhenAFurtherTokenArrives) {
     const naive::RandomTokens<float> x(2, 200, dim, 3);
@@ -218,55 +63,6 @@ TEST(SinkedKVCache, PaperNumberOfCompressions) {
     EXPECT_THAT(compressions, testing::ElementsAre(0, 3, 5, 7));
 }
 
-// ---- chunk invariance ------------------------------------------------------------------------------------
-
-template <class T, class P>
-void check_chunk_invariance(P policy) {
-    const Index tokens = 1000;
-    const naive::RandomTokens<float> k(2, tokens, dim, 5);
-    const naive::RandomTokens<float> v(2, tokens, dim, 6);
-    const CacheOptions options{.capacity = 61, .sinks = 3, .recent = 9};
-    auto whole = make_cache<T>(options, policy);
-    whole.append(k.view(), v.view());
-    EXPECT_GT(whole.compressions() + (GrowingPolicy<P> ? 1 : 0), 0);
-    for (const Index chunk : {1, 7, 333}) {
-        SCOPED_TRACE("chunks of " + std::to_string(chunk));
-        auto pieces = make_cache<T>(options, policy);
-        feed(pieces, k.view(), v.view(), 0, tokens, chunk);
-        expect_same_entries(whole, pieces);
-    }
-}
-
-template <class T>
-class ChunkInvariance : public testing::Test {};
-using StorageTypes = testing::Types<float, double, Eigen::half, Eigen::bfloat16>;
-TYPED_TEST_SUITE(ChunkInvariance, StorageTypes);
-
-TYPED_TEST(ChunkInvariance, LowPass) { check_chunk_invariance<TypeParam>(LowPass<>(0.5)); }
-TYPED_TEST(ChunkInvariance, LowPassOddRatio) { check_chunk_invariance<TypeParam>(LowPass<>(0.37)); }
-TYPED_TEST(ChunkInvariance, LocalWindow) { check_chunk_invariance<TypeParam>(LocalWindow(0.5)); }
-TYPED_TEST(ChunkInvariance, Full) { check_chunk_invariance<TypeParam>(Full{}); }
-TYPED_TEST(ChunkInvariance, LowPassDirect) { check_chunk_invariance<TypeParam>(LowPass<dct::Direct>(0.5)); }
-#if defined(FREQKV_HAS_FFTW)
-TYPED_TEST(ChunkInvariance, LowPassFftw) { check_chunk_invariance<TypeParam>(LowPass<dct::Fftw>(0.5)); }
-#endif
-
-TEST(SinkedKVCache, ThreadsDoNotChangeABit) {
-    const naive::RandomTokens<float> k(5, 700, 20, 7);
-    const naive::RandomTokens<float> v(5, 700, 33, 8);
-    const CacheOptions options{.kv_heads = 5, .key_dim = 20, .value_dim = 33, .capacity = 90};
-    auto serial = make_cache<Eigen::half>(options, LowPass<>(0.5));
-    serial.append(k.view(), v.view());
-    auto threaded = make_cache<Eigen::half>(options, LowPass<>(0.5));
-    threaded.append(k.view(), v.view(), ThreadsExecutor{});
-    expect_same_entries(serial, threaded);
-#if defined(_OPENMP)
-    auto openmp = make_cache<Eigen::half>(options, LowPass<>(0.5));
-    openmp.append(k.view(), v.view(), OpenMPExecutor(2));
-    expect_same_entries(serial, openmp);
-#endif
-}
-
 TEST(SinkedKVCache, TakesEigenTensorsAndAnyStrides) {
     const naive::RandomTokens<float> k(2, 60, dim, 9);
     Eigen::Tensor<float, 3, Eigen::RowMajor> row_major(2, 60, dim);
@@ -283,10 +79,8 @@ TEST(SinkedKVCache, TakesEigenTensorsAndAnyStrides) {
     auto b = make_cache<float>({.capacity = 20}, LowPass<>());
     a.append(k.view(), k.view());
     b.append(row_major, column_major);
-    expect_same_entries(a, b);
+    expect_identical(a, b);
 }
-
-// ---- heads are lists of their own -------------------------------------------------------------------------
 
 TEST(SinkedKVCache, HeadsOfDifferentCapacityBehaveLikeCachesOfTheirOwn) {
     const Index tokens = 300;
@@ -310,107 +104,6 @@ TEST(SinkedKVCache, HeadsOfDifferentCapacityBehaveLikeCachesOfTheirOwn) {
         expect_same_rows(ragged.values(h), alone.values(0), "values");
     }
 }
-
-// ---- truncate, prepare, clear, copy -----------------------------------------------------------------------
-
-TEST(SinkedKVCache, TruncationIsAsIfTheRestHadNeverBeenSeen) {
-    const naive::RandomTokens<float> k(2, 400, dim, 12);
-    const naive::RandomTokens<float> other(2, 400, dim, 13);
-    for (const Index seen : {0, 1, 29, 30, 31, 40, 43, 44, 57, 100}) {
-        auto plain = make_cache<float>({.capacity = 30, .recent = 5}, LowPass<>());
-        feed(plain, k.view(), k.view(), 0, seen, 1000);
-        for (Index extra = 0; extra <= plain.room(); ++extra) {
-            auto back = plain;
-            back.append(other.view().middle_tokens(0, extra), other.view().middle_tokens(0, extra));
-            back.truncate(seen);
-            auto expected = plain;
-            feed(back, k.view(), k.view(), seen, 200, 3);
-            feed(expected, k.view(), k.view(), seen, 200, 1000);
-            SCOPED_TRACE(std::to_string(extra) + " tokens taken back at " + std::to_string(seen));
-            expect_same_entries(expected, back);
-        }
-    }
-}
-
-TEST(SinkedKVCache, TruncationToTheCompressedStateIsExactToo) {
-    const naive::RandomTokens<float> k(2, 400, dim, 14);
-    auto plain = make_cache<float>({.capacity = 30}, LowPass<>());
-    feed(plain, k.view(), k.view(), 0, 30, 30);
-    auto back = plain;
-    back.append(k.view().middle_tokens(300, 5), k.view().middle_tokens(300, 5));  // compresses at 30
-    EXPECT_EQ(back.earliest_truncation(), 30);
-    back.truncate(30);
-    feed(plain, k.view(), k.view(), 30, 300, 50);
-    feed(back, k.view(), k.view(), 30, 300, 50);
-    expect_same_entries(plain, back);
-}
-
-TEST(SinkedKVCache, TruncationAcrossACompressionIsRefused) {
-    const naive::RandomTokens<float> k(2, 400, dim, 15);
-    auto cache = make_cache<float>({.capacity = 30}, LowPass<>());
-    feed(cache, k.view(), k.view(), 0, 50, 50);
-    const auto before = cache;
-    const Index earliest = cache.earliest_truncation();
-    EXPECT_THAT([&] { cache.truncate(earliest - 1); }, ThrowsMessage<Error>(HasSubstr("tokens to keep is 42")));
-    EXPECT_THROW(cache.truncate(51), Error);
-    EXPECT_THROW(cache.truncate(-1), Error);
-    expect_same_entries(before, cache);
-    cache.truncate(earliest);
-    EXPECT_EQ(cache.tokens_seen(), earliest);
-}
-
-TEST(SinkedKVCache, PreparingEarlyMakesTheStateTheNextTokenWouldHaveMade) {
-    const naive::RandomTokens<float> k(2, 400, dim, 16);
-    auto plain = make_cache<float>({.capacity = 30}, LowPass<>());
-    feed(plain, k.view(), k.view(), 0, 29, 29);
-    EXPECT_FALSE(plain.prepare()) << "there is room for a token";
-    EXPECT_EQ(plain.compressions(), 0);
-    feed(plain, k.view(), k.view(), 29, 30, 1);
-    auto prepared = plain;
-    EXPECT_TRUE(prepared.prepare());
-    EXPECT_FALSE(prepared.prepare()) << "nothing to do a second time";
-    EXPECT_EQ(prepared.compressions(), 1);
-    EXPECT_EQ(prepared.next_position(), 17);
-    feed(plain, k.view(), k.view(), 30, 200, 200);
-    feed(prepared, k.view(), k.view(), 30, 200, 200);
-    expect_same_entries(plain, prepared);
-}
-
-TEST(SinkedKVCache, ClearIsAsNew) {
-    const naive::RandomTokens<float> k(2, 400, dim, 17);
-    auto used = make_cache<float>({.capacity = 30}, LowPass<>());
-    feed(used, k.view(), k.view(), 100, 300, 200);
-    used.clear();
-    EXPECT_EQ(used.size(), 0);
-    EXPECT_EQ(used.tokens_seen(), 0);
-    auto fresh = make_cache<float>({.capacity = 30}, LowPass<>());
-    feed(used, k.view(), k.view(), 0, 100, 100);
-    feed(fresh, k.view(), k.view(), 0, 100, 100);
-    expect_same_entries(fresh, used);
-}
-
-TEST(SinkedKVCache, ACopyIsAFork) {
-    const naive::RandomTokens<float> k(2, 400, dim, 18);
-    Workspace shared;
-    for (Workspace* workspace : {static_cast<Workspace*>(nullptr), &shared}) {
-        auto original = make_cache<float>({.capacity = 30}, LowPass<>(), workspace);
-        feed(original, k.view(), k.view(), 0, 50, 50);
-        auto expected = make_cache<float>({.capacity = 30}, LowPass<>());
-        feed(expected, k.view(), k.view(), 0, 50, 50);
-        auto fork = original;
-        feed(fork, k.view(), k.view(), 200, 300, 100);
-        expect_same_entries(expected, original);
-        feed(expected, k.view(), k.view(), 50, 150, 9);
-        feed(original, k.view(), k.view(), 50, 150, 100);
-        expect_same_entries(expected, original);
-        fork = original;
-        feed(fork, k.view(), k.view(), 150, 250, 100);
-        feed(expected, k.view(), k.view(), 150, 250, 100);
-        expect_same_entries(expected, fork);
-    }
-}
-
-// ---- memory ----------------------------------------------------------------------------------------------
 
 TEST(SinkedKVCache, MemoryIsWhatTheSizesSayAndDoesNotGrow) {
     const naive::RandomTokens<float> k(2, 2000, dim, 19);
@@ -445,8 +138,6 @@ TEST(SinkedKVCache, SharedWorkspaceIsHeldOnce) {
     EXPECT_EQ(b.memory().scratch, bytes);
 }
 
-// ---- what entries stand for ---------------------------------------------------------------------------------
-
 TEST(SinkedKVCache, EntriesStandForAllTokensInOrder) {
     const naive::RandomTokens<float> k(1, 500, dim, 21);
     auto cache = make_cache<float>({.kv_heads = 1, .capacity = 50, .sinks = 4, .recent = 10}, LowPass<>());
@@ -478,8 +169,6 @@ TEST(SinkedKVCache, AWindowsEntriesAreTheLatestTokens) {
     }
 }
 
-// ---- the growing cache ----------------------------------------------------------------------------------------
-
 TEST(SinkedKVCache, WithoutCompressionKeysAreRotatedAtTheirPlaceInTheText) {
     const Index tokens = 700;
     const naive::RandomTokens<float> k(2, tokens, dim, 23);
@@ -496,8 +185,6 @@ TEST(SinkedKVCache, WithoutCompressionKeysAreRotatedAtTheirPlaceInTheText) {
     cache.truncate(3);
     EXPECT_EQ(cache.size(), 3);
 }
-
-// ---- errors -------------------------------------------------------------------------------------------------
 
 TEST(SinkedKVCacheErrors, NameTheParameterItsValueAndWhatIsAllowed) {
     const auto make = [](CacheOptions options, double ratio = 0.5) {
@@ -544,7 +231,10 @@ TEST(SinkedKVCacheErrors, BadAppendsChangeNothing) {
     EXPECT_THAT(append(narrow.view(), k.view()), ThrowsMessage<Error>(HasSubstr("head_dim of k is 7")));
     EXPECT_THAT(append(k.view(), narrow.view()), ThrowsMessage<Error>(HasSubstr("head_dim of v is 7")));
     EXPECT_THAT(append(k.view(), k.view().middle_tokens(0, 9)), ThrowsMessage<Error>(HasSubstr("tokens of v is 9")));
-    expect_same_entries(before, cache);
+    expect_identical(before, cache);
     EXPECT_THROW(static_cast<void>(cache.keys(2)), Error);
     EXPECT_THROW(static_cast<void>(cache.size(-1)), Error);
 }
+
+}  // namespace
+}  // namespace freqkv::cache_test

@@ -9,7 +9,7 @@
 #include "cuda/device_tests.cuh"
 #include "freqkv/cuda/chunked_attention.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"
-#include "naive_cache.hpp"
+#include "random_tokens.hpp"
 
 // Attention of many tokens at once on a device: tokens together agree with tokens one by one, which cache_test.cu
 // holds against the method.

@@ -26,6 +26,7 @@
 #include "freqkv/error.hpp"
 #include "freqkv/view.hpp"
 #include "kernels.cuh"
+#include "message_of.hpp"
 #include "naive.hpp"
 
 // What the tests on a device share: element types and what they round, memory that knows what nobody may write, and
@@ -81,12 +82,7 @@ inline auto refuses(const std::string& reason) { return testing::ThrowsMessage<E
 /// The message of the Error that a call throws, and that no error was left behind; "accepted" if it throws none.
 template <class F>
 std::string message_of(const F& call) {
-    std::string message = "accepted";
-    try {
-        call();
-    } catch (const Error& error) {
-        message = error.what();
-    }
+    const std::string message = freqkv::test::message_of(call);
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << message;
     EXPECT_EQ(cudaGetLastError(), cudaSuccess) << message;
     return message;

@@ -140,7 +140,7 @@ void expect_state(const Model& model, const GoldenState& state, double tolerance
     EXPECT_LE(error[1], tolerance * largest[1]) << "values of layer " << state.layer;
 }
 
-TEST_P(DeviceLlamaGolden, Float) {
+TEST_P(DeviceLlamaGolden, FloatGivesTheGoldenLosses) {
     const Checkpoint checkpoint = test::open_golden_model();
     const auto weights = upload(checkpoint);
     with_policy(golden(), [&]<class P>(const P& policy) {
@@ -169,7 +169,7 @@ TEST_P(DeviceLlamaGolden, Float) {
     });
 }
 
-TEST_P(DeviceLlamaGolden, FloatInChunks) {
+TEST_P(DeviceLlamaGolden, FloatInChunksGivesTheGoldenLosses) {
     const Checkpoint checkpoint = test::open_golden_model();
     const auto weights = upload(checkpoint);
     with_policy(golden(), [&]<class P>(const P& policy) {
@@ -183,25 +183,25 @@ TEST_P(DeviceLlamaGolden, FloatInChunks) {
     });
 }
 
-TEST_P(DeviceLlamaGolden, HalfCache) {
+TEST_P(DeviceLlamaGolden, HalfCacheGivesTheGoldenLosses) {
     const double difference = mean_difference<__half>(WeightType::f32);
     RecordProperty("mean_loss_difference", std::to_string(difference));
     EXPECT_NEAR(difference, 0, 5e-4);
 }
 
-TEST_P(DeviceLlamaGolden, Bfloat16Cache) {
+TEST_P(DeviceLlamaGolden, Bfloat16CacheGivesTheGoldenLosses) {
     const double difference = mean_difference<__nv_bfloat16>(WeightType::f32);
     RecordProperty("mean_loss_difference", std::to_string(difference));
     EXPECT_NEAR(difference, 0, 5e-3);
 }
 
-TEST_P(DeviceLlamaGolden, HalfWeights) {
+TEST_P(DeviceLlamaGolden, HalfWeightsGiveTheGoldenLosses) {
     const double difference = mean_difference<__half>(WeightType::f16);
     RecordProperty("mean_loss_difference", std::to_string(difference));
     EXPECT_NEAR(difference, 0, 1e-3);
 }
 
-TEST_P(DeviceLlamaGolden, Bfloat16Weights) {
+TEST_P(DeviceLlamaGolden, Bfloat16WeightsGiveTheGoldenLosses) {
     const double difference = mean_difference<__nv_bfloat16>(WeightType::bf16);
     RecordProperty("mean_loss_difference", std::to_string(difference));
     EXPECT_NEAR(difference, 0, 1e-2);

@@ -21,7 +21,7 @@
 #include "freqkv/rope.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "kernels.cuh"
-#include "naive_cache.hpp"
+#include "random_tokens.hpp"
 
 // The cache of a device beside the host's, of which nvcc does not read the headers: on the emulated device.
 namespace freqkv::cuda {

@@ -119,35 +119,33 @@ protected:
     double ratio() const { return golden_["ratio"]; }
 };
 
-}  // namespace
-
-TEST_P(Golden, Float) {
+TEST_P(Golden, FloatLossesAreTheGoldenOnes) {
     low_pass() ? check<float>(LowPass<>(ratio()), 2e-3, 1e-4) : check<float>(LocalWindow(ratio()), 2e-3, 1e-4);
 }
 
-TEST_P(Golden, FloatThroughDirect) {
+TEST_P(Golden, FloatLossesThroughDirectAreTheGoldenOnes) {
     if (!low_pass()) GTEST_SKIP() << "nothing is transformed in this case";
     check<float>(LowPass<dct::Direct>(ratio()), 2e-3, 1e-4);
 }
 
 #if defined(FREQKV_HAS_FFTW)
-TEST_P(Golden, FloatThroughFftw) {
+TEST_P(Golden, FloatLossesThroughFftwAreTheGoldenOnes) {
     if (!low_pass()) GTEST_SKIP() << "nothing is transformed in this case";
     check<float>(LowPass<dct::Fftw>(ratio()), 2e-3, 1e-4);
 }
 #endif
 
 // The cache in double: what is left is the rounding of the model's own float32.
-TEST_P(Golden, Double) {
+TEST_P(Golden, DoubleLossesAreTheGoldenOnes) {
     low_pass() ? check<double>(LowPass<>(ratio()), 2e-3, 1e-4) : check<double>(LocalWindow(ratio()), 2e-3, 1e-4);
 }
 
-TEST_P(Golden, Half) {
+TEST_P(Golden, HalfLossesAreTheGoldenOnes) {
     low_pass() ? check<Eigen::half>(LowPass<>(ratio()), 0.1, 5e-3)
                : check<Eigen::half>(LocalWindow(ratio()), 0.1, 5e-3);
 }
 
-TEST_P(Golden, BFloat16) {
+TEST_P(Golden, BFloat16LossesAreTheGoldenOnes) {
     low_pass() ? check<Eigen::bfloat16>(LowPass<>(ratio()), 0.6, 4e-2)
                : check<Eigen::bfloat16>(LocalWindow(ratio()), 0.6, 4e-2);
 }
@@ -160,3 +158,5 @@ INSTANTIATE_TEST_SUITE_P(Cases, Golden,
                              std::replace(name.begin(), name.end(), '-', '_');
                              return name;
                          });
+
+}  // namespace

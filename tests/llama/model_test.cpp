@@ -43,7 +43,7 @@ std::vector<Token> random_tokens(Index count, Index vocabulary) {
     return tokens;
 }
 
-TEST(Blocks, RmsNorm) {
+TEST(Blocks, RmsNormIsTheDefinition) {
     for (const Index n : {1, 2, 3, 8, 17, 64, 100}) {
         const std::vector<float> x = random_values(n, 1);
         const std::vector<float> weight = random_values(n, 2);
@@ -58,7 +58,7 @@ TEST(Blocks, RmsNorm) {
     }
 }
 
-TEST(Blocks, SwiGlu) {
+TEST(Blocks, SwiGluIsTheDefinition) {
     for (const Index n : {1, 2, 3, 8, 17, 64, 100}) {
         std::vector<float> gate = random_values(n, 1);
         for (float& value : gate) value *= 10;

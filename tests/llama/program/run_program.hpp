@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -26,11 +27,21 @@ struct Outcome {
 /// What a program gets, besides its arguments.
 struct Surroundings {
     std::string input;                                   ///< on standard input
+    std::string path;                                    ///< the variable PATH, unless it is empty
     std::string out_file;                                ///< standard output goes there instead of to Outcome::out
     bool terminal = false;                               ///< standard error is a terminal
     bool terminal_out = false;                           ///< standard output is the same terminal (Outcome::err)
     std::function<void(pid_t, const Outcome&)> on_text;  ///< after each piece of output
 };
+
+/// Whether Surroundings::terminal can be had: in a chroot there may be none.
+inline bool has_terminal() {
+    int master = -1, slave = -1;
+    if (::openpty(&master, &slave, nullptr, nullptr, nullptr) != 0) return false;
+    ::close(master);
+    ::close(slave);
+    return true;
+}
 
 /// Runs a program to its end.
 inline Outcome run_program(const std::vector<std::string>& command, const Surroundings& with = {}) {
@@ -52,6 +63,7 @@ inline Outcome run_program(const std::vector<std::string>& command, const Surrou
     if (child < 0) throw std::runtime_error("no process");
     if (child == 0) {
         ::setenv("TERM", "xterm", 1);
+        if (!with.path.empty()) ::setenv("PATH", with.path.c_str(), 1);
         ::dup2(in[0], STDIN_FILENO);
         ::dup2(with.out_file.empty() ? out[1] : ::open(with.out_file.c_str(), O_WRONLY), STDOUT_FILENO);
         ::dup2(err[1], STDERR_FILENO);

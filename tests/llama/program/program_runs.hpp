@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "llama/run_program.hpp"
+#include "llama/program/run_program.hpp"
 
 // Runs of freqkv-llama, which the test's definition FREQKV_LLAMA names.
 namespace llama::test {

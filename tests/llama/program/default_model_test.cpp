@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "llama/program_runs.hpp"
+#include "llama/program/program_runs.hpp"
 
 // The model that comes with the project does what the demonstration says of it: its texts go on behind its window, and
 // its adapters help.

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "freqkv/cuda/chunked_attention.cuh"
+#include "freqkv/cuda/sinked_kv_cache.cuh"
+#include "random_tokens.hpp"
+
+namespace freqkv::cuda::cache_test {
+
+inline constexpr Index kv_heads = 2;
+inline constexpr Index query_heads = 6;
+inline constexpr Index key_dim = 8;
+inline constexpr Index value_dim = 12;
+inline constexpr Index capacity = 150;  // more than a stretch of attention
+inline constexpr Index sinks = 3;
+inline constexpr Index recent = 20;
+
+inline const CacheOptions options{.sequences = 3,
+                                  .kv_heads = kv_heads,
+                                  .query_heads = query_heads,
+                                  .key_dim = key_dim,
+                                  .value_dim = value_dim,
+                                  .capacity = capacity,
+                                  .sinks = sinks,
+                                  .recent = recent};
+inline const RopeOptions rope_options{
+    .head_dim = key_dim, .rotated_dims = 6, .base = 5000, .pairing = RopePairing::half_split};
+inline const naive::Rotary rotary{6, 5000, false};
+
+// A text: queries, keys and values of its tokens, token-major, on the host.
+struct Text {
+    explicit Text(Index tokens_, unsigned seed)
+        : tokens(tokens_),
+          q(query_heads, tokens, key_dim, seed),
+          k(kv_heads, tokens, key_dim, seed + 100),
+          v(kv_heads, tokens, value_dim, seed + 200) {}
+
+    Index tokens;
+    naive::RandomTokens<float> q, k, v;
+};
+
+// Some tokens of several texts, one after another, on the device.
+struct Call {
+    Call(const std::vector<Text>& texts, const std::vector<SequenceTokens>& parts_, const std::vector<Index>& first)
+        : parts(parts_) {
+        for (const SequenceTokens& part : parts) tokens += part.tokens;
+        q = gather(texts, first, query_heads, key_dim, [](const Text& text) { return text.q.view(); });
+        k = gather(texts, first, kv_heads, key_dim, [](const Text& text) { return text.k.view(); });
+        v = gather(texts, first, kv_heads, value_dim, [](const Text& text) { return text.v.view(); });
+        out = DeviceArray<float>(std::max<Index>(1, tokens) * query_heads * value_dim);
+    }
+
+    KVView<const float> queries() const { return view(q, query_heads, key_dim); }
+    KVView<const float> keys() const { return view(k, kv_heads, key_dim); }
+    KVView<const float> values() const { return view(v, kv_heads, value_dim); }
+    KVView<float> results() const {
+        return KVView<float>::token_major(out.data(), query_heads, std::max<Index>(1, tokens), value_dim);
+    }
+
+    std::vector<SequenceTokens> parts;
+    Index tokens = 0;
+    DeviceArray<float> q, k, v, out;
+
+private:
+    template <class F>
+    DeviceArray<float> gather(const std::vector<Text>& texts, const std::vector<Index>& first, Index heads, Index dim,
+                              const F& view_of) const {
+        std::vector<float> values;
+        for (const SequenceTokens& part : parts) {
+            const KVView<const float> from = view_of(texts[static_cast<std::size_t>(part.sequence)]);
+            for (Index t = 0; t < part.tokens; ++t) {
+                for (Index h = 0; h < heads; ++h) {
+                    for (Index d = 0; d < dim; ++d) {
+                        values.push_back(from.head(h)(first[static_cast<std::size_t>(part.sequence)] + t, d));
+                    }
+                }
+            }
+        }
+        return DeviceArray<float>(values);
+    }
+
+    KVView<const float> view(const DeviceArray<float>& array, Index heads, Index dim) const {
+        return KVView<const float>::token_major(array.data(), heads, tokens, dim);
+    }
+};
+
+inline std::vector<Text> three_texts() {
+    std::vector<Text> texts;
+    texts.emplace_back(500, 1);
+    texts.emplace_back(90, 2);
+    texts.emplace_back(310, 3);
+    return texts;
+}
+
+// Feeds the texts to sequences of a cache, `chunk(sequence)` tokens of each at a time; returns the results of
+// each sequence's tokens, [tokens][query_heads * value_dim].
+template <class T, class P, class F>
+std::vector<std::vector<float>> feed(SinkedKVCache<T, P>& cache, const std::vector<Text>& texts, const F& chunk) {
+    ChunkedAttention<float> attention;
+    std::vector<Index> done(texts.size(), 0);
+    std::vector<std::vector<float>> results(texts.size());
+    while (true) {
+        std::vector<SequenceTokens> parts;
+        for (std::size_t s = 0; s < texts.size(); ++s) {
+            const Index count = std::min(chunk(static_cast<Index>(s)), texts[s].tokens - done[s]);
+            if (count > 0) parts.push_back({static_cast<Index>(s), count});
+        }
+        if (parts.empty()) break;
+        const Call call(texts, parts, done);
+        attention.forward(call.queries(), call.keys(), call.values(), cache, call.results(), parts);
+        const std::vector<float> out = call.out.download();
+        std::size_t at = 0;
+        for (const SequenceTokens& part : parts) {
+            const auto count = static_cast<std::size_t>(part.tokens * query_heads * value_dim);
+            std::vector<float>& of = results[static_cast<std::size_t>(part.sequence)];
+            of.insert(of.end(), out.begin() + static_cast<std::ptrdiff_t>(at),
+                      out.begin() + static_cast<std::ptrdiff_t>(at + count));
+            at += count;
+            done[static_cast<std::size_t>(part.sequence)] += part.tokens;
+        }
+    }
+    return results;
+}
+
+template <class T>
+bool same(const SavedSequence<T>& a, const SavedSequence<T>& b) {
+    return a.size == b.size && a.tokens_seen == b.tokens_seen && a.compressions == b.compressions &&
+           a.compressed_at == b.compressed_at && a.keys.size() == b.keys.size() && a.values.size() == b.values.size() &&
+           (a.size == 0 || (std::memcmp(a.keys.data(), b.keys.data(), a.keys.size() * sizeof(T)) == 0 &&
+                            std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(T)) == 0));
+}
+
+}  // namespace freqkv::cuda::cache_test

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "llama/formats/safetensors.hpp"
+#include "llama/program/program_runs.hpp"
+#include "llama/program/run_program.hpp"
+#include "llama/program/train_fixture.hpp"
+#include "llama/temporary_directory.hpp"
+
+namespace llama {
+namespace {
+
+using nlohmann::json;
+using test::Arguments;
+using test::instruction;
+using test::losses_of;
+using test::make_text;
+using test::mean_loss;
+using test::names_of;
+using test::Outcome;
+using test::output_of;
+using test::parse;
+using test::read_text;
+using test::run;
+using test::tokenizer;
+using test::TrainProgram;
+using testing::HasSubstr;
+using testing::IsSupersetOf;
+
+namespace fs = std::filesystem;
+
+TEST_F(TrainProgram, FinetuneMakesAnAdapterForTheCompressedCache) {
+    output_of(finetune("adapter", small_cache()));
+    const double before = loss(base(), small_cache());
+    const double after = loss(base(), small_cache() + Arguments{"--adapter", file("adapter")});
+    EXPECT_LT(after, before - 0.1);
+    EXPECT_THAT(names_of(file("adapter")), IsSupersetOf({"adapter_config.json", "adapter_model.safetensors"}));
+    const json config = parse(read_text(files_ / "adapter/adapter_config.json"));
+    EXPECT_EQ(config["r"], 8);
+    EXPECT_EQ(config["lora_alpha"], 16);
+    EXPECT_EQ(config["target_modules"], json({"k_proj", "o_proj", "q_proj", "v_proj"}));
+    EXPECT_EQ(config["modules_to_save"],
+              json({"embed_tokens", "input_layernorm", "model.norm", "post_attention_layernorm"}));
+    EXPECT_EQ(read_safetensors(files_ / "adapter/adapter_model.safetensors").tensors.size(), 4u * 2 + 4);
+    // Of what is not in the adapter nothing changes.
+    output_of(finetune("none", small_cache() + Arguments{"--steps", "1", "--learning-rate", "1e-30"}));
+    EXPECT_NEAR(loss(base(), small_cache() + Arguments{"--adapter", file("none")}), before, 0.02);
+}
+
+TEST_F(TrainProgram, FinetuneOfAllWeightsMakesAModel) {
+    output_of(finetune("whole", small_cache() + Arguments{"--full"}));
+    EXPECT_LT(loss(file("whole"), small_cache()), loss(base(), small_cache()) - 0.1);
+    EXPECT_THAT(names_of(file("whole")), IsSupersetOf({"config.json", "model.safetensors", "tokenizer.model"}));
+    EXPECT_EQ(read_text(files_ / "whole/tokenizer.model"), read_text(tokenizer));
+    EXPECT_EQ(parse(read_text(files_ / "whole/config.json"))["dtype"], "bfloat16");
+    EXPECT_EQ(parse(read_text(base() + "/config.json"))["dtype"], "float32");
+}
+
+TEST_F(TrainProgram, FinetuneTrainsUnderEveryPolicy) {
+    std::vector<std::vector<std::vector<std::string>>> losses;
+    for (const char* const policy : {"low-pass", "local-window", "low-pass-unscaled", "full"}) {
+        Arguments options{"--policy", policy, "--steps", "3"};
+        if (policy != std::string("full")) options = options + Arguments{"--capacity", "20", "--recent", "2"};
+        output_of(finetune(policy, options));
+        for (const auto& other : losses) EXPECT_NE(losses_of(file(policy)), other) << policy;
+        losses.push_back(losses_of(file(policy)));
+    }
+}
+
+TEST_F(TrainProgram, InstructionsTeachTheAnswers) {
+    json records = json::array();
+    for (int i = 0; i < 12; ++i) records.push_back(instruction("where is the cat?", "on the mat"));
+    records.push_back(instruction("is it raining?", ""));
+    records.push_back(instruction(make_text(3, 40), make_text(4, 40)));
+    files_.write("records.json", records.dump());
+    const Arguments options{"--instructions", file("records.json"), "--length",   "100",
+                            "--policy",       "low-pass",           "--capacity", "32"};
+    const Outcome outcome = run(finetune("adapter", options));
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("records.json: 1 records are skipped, 1 cut to --length 100\n"));
+    EXPECT_LT(mean_loss(file("adapter"), 15, 5), 0.7 * mean_loss(file("adapter"), 0, 1));
+    EXPECT_GT(loss(base(), Arguments{"--adapter", file("adapter")}), 0);
+}
+
+}  // namespace
+}  // namespace llama

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "llama/program/program_fixture.hpp"
+#include "llama/program/program_runs.hpp"
+
+namespace llama {
+namespace {
+
+using nlohmann::json;
+using test::Arguments;
+using test::json_of;
+using test::output_of;
+using test::ProgramTest;
+using test::run;
+using testing::HasSubstr;
+
+TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
+    const Arguments inspect{"inspect", "--model", file("m.bin")};
+    const std::string text = output_of(inspect + Arguments{"--capacity", "100", "--sinks", "2", "--ratio", "0.25"});
+    const std::string parameters = std::to_string((std::filesystem::file_size(file("m.bin")) - 28 - 512 * 8 * 4) / 4);
+    for (const std::string& part :
+         {std::string("legacy"), parameters, std::string("512 tokens, separate output projection"),
+          std::string("a compression turns 98 entries into 24, once every 74 tokens"), std::string("low-pass"),
+          std::string("local-window"), std::string("full, 32768 tokens"), std::string("125 KiB"),
+          std::string("62.5 KiB")}) {
+        EXPECT_THAT(text, HasSubstr(part));
+    }
+    const json result = json_of(inspect);
+    EXPECT_EQ(result["rope_scaling"], "none");
+    const std::string scaled = FREQKV_FIXTURES_DIR "/models/llama-3";
+    EXPECT_THAT(output_of({"inspect", "--model", scaled}), HasSubstr("base 500000, scaling llama3 by 8"));
+    const std::string sliding = FREQKV_FIXTURES_DIR "/models/mistral-sliding";
+    EXPECT_THAT(output_of({"inspect", "--model", sliding}), HasSubstr("sliding window of 64"));
+    EXPECT_EQ(result["parameters"], std::stoi(parameters));
+    EXPECT_EQ(result["context"], 512);
+    EXPECT_EQ(result["cache_bytes"][0]["f32"], 5 * 2 * 4 * 8 * 512 * 4);
+    EXPECT_EQ(result["cache_bytes"][0]["bf16"], 5 * 2 * 4 * 8 * 512 * 2);
+    EXPECT_EQ(run(inspect + Arguments{"--policy", "full"}).status, 0);
+    // What inspect promises is what perplexity then holds.
+    EXPECT_EQ(json_of(perplexity() + Arguments{"--limit", "10"})["cache_bytes"], result["cache_bytes"][0]["f32"]);
+}
+
+}  // namespace
+}  // namespace llama

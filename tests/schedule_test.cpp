@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#include "freqkv/policy/schedule.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "freqkv/policy/whole_span.hpp"
+#include "message_of.hpp"
+
+namespace freqkv {
+namespace {
+
+using test::message_of;
+using testing::HasSubstr;
+
+TEST(WholeSpan, KeepsTheFloorOfRatioTimesSpan) {
+    for (const double ratio : {0.1, 0.25, 0.3, 0.5, 0.75, 0.9}) {
+        for (const Index sinks : {0, 1, 4}) {
+            for (const Index recent : {0, 3, 16}) {
+                for (const Index span : {10, 11, 13, 96, 127, 4092}) {
+                    const SpanList spans = WholeSpan{ratio}.plan({sinks + span + recent, sinks, recent}, 7);
+                    ASSERT_EQ(spans.size(), 1);
+                    const auto keep = static_cast<Index>(std::floor(ratio * static_cast<double>(span)));
+                    EXPECT_EQ(spans[0], (Span{sinks, span, keep}))
+                        << "ratio " << ratio << ", sinks " << sinks << ", recent " << recent << ", span " << span;
+                }
+            }
+        }
+    }
+    EXPECT_EQ(WholeSpan{}.plan({4096, 4, 0}, 0)[0], (Span{4, 4092, 2046})) << "the paper's LLaMA-2 setting";
+}
+
+TEST(WholeSpan, RefusesWhatLeavesNothingToCompress) {
+    const auto message = [](double ratio, const CacheLayout& layout) {
+        return message_of([&] { (void)WholeSpan{ratio}.plan(layout, 0); });
+    };
+    const CacheLayout layout{64, 4, 8};
+    EXPECT_EQ(message(0.5, layout), "accepted");
+    for (const double ratio : {0.0, 1.0, -0.5, 2.0}) {
+        EXPECT_THAT(message(ratio, layout),
+                    HasSubstr("ratio is " + std::to_string(ratio) + ", must be above 0 and below 1"));
+    }
+    EXPECT_THAT(message(std::numeric_limits<double>::quiet_NaN(), layout), HasSubstr("must be above 0 and below 1"));
+    EXPECT_THAT(message(0.01, layout), HasSubstr("ratio is 0.010000, keeps nothing of so short a span"));
+    EXPECT_THAT(message(0.5, {13, 4, 8}), HasSubstr("capacity is 13, must be at least sinks + recent + 2"));
+    EXPECT_EQ(message(0.5, {14, 4, 8}), "accepted");
+    EXPECT_THAT(message(0.5, {4, 4, 8}), HasSubstr("capacity is 4"));
+}
+
+TEST(CheckSpans, AcceptsDisjointAscendingSpansBetweenSinksAndRecentPart) {
+    const CacheLayout layout{100, 4, 10};
+    for (const SpanList& spans : {SpanList{{4, 86, 43}}, SpanList{{4, 2, 1}}, SpanList{{88, 2, 1}},
+                                  SpanList{{4, 10, 9}, {14, 20, 1}, {50, 40, 2}}}) {
+        EXPECT_EQ(message_of([&] { check_spans(spans, layout); }), "accepted");
+    }
+}
+
+TEST(CheckSpans, RefusesEachBadPlan) {
+    const CacheLayout layout{100, 4, 10};
+    const struct {
+        const char* what;
+        SpanList spans;
+        const char* message;
+    } plans[]{
+        {"no span at all", {}, "number of spans is 0, a schedule must compress at least one"},
+        {"in the sinks", {{3, 20, 10}}, "begin of a span is 3, must be behind the sinks"},
+        {"before the list", {{-1, 20, 10}}, "begin of a span is -1"},
+        {"in the recent part",
+         {{80, 11, 5}},
+         "length of a span is 11, must be at least 2 and end before the recent part"},
+        {"behind the list", {{200, 2, 1}}, "length of a span is 2"},
+        {"overlapping",
+         {{4, 20, 10}, {23, 10, 5}},
+         "begin of a span is 23, must be behind the sinks and the span before it"},
+        {"descending", {{50, 10, 5}, {20, 10, 5}}, "begin of a span is 20"},
+        {"keeping nothing", {{4, 20, 0}}, "keep of a span is 0, must be within 1 and the span's length - 1"},
+        {"keeping less than nothing", {{4, 20, -3}}, "keep of a span is -3"},
+        {"keeping all", {{4, 20, 20}}, "keep of a span is 20, must be within 1 and the span's length - 1"},
+        {"of one entry", {{4, 1, 1}}, "length of a span is 1, must be at least 2"},
+        {"of no entry", {{4, 0, 0}}, "length of a span is 0"},
+        {"bad in its second span alone", {{4, 20, 10}, {24, 5, 5}}, "keep of a span is 5"},
+    };
+    for (const auto& plan : plans) {
+        EXPECT_THAT(message_of([&] { check_spans(plan.spans, layout); }), HasSubstr(plan.message)) << plan.what;
+    }
+}
+
+TEST(SpanList, HoldsUpToItsMaximum) {
+    SpanList spans;
+    for (Index i = 0; i < SpanList::max_size; ++i) spans.push_back({2 * i, 2, 1});
+    EXPECT_EQ(spans.size(), SpanList::max_size);
+    EXPECT_EQ(message_of([&] { check_spans(spans, {2 * SpanList::max_size, 0, 0}); }), "accepted");
+    EXPECT_THAT(message_of([&] { spans.push_back({64, 2, 1}); }),
+                HasSubstr("number of spans is 33, must not be above SpanList::max_size (32)"));
+    EXPECT_EQ(spans.size(), SpanList::max_size);
+}
+
+}  // namespace
+}  // namespace freqkv
