@@ -429,7 +429,7 @@ template <Executor E>
 void expect_first_exception(const E& executor) {
     std::array<std::atomic<int>, 40> runs{};
     try {
-        detail::for_each_catching(executor, 40, [&](Index task, Index) {
+        for_each_catching(executor, 40, [&](Index task, Index) {
             ++runs[static_cast<std::size_t>(task)];
             if (task % 10 == 7) throw std::runtime_error("task " + std::to_string(task));
         });

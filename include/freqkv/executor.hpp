@@ -91,10 +91,4 @@ void for_each_catching(const E& executor, Index count, F&& f) {
 #endif
 }
 
-namespace detail {
-
-using freqkv::for_each_catching;  // its former place
-
-}  // namespace detail
-
 }  // namespace freqkv
