@@ -46,6 +46,7 @@ set(FREQKV_HEADERS_transform
     freqkv/fast_capacity.hpp
     freqkv/detail/transform/butterflies.hpp
     freqkv/detail/transform/column_fft.hpp
+    freqkv/detail/transform/makhoul.hpp
     freqkv/detail/transform/matrix_fft.hpp
     freqkv/detail/transform/prime_factors.hpp
     freqkv/detail/transform/stockham_fft.hpp)

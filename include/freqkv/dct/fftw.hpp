@@ -4,7 +4,6 @@
 #include <fftw3.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -12,8 +11,10 @@
 #include <numbers>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/transform/makhoul.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 
@@ -70,13 +71,7 @@ struct FftwApi<double> {
 /// The transform through FFTW 3 (link fftw3 and fftw3f; GPL), O(n log n) per column; lengths with only
 /// small prime factors are several times faster than others.
 ///
-/// Two real columns ride in one complex column z. With its rows reordered (Makhoul: the even ones
-/// ascending, then the odd ones descending), V = FFT(z) and W_k = exp(-i pi k / 2n),
-///
-///     forward   X_k = f(k)/2 (W_k V_k + conj(W_k) V_{n-k})           V_n = V_0
-///     inverse   V_k = f(k)/2 conj(W_k) (X_k - i X_{n-k})             V_0 = f(0) X_0, z = inverse FFT(V)
-///
-/// The order of a block's rows makes the FFT's input without a shuffle: a row of real columns is a row of
+/// By a complex FFT (detail/transform/makhoul.hpp), whose input is a block as it is: a row of real columns is a row of
 /// packed ones. Its output is in contiguous columns, which is what FFTW is fastest at.
 ///
 /// Plans are made with FFTW_ESTIMATE under one lock, never by timing (wisdom that the program imported is
@@ -98,14 +93,7 @@ struct Fftw {
             : n_(checked(n)),
               column_(n / 8 * 8 + 8),
               scratch_bytes_(buffer_bytes(n) + buffer_bytes(column_)),
-              turns_(2 * n) {
-            const long double unit = std::numbers::pi_v<long double> / (2 * static_cast<long double>(n));
-            const long double factor = 1 / std::sqrt(2 * static_cast<long double>(n));
-            for (Index k = 0; k < n; ++k) {
-                const long double angle = static_cast<long double>(k) * unit;
-                turns_.data()[2 * k] = static_cast<T>(factor * std::cos(angle));
-                turns_.data()[2 * k + 1] = static_cast<T>(factor * std::sin(angle));
-            }
+              turns_(freqkv::detail::makhoul_turns<T>(n)) {
             const AlignedBuffer<std::byte> example(scratch_bytes_);  // ESTIMATE looks at its alignment only
             forward_ = make(example.data(), FFTW_FORWARD);
             inverse_ = make(example.data(), FFTW_BACKWARD);
@@ -276,7 +264,7 @@ struct Fftw {
         Index n_;
         Index column_;  // points from one column to the next: n and some more, against cache conflicts
         Index scratch_bytes_;
-        AlignedBuffer<T> turns_;  // f(1)/2 (cos, sin)(pi k / 2n), [n][2]
+        std::vector<T> turns_;  // of makhoul_turns()
         Execution forward_;
         Execution inverse_;
     };

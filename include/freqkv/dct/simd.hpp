@@ -10,6 +10,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/detail/transform/butterflies.hpp"
 #include "freqkv/detail/transform/column_fft.hpp"
+#include "freqkv/detail/transform/makhoul.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/workspace.hpp"
 
@@ -19,15 +20,10 @@ namespace freqkv::dct::inline FREQKV_ISA {
 /// dependency. O(n log n) per column, where a prime p of n up to 127 costs p / 2 multiply-adds per element;
 /// lengths with a larger one take some four times as long as their neighbours (Bluestein).
 ///
-/// Two real columns ride in one complex column z. With its rows reordered (Makhoul: the even ones
-/// ascending, then the odd ones descending), V = FFT(z) and W_k = exp(-i pi k / 2n),
-///
-///     forward   X_k = f(k)/2 (W_k V_k + conj(W_k) V_{n-k})           V_n = V_0
-///     inverse   V_k = f(k)/2 conj(W_k) (X_k - i X_{n-k})             V_0 = f(0) X_0, z = inverse FFT(V)
-///
-/// A block is two registers wide: its first half of columns are the real parts, the others the imaginary
-/// ones. The forward transform needs the pairs V_k and V_{n-k}; they are in rows k1 and n1 - k1 of the FFT's
-/// matrix, so rows are folded in pairs, while the second of them is still in the innermost cache.
+/// By a complex FFT (detail/transform/makhoul.hpp). A block is two registers wide: its first half of columns are the
+/// real parts, the others the imaginary ones. The forward transform needs the pairs V_k and V_{n-k}; they are in rows
+/// k1 and n1 - k1 of the FFT's matrix, so rows are folded in pairs, while the second of them is still in the innermost
+/// cache.
 struct Simd {
     template <class T>
     class Plan {
@@ -35,16 +31,7 @@ struct Simd {
         static constexpr Index block_columns = freqkv::detail::point_size<T>;
 
         /// Throws Error if n is too large.
-        [[gnu::cold]] explicit Plan(Index n) : n_(checked(n)), fft_(n) {
-            turns_.reserve(static_cast<std::size_t>(2 * n));
-            const long double unit = std::numbers::pi_v<long double> / (2 * static_cast<long double>(n));
-            const long double factor = 1 / std::sqrt(2 * static_cast<long double>(n));
-            for (Index k = 0; k < n; ++k) {
-                const long double angle = static_cast<long double>(k) * unit;
-                turns_.push_back(static_cast<T>(factor * std::cos(angle)));
-                turns_.push_back(static_cast<T>(factor * std::sin(angle)));
-            }
-        }
+        [[gnu::cold]] explicit Plan(Index n) : n_(checked(n)), fft_(n), turns_(freqkv::detail::makhoul_turns<T>(n)) {}
 
         Index scratch_bytes() const {
             return (fft_.matrix_size() + fft_.scratch_size()) * static_cast<Index>(sizeof(T));
@@ -206,7 +193,7 @@ struct Simd {
 
         Index n_;
         Fft fft_;
-        std::vector<T> turns_;  // f(1)/2 (cos, sin)(pi k / 2n), [n][2]
+        std::vector<T> turns_;  // of makhoul_turns()
     };
 };
 
