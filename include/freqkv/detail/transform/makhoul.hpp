@@ -8,9 +8,9 @@
 
 #include "freqkv/config.hpp"
 
-// The DCT by a complex FFT of the same length (Makhoul 1980), as the backends do it. Two real columns ride in one complex
-// column z. With its rows reordered, the even ones ascending, then the odd ones descending, V = FFT(z) and
-// W_k = exp(-i pi k / 2n),
+// The DCT by a complex FFT of the same length (Makhoul 1980), as the backends do it. Two real columns ride in one
+// complex column z. Let V = FFT(z) of its rows in another order, the even ones ascending and then the odd ones
+// descending, and W_k = exp(-i pi k / 2n). Then
 //
 //     forward   X_k = f(k)/2 (W_k V_k + conj(W_k) V_{n-k})           V_n = V_0
 //     inverse   V_k = f(k)/2 conj(W_k) (X_k - i X_{n-k})             V_0 = f(0) X_0, z = inverse FFT(V)
