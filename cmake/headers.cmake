@@ -93,6 +93,7 @@ set(FREQKV_HEADERS_attention
 
 set(FREQKV_HEADERS_adjoint
     freqkv/adjoint/chunked_attention.hpp
+    freqkv/adjoint/differentiable_codec.hpp
     freqkv/detail/adjoint/attention_adjoint.hpp
     freqkv/detail/adjoint/compression_adjoint.hpp
     freqkv/detail/adjoint/list_history.hpp

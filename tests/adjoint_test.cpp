@@ -65,8 +65,8 @@ void expect_transpose(const P& policy) {
         std::vector<Index> sources;
         for (Index i = 0; i < cache.size(); ++i) sources.push_back(cache.entry_tokens(0, i).begin);
         const SpanList& spans = cache.compressed_spans();
-        const CompressionMap map{{spans.begin(), spans.end()}, sources};
-        CompressionAdjoint<double, std::remove_cvref_t<decltype(policy.codec)>> adjoint(policy.codec);
+        const detail::CompressionMap map{{spans.begin(), spans.end()}, sources};
+        detail::CompressionAdjoint<double, std::remove_cvref_t<decltype(policy.codec)>> adjoint(policy.codec);
         adjoint.make_plans(map.spans);
         AlignedBuffer<std::byte> scratch(adjoint.scratch_bytes());
 
@@ -81,7 +81,7 @@ void expect_transpose(const P& policy) {
         std::vector<double> before(y.size(), NAN);
         const MatrixView<const double> key_gradient(y.data(), cache.size(), key_dim);
         const MatrixView<double> key_result(before.data(), capacity, key_dim);
-        adjoint.keys(map, RopeAngles<double>(rope, capacity), key_gradient, key_result, scratch.data());
+        adjoint.keys(map, detail::RopeAngles<double>(rope, capacity), key_gradient, key_result, scratch.data());
         EXPECT_NEAR(dot(cache.keys(0), key_gradient),
                     dot(MatrixView<const double>(keys.data(), capacity, key_dim), key_result), 1e-12)
             << "<A x, y> and <x, A^T y> of the stored keys";
@@ -106,10 +106,10 @@ TEST(CompressionAdjointTest, IsTheTranspose) {
 
 TEST(RopeAnglesTest, GoOnBehindTheTable) {
     const Rope<float> rope({.head_dim = 6}, 4);
-    RopeAngles<float> angles(rope, 2);
+    detail::RopeAngles<float> angles(rope, 2);
     angles.cover(9);
-    const RopeAngles<float> copy = angles;
-    angles = RopeAngles<float>(rope);
+    const detail::RopeAngles<float> copy = angles;
+    angles = detail::RopeAngles<float>(rope);
     EXPECT_EQ(copy.positions(), 9);
     float row[6];
     for (Index p = 0; p < 9; ++p) {

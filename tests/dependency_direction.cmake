@@ -6,7 +6,7 @@
 # A file may include its own layer and what that stands on. cmake/headers.cmake and examples/llama/layers.cmake say which
 # layers there are. The layer of a file is the folder it lies in; that of a public header is listed. Besides: every header
 # of the library is in the list exactly once, no header includes Eigen, only the FFTW backend includes FFTW, and the
-# umbrella header has nothing but includes.
+# umbrella header has nothing but includes, of all public headers but those of FFTW and of devices.
 
 cmake_policy(VERSION 3.25)
 include("${CMAKE_CURRENT_LIST_DIR}/../cmake/headers.cmake")
@@ -99,6 +99,14 @@ if(DEFINED INCLUDE_DIR)
             if(NOT text MATCHES "^(//[^\n]*\n|#pragma once\n|#include [^\n]*\n|\n)*$")
                 complain("${header} may have nothing but includes")
             endif()
+            foreach(layer IN LISTS FREQKV_LAYERS)
+                foreach(public IN LISTS FREQKV_HEADERS_${layer})
+                    if(NOT layer MATCHES "^(cuda|umbrella)" AND NOT public MATCHES "/detail/" AND
+                       NOT public IN_LIST FREQKV_HEADERS_transform_fftw AND NOT text MATCHES "\"${public}\"")
+                        complain("${header} does not include ${public}")
+                    endif()
+                endforeach()
+            endforeach()
         endif()
         check_includes("${INCLUDE_DIR}/${header}" "${header}" FREQKV ${layer_of_${header}})
     endforeach()

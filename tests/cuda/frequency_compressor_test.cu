@@ -189,7 +189,7 @@ TYPED_TEST(DeviceCompressor, AdjointIsTheTranspose) {
     }
 }
 
-// The transform by itself, in all element types; cuda_host_dct_plan_test has the host's tests of it in float.
+// The transform by itself, in all element types; cuda_host_test has the host's tests of it in float.
 TYPED_TEST(DeviceCompressor, PlansTransformAllElementTypes) {
     using T = TypeParam;
     constexpr Index columns = 11;

@@ -3,7 +3,6 @@
 
 #include <string>
 
-#include "llama/formats/open_checkpoint.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/config.hpp"
 

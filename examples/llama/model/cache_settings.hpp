@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -16,14 +17,10 @@ namespace llama {
 /// What becomes of a full cache.
 enum class PolicyName : std::uint8_t { low_pass, local_window, full, low_pass_unscaled };
 
-/// In the order in which they are listed to people.
-inline constexpr std::array all_policies{PolicyName::low_pass, PolicyName::local_window, PolicyName::full,
-                                         PolicyName::low_pass_unscaled};
-
 struct PolicyTraits {
     const char* name;        ///< on the command line and in JSON
     bool grows;              ///< with the text
-    bool transforms;         ///< a compression computes, instead of selecting entries
+    bool dct;                ///< a compression is a DCT of its span
     bool for_training_only;  ///< shows what a part of a policy is for, and is no use otherwise
 };
 
@@ -41,11 +38,24 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
     return {};
 }
 
+/// All values of an enum that has traits, in its order, which is that in which they are listed to people.
+template <class Enum>
+inline constexpr auto all_of = [] {
+    constexpr auto count = [] {
+        std::size_t n = 0;
+        while (traits_of(static_cast<Enum>(n)).name != nullptr) ++n;
+        return n;
+    }();
+    std::array<Enum, count> all{};
+    for (std::size_t i = 0; i < count; ++i) all[i] = static_cast<Enum>(i);
+    return all;
+}();
+
 constexpr const char* to_string(PolicyName policy) { return traits_of(policy).name; }
 
 /// None of another name.
 constexpr std::optional<PolicyName> find_policy(std::string_view name) {
-    for (const PolicyName policy : all_policies) {
+    for (const PolicyName policy : all_of<PolicyName>) {
         if (name == to_string(policy)) return policy;
     }
     return std::nullopt;
@@ -53,9 +63,6 @@ constexpr std::optional<PolicyName> find_policy(std::string_view name) {
 
 /// How keys and values are stored.
 enum class CacheType : std::uint8_t { f32, f16, bf16 };
-
-/// In the order in which they are listed to people.
-inline constexpr std::array all_cache_types{CacheType::f32, CacheType::f16, CacheType::bf16};
 
 struct CacheTypeTraits {
     const char* name;  ///< on the command line and in JSON
@@ -78,7 +85,7 @@ constexpr const char* to_string(CacheType type) { return traits_of(type).name; }
 
 /// None of another name.
 constexpr std::optional<CacheType> find_cache_type(std::string_view name) {
-    for (const CacheType type : all_cache_types) {
+    for (const CacheType type : all_of<CacheType>) {
         if (name == to_string(type)) return type;
     }
     return std::nullopt;

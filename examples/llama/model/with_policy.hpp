@@ -11,7 +11,7 @@
 
 namespace llama {
 
-/// Returns f(policy) for the policy of that name: here, once, it becomes a type. Throws std::invalid_argument for one
+/// Returns f(policy) for the policy of that name. (On a GPU cuda/models.cuh does.) Throws std::invalid_argument for one
 /// that is for training only, which training has to know by itself.
 template <class F>
 auto with_policy(PolicyName name, double ratio, F&& f) {

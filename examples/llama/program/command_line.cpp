@@ -51,7 +51,7 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
     std::vector<std::string> policies;
-    for (const PolicyName policy : all_policies) {
+    for (const PolicyName policy : all_of<PolicyName>) {
         if (for_training || !traits_of(policy).for_training_only) policies.emplace_back(to_string(policy));
     }
     add_choice(command, "--policy", options.policy, "What becomes of a full cache", policies, find_policy)
@@ -84,7 +84,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
     add_policy_options(command, options, false, group);
     std::vector<std::string> types;
-    for (const CacheType type : all_cache_types) types.emplace_back(to_string(type));
+    for (const CacheType type : all_of<CacheType>) types.emplace_back(to_string(type));
     add_choice(command, "--cache-type", options.cache_type, "How keys and values are stored [f32]", types,
                find_cache_type)
         ->group(group);

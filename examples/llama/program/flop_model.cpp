@@ -30,7 +30,7 @@ FlopCount count_flops(const Config& config, const CacheSettings& settings, Index
         count.compressions = rest / chunk + (last > 0 ? 1 : 0);
     }
     count.attention = scores * 4 * layers * number(config.query_dim());
-    if (traits_of(settings.policy).transforms) {
+    if (traits_of(settings.policy).dct) {
         const double span = number(settings.span());
         count.compression = number(count.compressions) * layers * number(2 * config.kv_dim()) * span * std::log2(span);
     }

@@ -23,7 +23,7 @@ struct Row {
 std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
     std::vector<Row> rows;
     if (!settings.grows()) {
-        for (const PolicyName policy : all_policies) {
+        for (const PolicyName policy : all_of<PolicyName>) {
             const PolicyTraits traits = traits_of(policy);
             if (!traits.grows && !traits.for_training_only) rows.push_back({traits.name, settings.sizes.capacity});
         }
@@ -112,12 +112,12 @@ int inspect(const InspectOptions& options) {
                                   {"context", config.context}};
     object.update(to_json(settings));
     std::string table = format("%-26s", "bytes of keys and values");
-    for (const CacheType type : all_cache_types) table += format("%12s", to_string(type));
+    for (const CacheType type : all_of<CacheType>) table += format("%12s", to_string(type));
     table += "\n";
     for (const Row& row : rows) {
         table += format("  %-24s", row.name.c_str());
         nlohmann::ordered_json sizes{{"cache", row.name}, {"entries", row.entries}};
-        for (const CacheType type : all_cache_types) {
+        for (const CacheType type : all_of<CacheType>) {
             const Index bytes = cache_bytes(config, row.entries, type);
             table += format("%12s", format_bytes(bytes).c_str());
             sizes[to_string(type)] = bytes;

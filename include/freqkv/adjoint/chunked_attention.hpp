@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "freqkv/adjoint/differentiable_codec.hpp"
 #include "freqkv/cache_options.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"
@@ -242,7 +243,7 @@ private:
             if constexpr (!grows) {
                 if (c == 0) break;
                 const Index before = history.entries_at_end(c - 1, tokens_);
-                const CompressionMap map = history.map(chunk);
+                const detail::CompressionMap map = history.map(chunk);
                 const auto rows = [](C* data, Index count, Index columns, Index stride) {
                     return MatrixView<C>(data, count, columns, stride, 1);
                 };
@@ -314,7 +315,7 @@ private:
     Workspace own_;
     Workspace* shared_;
     Adjoint adjoint_;
-    RopeAngles<C> angles_;
+    detail::RopeAngles<C> angles_;
     SinkedKVCache<C, P> cache_;
     ChunkedAttention<C> attention_;
     C scale_;

@@ -14,7 +14,7 @@ namespace freqkv::dct::inline FREQKV_ISA {
 
 /// The sums of the definition, as they stand: 2 n * coefficients operations per column, no dependency,
 /// any length at the same speed. Products and sums are double whatever T is, so a float result is
-/// correctly rounded in all but the rarest cases. The oracle of the tests, and what works everywhere.
+/// correctly rounded in all but the rarest cases. The oracle of the tests.
 struct Direct {
     template <class T>
     class Plan {

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "freqkv/adjoint/differentiable_codec.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/dct_plan.hpp"
 #include "freqkv/detail/adjoint/rope_angles.hpp"
@@ -18,23 +19,7 @@
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
-namespace freqkv::inline FREQKV_ISA {
-
-/// A TransformPlan that can be differentiated through: adjoint() is the transpose of forward(). It reads kept
-/// rows of a block of columns, all of them before it writes the first of its n rows. Const, called from several
-/// threads at once, must not throw. FrequencyCompressor is one.
-template <class Plan, class C>
-concept DifferentiablePlan =
-    TransformPlan<Plan, C> && requires(const Plan& plan, const detail::RowArchetype<C>& rows, std::byte* scratch) {
-        { plan.adjoint(rows, rows, scratch) } noexcept;
-    };
-
-/// A codec whose compressions have an adjoint: a selection (what it chooses counts as constant), or a transform
-/// with a DifferentiablePlan.
-template <class Codec, class C>
-concept DifferentiableCodec = SelectionCodec<Codec, C> || requires(const Codec& codec, Index length, Index keep) {
-    { codec.template plan<C>(length, keep) } -> DifferentiablePlan<C>;
-};
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// One compression of one KV head's list, as its adjoint has to know it.
 struct CompressionMap {
@@ -56,7 +41,7 @@ class CompressionAdjoint {
     // Selections need no plans.
     template <bool Selects, class K>
     struct PlansOf {
-        using type = detail::PlanCache<K, C>;
+        using type = PlanCache<K, C>;
     };
     template <class K>
     struct PlansOf<true, K> {
@@ -97,7 +82,7 @@ public:
         };
         const auto transform = [&](const auto& plan, const Span& span, Index to) {
             constexpr Index width = std::remove_cvref_t<decltype(plan)>::block_columns;
-            using Columns = detail::RotatedColumns<C, width>;
+            using Columns = RotatedColumns<C, width>;
             const MatrixView<C> in = as_source(after.middle_rows(to, span.keep));
             const MatrixView<C> out = before.middle_rows(span.begin, span.length);
             const C* const* const in_angles = angles.data() + to;
@@ -154,7 +139,7 @@ private:
                 const Span& span = map.spans[static_cast<std::size_t>(s)];
                 transform(*plans_.find(span.length, span.keep), span, at);
             };
-            detail::close_up(map.spans, before.rows, stay, remain);
+            close_up(map.spans, before.rows, stay, remain);
         }
     }
 
@@ -179,4 +164,4 @@ private:
     Index scratch_bytes_ = 0;
 };
 
-}  // namespace freqkv::inline FREQKV_ISA
+}  // namespace freqkv::detail::inline FREQKV_ISA

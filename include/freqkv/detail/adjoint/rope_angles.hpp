@@ -8,7 +8,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/rope.hpp"
 
-namespace freqkv::inline FREQKV_ISA {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 /// What Rope::angles() gives for positions 0, 1, …, for reading from many threads: pointers into the rope's table
 /// where that reaches, else to rows that are computed once and kept.
@@ -56,4 +56,4 @@ private:
     std::vector<const C*> rows_;
 };
 
-}  // namespace freqkv::inline FREQKV_ISA
+}  // namespace freqkv::detail::inline FREQKV_ISA
