@@ -32,7 +32,7 @@ const DeviceModule& device_module() {
     return *module;
 #else
     throw std::runtime_error(
-        "--device cuda: this program was built without CUDA, for which CMake has to find nvcc and cuBLAS");
+        "--device cuda: this program was built without CUDA; CMake builds it in by -DFREQKV_WITH_CUDA=ON");
 #endif
 }
 
