@@ -41,7 +41,15 @@ CLI::Option* add_choice(CLI::App& command, const std::string& name, Value& value
                         const std::vector<std::string>& names, Find find) {
     return command
         .add_option_function<std::string>(
-            name, [&value, find](const std::string& chosen) { value = *find(chosen); }, description)
+            name,
+            [&value, find](const std::string& chosen) {
+                if constexpr (requires { value = find(chosen); }) {
+                    value = find(chosen);  // an optional one
+                } else {
+                    value = find(chosen).value();
+                }
+            },
+            description)
         ->check(CLI::IsMember(names))
         ->type_name("");
 }
@@ -84,6 +92,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
     add_policy_options(command, options, false, group);
     std::vector<std::string> types;
+    types.reserve(all_of<CacheType>.size());
     for (const CacheType type : all_of<CacheType>) types.emplace_back(to_string(type));
     add_choice(command, "--cache-type", options.cache_type, "How keys and values are stored [f32]", types,
                find_cache_type)
