@@ -11,16 +11,22 @@
 #define FREQKV_HOST_DEVICE
 #endif
 
-/// The vector registers that this file is compiled for. What depends on them is in an inline namespace of this name, so
-/// that files of a program may be compiled for different processors: each has its own instances of the templates.
-#define FREQKV_ISA_NAME(registers, words, halves) isa_##registers##words##halves
-#define FREQKV_ISA_OF(registers, words, halves) FREQKV_ISA_NAME(registers, words, halves)
+/// The vector registers and instructions that this file is compiled for. What depends on them is in an inline namespace
+/// of this name, so that files of a program may be compiled for different processors: each has its own instances of the
+/// templates, of one width, and none gets another's instructions.
+#define FREQKV_ISA_NAME(registers, fused, words, halves) isa_##registers##fused##words##halves
+#define FREQKV_ISA_OF(registers, fused, words, halves) FREQKV_ISA_NAME(registers, fused, words, halves)
 #if defined(__AVX512F__)
 #define FREQKV_ISA_REGISTERS 512
 #elif defined(__AVX__)
 #define FREQKV_ISA_REGISTERS 256
 #else
 #define FREQKV_ISA_REGISTERS 128
+#endif
+#if defined(__AVX2__) && defined(__FMA__)
+#define FREQKV_ISA_FUSED _fused
+#else
+#define FREQKV_ISA_FUSED
 #endif
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 #define FREQKV_ISA_WORDS _words
@@ -32,7 +38,7 @@
 #else
 #define FREQKV_ISA_HALVES
 #endif
-#define FREQKV_ISA FREQKV_ISA_OF(FREQKV_ISA_REGISTERS, FREQKV_ISA_WORDS, FREQKV_ISA_HALVES)
+#define FREQKV_ISA FREQKV_ISA_OF(FREQKV_ISA_REGISTERS, FREQKV_ISA_FUSED, FREQKV_ISA_WORDS, FREQKV_ISA_HALVES)
 
 namespace freqkv {
 
