@@ -276,4 +276,20 @@ inline GgufWriter small_gguf(const GgufModelOptions& options = {}) {
     return file;
 }
 
+/// The file in `count` parts as llama.cpp splits one: the metadata are in the first, the tensors spread over all.
+inline std::vector<GgufWriter> split(const GgufWriter& whole, std::size_t count) {
+    std::vector<GgufWriter> parts(count);
+    parts[0].entries = whole.entries;
+    for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
+        const GgufWriter::Tensor& tensor = whole.tensors[i];
+        parts[i * count / whole.tensors.size()].add(tensor.name, tensor.type, tensor.shape, tensor.data);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        parts[i].set("split.no", static_cast<std::uint16_t>(i));
+        parts[i].set("split.count", static_cast<std::uint16_t>(count));
+        parts[i].set("split.tensors.count", static_cast<std::int32_t>(whole.tensors.size()));
+    }
+    return parts;
+}
+
 }  // namespace llama::test

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "llama/formats/gguf_file.hpp"
+#include "llama/formats/gguf_parts.hpp"
 #include "llama/model/dequantize.hpp"
 
 namespace llama {
@@ -70,9 +71,6 @@ private:
             file_.fail("the architecture is " + printable(architecture) + "; llama and qwen2 are supported");
         }
         prefix_ = std::string(architecture) + ".";
-        if (const Index parts = file_.find_integer("split.count").value_or(1); parts > 1) {
-            file_.fail("one of " + std::to_string(parts) + " parts of a model, which have to be merged into one file");
-        }
         if (const Index experts = integer("expert_count", 0); experts > 0) {
             file_.fail("a mixture of " + std::to_string(experts) + " experts, which is not supported");
         }
@@ -169,7 +167,7 @@ private:
 
 class GgufReader {
 public:
-    explicit GgufReader(const std::string& path) : file_(path) {
+    explicit GgufReader(const std::string& path) : file_(open_gguf_parts(path)) {
         checkpoint_.path = path;
         checkpoint_.config = ConfigReader(file_).read();
     }
@@ -184,7 +182,7 @@ public:
         for (Index l = 0; l < c.layers; ++l) checkpoint_.layers.push_back(read_layer(l));
         check_all_used();
         checkpoint_.format = "GGUF " + std::to_string(file_.version()) + ", " + most_frequent_type();
-        checkpoint_.files.push_back(std::move(file_).take_mapped_file());
+        checkpoint_.files = std::move(file_).take_mapped_files();
         return std::move(checkpoint_);
     }
 
