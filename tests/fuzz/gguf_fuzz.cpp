@@ -8,6 +8,7 @@
 #include "edited_file.hpp"
 #include "llama/formats/gguf_checkpoint.hpp"
 #include "llama/gguf_writer.hpp"
+#include "llama/temporary_directory.hpp"
 
 // No file makes the reader touch memory that is not there: it is refused, or every weight and every token can be
 // read.
@@ -42,18 +43,36 @@ void read_or_refuse(Read read) {
 
 }  // namespace
 
+// The second of two parts is edited, the first is valid.
+void read_parts(const std::uint8_t* data, std::size_t size) {
+    static const llama::test::TemporaryDirectory directory;
+    static const auto parts = llama::test::split(small_gguf({.layers = 1, .vocabulary = 5}), 2);
+    static const std::string first = directory.write("m-00001-of-00002.gguf", parts[0].bytes());
+    static const std::string second = parts[1].bytes();
+    directory.write("m-00002-of-00002.gguf", fuzz::edited(second, data, size));
+    volatile double sink = 0;
+    read_or_refuse([&] { sink = fuzz::sum(llama::read_gguf(first)); });
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static const std::string valid[] = {
         model(3, WeightType::f32, "llama", false),
         model(2, WeightType::f16, "qwen2", true),
         model(3, WeightType::q4_k, "llama", false),
     };
+    static const std::string q3_k = model(3, WeightType::q3_k, "llama", false);  // reads around what it unpacks
     constexpr std::size_t models = std::size(valid);
     if (size == 0) return 0;
+    if (data[0] >= 0xf8) {
+        read_parts(data + 1, size - 1);
+        return 0;
+    }
     // Beside edits of a model, the input itself.
     const std::size_t choice = data[0] % (models + 1);
     const std::string raw(reinterpret_cast<const char*>(data + 1), size - 1);
-    const fuzz::MemoryFile file(choice == models ? raw : fuzz::edited(valid[choice], data + 1, size - 1));
+    const fuzz::MemoryFile file(data[0] >= 0xf0    ? fuzz::edited(q3_k, data + 1, size - 1)
+                                : choice == models ? raw
+                                                   : fuzz::edited(valid[choice], data + 1, size - 1));
     volatile double sink = 0;
     read_or_refuse([&] { sink = fuzz::sum(llama::read_gguf(file.path())); });
     read_or_refuse([&] { sink = static_cast<double>(llama::read_gguf_vocabulary(file.path()).tokens.size()); });

@@ -39,8 +39,10 @@ std::vector<std::string> names() {
 
 Checkpoint open(const std::string& name) {
     if (name.starts_with("adapter-")) {
-        Checkpoint checkpoint = open_checkpoint(directory + "/llama-mha");
-        merge_adapter(checkpoint, directory + "/" + name);
+        const std::string adapter = directory + "/" + name;
+        const std::string base = read_json(adapter + "/adapter_config.json").at("base_model_name_or_path");
+        Checkpoint checkpoint = open_checkpoint(directory + "/" + base);
+        merge_adapter(checkpoint, adapter);
         return checkpoint;
     }
     return open_checkpoint(directory + "/" + name + (name.starts_with("gguf-") ? ".gguf" : ""));
@@ -99,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(Models, FixtureModel, testing::ValuesIn(names()), [](co
     return title;
 });
 
-TEST(FixtureModels, AreAllThere) { EXPECT_GE(names().size(), 30u); }
+TEST(FixtureModels, AreAllThere) { EXPECT_GE(names().size(), 46u); }
 
 TEST(SlidingWindow, IsTheLargestCapacity) {
     const Config config = read_config(directory + "/mistral-sliding");

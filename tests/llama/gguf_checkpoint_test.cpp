@@ -277,8 +277,6 @@ TEST_F(Gguf, HyperparametersThatNoModelHasAreRefused) {
     EXPECT_THAT(with("embedding_length", std::uint32_t{32}),
                 HasSubstr("token_embd.weight is [16, 7], must be [32, 7] (columns first)"));
     EXPECT_THAT(with("expert_count", std::uint32_t{8}), HasSubstr("a mixture of 8 experts"));
-    EXPECT_THAT(refusal_after([](GgufWriter& file) { file.set("split.count", std::uint16_t{3}); }),
-                HasSubstr("one of 3 parts of a model"));
     EXPECT_EQ(refusal_after([](GgufWriter& file) { file.remove("llama.context_length"); }),
               "llama.context_length is missing");
     EXPECT_EQ(refusal_after([](GgufWriter& file) { file.remove("general.architecture"); }),

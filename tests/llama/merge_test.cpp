@@ -121,6 +121,22 @@ TEST_F(Merge, RoundsTheChangedWeightsOnRequest) {
     EXPECT_EQ(std::memcmp(rounded.data(), written.layers[1].up.data, rounded.size()), 0);
 }
 
+TEST_F(Merge, NewTokensComeWithTheirTokenizer) {
+    TestTensors adapter;
+    adapter["base_model.model.model.embed_tokens.weight"] = random_tensor({13, 8}, "F32", 4);
+    adapter["base_model.model.lm_head.weight"] = random_tensor({13, 8}, "F32", 5);
+    directory_.write("adapter/adapter_model.safetensors", make_safetensors(adapter));
+    directory_.write("adapter/tokenizer.json", R"({"of": "adapter"})");
+    directory_.write("model/special_tokens_map.json", "{}");
+    ASSERT_EQ(run(), 0);
+    EXPECT_EQ(read_json(directory_ / "out/config.json")["vocab_size"], 13);
+    const Checkpoint written = read_hugging_face(directory_ / "out");
+    EXPECT_EQ(written.classifier.rows, 13);
+    EXPECT_EQ(test::read_text(directory_ / "out/tokenizer.json"), R"({"of": "adapter"})");
+    EXPECT_FALSE(std::filesystem::exists(directory_ / "out/special_tokens_map.json")) << "of the other tokenizer";
+    EXPECT_TRUE(std::filesystem::exists(directory_ / "out/generation_config.json"));
+}
+
 TEST_F(Merge, TakesANewOrEmptyDirectoryOnly) {
     std::filesystem::create_directory(directory_ / "out");
     EXPECT_EQ(run(), 0);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "llama/formats/gguf_file.hpp"
+#include "llama/formats/gguf_parts.hpp"
 #include "llama/model/dequantize.hpp"
 
 namespace llama {
@@ -31,6 +32,16 @@ Token find_token(const GgufFile& file, const std::string& key, Index vocabulary)
                   std::to_string(vocabulary));
     }
     return static_cast<Token>(token);
+}
+
+// "F32, F16 and BF16"
+std::string list_of_types() {
+    std::string list;
+    for (std::size_t i = 0; i < weight_types; ++i) {
+        if (i > 0) list += i + 1 < weight_types ? ", " : " and ";
+        list += weight_formats[i].name;
+    }
+    return list;
 }
 
 // The Config of the keys below general.architecture.
@@ -60,9 +71,6 @@ private:
             file_.fail("the architecture is " + printable(architecture) + "; llama and qwen2 are supported");
         }
         prefix_ = std::string(architecture) + ".";
-        if (const Index parts = file_.find_integer("split.count").value_or(1); parts > 1) {
-            file_.fail("one of " + std::to_string(parts) + " parts of a model, which have to be merged into one file");
-        }
         if (const Index experts = integer("expert_count", 0); experts > 0) {
             file_.fail("a mixture of " + std::to_string(experts) + " experts, which is not supported");
         }
@@ -159,7 +167,7 @@ private:
 
 class GgufReader {
 public:
-    explicit GgufReader(const std::string& path) : file_(path) {
+    explicit GgufReader(const std::string& path) : file_(open_gguf_parts(path)) {
         checkpoint_.path = path;
         checkpoint_.config = ConfigReader(file_).read();
     }
@@ -174,7 +182,7 @@ public:
         for (Index l = 0; l < c.layers; ++l) checkpoint_.layers.push_back(read_layer(l));
         check_all_used();
         checkpoint_.format = "GGUF " + std::to_string(file_.version()) + ", " + most_frequent_type();
-        checkpoint_.files.push_back(std::move(file_).take_mapped_file());
+        checkpoint_.files = std::move(file_).take_mapped_files();
         return std::move(checkpoint_);
     }
 
@@ -230,8 +238,7 @@ private:
         const GgufTensor* const found = file_.find_tensor(name);
         if (found == nullptr) file_.fail("the tensor " + name + " is missing");
         if (!found->type) {
-            file_.fail("the tensor " + name + " is " + found->type_name +
-                       "; F32, F16, BF16, Q8_0, Q4_0, Q4_K and Q6_K are supported");
+            file_.fail("the tensor " + name + " is " + found->type_name + "; " + list_of_types() + " are supported");
         }
         const GgufTensor::Shape expected{columns, rows, 1, 1};
         if (found->shape != expected) {
@@ -261,7 +268,7 @@ private:
     GgufFile file_;
     Checkpoint checkpoint_;
     std::set<std::string_view> used_;
-    std::array<Index, static_cast<std::size_t>(WeightType::q6_k) + 1> bytes_of_type_{};
+    std::array<Index, weight_types> bytes_of_type_{};
 };
 
 std::vector<std::string> copies(const std::vector<std::string_view>& views) { return {views.begin(), views.end()}; }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "llama/formats/gguf_parser.hpp"
 #include "llama/io/byte_cursor.hpp"
@@ -100,6 +101,22 @@ std::optional<std::vector<std::int32_t>> GgufFile::find_int32s(std::string_view 
 const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;
+}
+
+void GgufFile::append(GgufFile part) {
+    for (const auto& [name, tensor] : part.tensors_) {
+        if (!tensors_.emplace(name, tensor).second) {
+            part.fail("the tensor " + printable(name) + " is in another part of the model, too");
+        }
+    }
+    parts_.push_back(std::move(part.file_));
+}
+
+std::vector<MappedFile> GgufFile::take_mapped_files() && {
+    std::vector<MappedFile> files;
+    files.push_back(std::move(file_));
+    for (MappedFile& part : parts_) files.push_back(std::move(part));
+    return files;
 }
 
 const char* GgufFile::name_of(Type type) {

@@ -54,8 +54,11 @@ public:
     const GgufTensor* find_tensor(std::string_view name) const;
     const std::map<std::string_view, GgufTensor>& tensors() const { return tensors_; }
 
-    /// What the tensors' data point into.
-    MappedFile take_mapped_file() && { return std::move(file_); }
+    /// Takes the tensors of a further part of the model. Throws FileError if one is there already.
+    void append(GgufFile part);
+
+    /// What the tensors' data point into: the file itself, then the further parts.
+    std::vector<MappedFile> take_mapped_files() &&;
 
     /// Throws FileError.
     [[noreturn]] void fail(const std::string& reason) const { throw FileError(path_, reason); }
@@ -98,6 +101,7 @@ private:
 
     std::string path_;
     MappedFile file_;
+    std::vector<MappedFile> parts_;  // that were appended
     int version_ = 0;
     std::map<std::string_view, Value> metadata_;
     std::map<std::string_view, GgufTensor> tensors_;

@@ -91,6 +91,7 @@ std::string finish_hugging_face_config(nlohmann::json config, const Checkpoint& 
     if (renamed) config["dtype"] = name;
     if (!renamed || config.contains("torch_dtype")) config["torch_dtype"] = name;
     config["tie_word_embeddings"] = checkpoint.config.shared_classifier;
+    config["vocab_size"] = checkpoint.config.vocabulary;  // an adapter may have added tokens
     return config.dump(2) + "\n";
 }
 
@@ -106,9 +107,11 @@ std::vector<TensorToWrite> list_tensors(const Checkpoint& checkpoint,
     return tensors;
 }
 
-void copy_companions(const std::string& from, const std::string& to) {
+void copy_companions(const std::string& from, const std::string& to, const std::string& tokenizer_from) {
     for (const char* const name : companions) {
-        if (file_exists(from + "/" + name)) copy_once(from + "/" + name, to + "/" + name);
+        const bool of_the_tokenizer = !tokenizer_from.empty() && std::string_view(name) != "generation_config.json";
+        const std::string source = (of_the_tokenizer ? tokenizer_from : from) + "/" + name;
+        if (file_exists(source)) copy_once(source, to + "/" + name);
     }
 }
 

@@ -45,6 +45,7 @@ std::vector<TensorToWrite> list_tensors(const Checkpoint& checkpoint,
 void check_companion_tokenizer(const std::string& tokenizer);
 
 /// Copies the files beside a model's weights that belong to it: tokenizer, special tokens, settings of the generation.
-void copy_companions(const std::string& from, const std::string& to);
+/// Those of the tokenizer are from another directory if one is given.
+void copy_companions(const std::string& from, const std::string& to, const std::string& tokenizer_from = {});
 
 }  // namespace llama

@@ -130,12 +130,17 @@ int merge(const MergeOptions& options) {
     StatusLine line(false);
     try {
         Checkpoint checkpoint = read_hugging_face(options.model);
+        const Index vocabulary = checkpoint.config.vocabulary;
         const ChangedWeights changed = merge_adapter(checkpoint, options.adapter, ProgressLine("merging", line));
         const std::vector<TensorToWrite> tensors = list_merged_tensors(checkpoint, changed, options);
         write_safetensors(out / "model.safetensors", tensors, ProgressLine("writing", line));
         AtomicFile(out / "config.json")
             .write(finish_hugging_face_config(read_json(options.model + "/config.json"), checkpoint, tensors));
-        copy_companions(options.model, out.path());
+        // The tokenizer that knows the new tokens, if it was saved with the adapter.
+        const bool has_new_tokens = checkpoint.config.vocabulary > vocabulary;
+        const bool has_tokenizer =
+            file_exists(options.adapter + "/tokenizer.json") || file_exists(options.adapter + "/tokenizer.model");
+        copy_companions(options.model, out.path(), has_new_tokens && has_tokenizer ? options.adapter : "");
     } catch (const Interrupted&) {
         return Interrupt::exit_status();
     }
