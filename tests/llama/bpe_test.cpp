@@ -165,6 +165,86 @@ TEST(Bpe, FindsAddedTokensBeforeAnythingElse) {
     EXPECT_EQ(tokenizer.decode(-1, 258), "<x>>");
 }
 
+TEST(Bpe, LeavesOutBytesWithoutATokenOrTakesTheUnknownOne) {
+    BpeParts parts = bytes_only();
+    parts.tokens[4] = "";
+    parts.tokens[0xC0] = "";
+    parts.tokens.push_back("<unk>");  // 256
+    parts.splits = {{pre_token_patterns::gpt2}};
+    EXPECT_THAT(Bpe(parts, "").encode("a\x04"
+                                      "b"),
+                ElementsAre('a', 'b'));
+    EXPECT_THAT(Bpe(parts, "").encode("\x04"), ElementsAre());
+    parts.unknown = 256;
+    EXPECT_THAT(Bpe(parts, "").encode("a\x04\x04\x01\x04"
+                                      "b"),
+                ElementsAre('a', 256, 256, 1, 256, 'b'));
+    parts.fuse_unknown = true;
+    EXPECT_THAT(Bpe(parts, "").encode("a\x04\x04\x01\x04"
+                                      "b"),
+                ElementsAre('a', 256, 1, 256, 'b'));
+}
+
+// Characters a, b, c and the mark of spaces; merges whose texts have no space but at their beginning.
+BpeParts words() {
+    BpeParts parts;
+    parts.byte_level = false;
+    parts.mark_spaces = true;
+    parts.byte_fallback = true;
+    const std::string mark = "\xe2\x96\x81";
+    parts.tokens = {"a", "b", "c", mark, "\n"};
+    for (const char* const byte : {"<0xC3>", "<0xA9>"}) parts.tokens.emplace_back(byte);
+    for (const auto& [left, right] : {std::pair<std::string, std::string>{"a", "b"},
+                                      {mark, "ab"},
+                                      {"c", "c"},
+                                      {"cc", "a"},
+                                      {mark + "ab", "cca"},
+                                      {mark, "cc"}}) {
+        add_merge(parts, left, right);
+    }
+    return parts;
+}
+
+TEST(Bpe, CutsLongTextsWhereNothingChanges) {
+    BpeParts parts = words();
+    const Bpe in_parts(parts, "");
+    parts.ignore_merges = true;  // with this it may not; none of the texts is a token
+    const Bpe as_a_whole(parts, "");
+    Random random(7);
+    std::string text;
+    while (text.size() < 400'000)
+        text += random.next() % 50 == 0 ? "\xc3\xa9" : std::string(1, "aabbcc \n"[random.next() % 8]);
+    EXPECT_EQ(in_parts.encode(text) == as_a_whole.encode(text), true);
+    const std::string without(200'000, 'c');
+    EXPECT_EQ(in_parts.encode(without) == as_a_whole.encode(without), true);
+    EXPECT_TRUE(in_parts.lines_are_independent());
+    EXPECT_FALSE(as_a_whole.lines_are_independent());
+}
+
+TEST(Bpe, PutsASpaceBeforeTheFirstPartOrBeforeAll) {
+    BpeParts parts = words();
+    parts.added = {{"<s>", 20, true}};
+    const Token mark = 3;
+    EXPECT_THAT(Bpe(parts, "").encode("c<s>c"), ElementsAre(2, 20, 2));
+    parts.prefix_space = PrefixSpace::first;
+    EXPECT_THAT(Bpe(parts, "").encode("c<s>c"), ElementsAre(mark, 2, 20, 2));
+    EXPECT_THAT(Bpe(parts, "").encode("<s>c"), ElementsAre(20, 2));
+    EXPECT_THAT(Bpe(parts, "").encode(" c"), ElementsAre(mark, 2));
+    parts.prefix_space = PrefixSpace::always;
+    EXPECT_THAT(Bpe(parts, "").encode("c<s>c<s> c"), ElementsAre(mark, 2, 20, mark, 2, 20, mark, 2));
+}
+
+TEST(Bpe, ReadsNoControlTokensInAUsersText) {
+    BpeParts parts = bytes_only();
+    parts.added = {{"<s>", 256, true, false}, {"<u>", 257, true, true}, {"<t>", 258, false, false}};
+    const Bpe tokenizer(parts, "");
+    EXPECT_THAT(tokenizer.encode("<s><u><t>"), ElementsAre(256, 257, 258));
+    EXPECT_THAT(tokenizer.encode("<s><u><t>", SpecialTokens::plain), ElementsAre('<', 's', '>', '<', 'u', '>', 258));
+    const std::vector<TextRange> verbatim{{3, 6}};
+    EXPECT_THAT(tokenizer.encode("<s><s><s>", verbatim), ElementsAre(256, '<', 's', '>', 256));
+    EXPECT_THAT(tokenizer.encode("<u><u>", std::vector<TextRange>{{3, 6}}).size(), 6u);  // all that is beside it
+}
+
 TEST(Bpe, RefusesPartsThatDoNotFit) {
     BpeParts parts = bytes_only();
     parts.merges.emplace_back("a", "b\n");
@@ -200,6 +280,84 @@ TEST(RegexSplitter, CutsAtMatchesAndKeepsWhatLiesBetween) {
     pieces.clear();
     RegexSplitter("x").split("", scratch, pieces);
     EXPECT_THAT(pieces, ElementsAre());
+}
+
+TEST(RegexSplitter, GivesUpInsteadOfHanging) {
+    RegexScratch scratch;
+    std::vector<std::string_view> pieces;
+    // Exponential, cubic and quadratic in the text, each within one match or over many.
+    for (const char* const pattern :
+         {"(?:(?:a+)+)+[bc]", "(?:(?=a*a*b)a)+|b", "a(?=[\\s\\S]*x)|a", "a(?=[\\s\\S]*+x)|a", "a+a+a+c|\n"}) {
+        const std::string text(200'000, 'a');
+        EXPECT_THROW(RegexSplitter(pattern).split(text, scratch, pieces), std::runtime_error) << pattern;
+    }
+}
+
+TEST(RegexSplitter, GoesThroughAnyTextByTheModelsOwnPatterns) {
+    namespace patterns = pre_token_patterns;
+    RegexScratch scratch;
+    for (const char* const pattern : {patterns::gpt2, patterns::llama3, patterns::qwen2, patterns::tekken,
+                                      patterns::gpt4o, patterns::punctuation, patterns::digit, patterns::digits}) {
+        const RegexSplitter splitter{std::string(pattern)};
+        for (const char* const unit : {"a",
+                                       "A",
+                                       "aA",
+                                       "Aa",
+                                       " ",
+                                       "\n",
+                                       " \n",
+                                       "\n ",
+                                       "\r",
+                                       "'",
+                                       "'s",
+                                       "1",
+                                       "!",
+                                       "!\n",
+                                       "/",
+                                       "\xcc\x81",
+                                       "\xe4\xbb\x8a",
+                                       "\xc7\x85",
+                                       "\xe2\x80\x83",
+                                       "\t",
+                                       " a",
+                                       "\xf0\x9f\x98\x80"}) {
+            std::string text;
+            while (text.size() < 300'000) text += unit;
+            for (const std::string& whole : {text, text + "x", "x" + text}) {
+                std::vector<std::string_view> pieces;
+                splitter.split(whole, scratch, pieces);
+                std::string joined;
+                for (const std::string_view piece : pieces) joined += piece;
+                EXPECT_EQ(joined == whole, true) << pattern << " \"" << unit << '"';
+            }
+        }
+    }
+}
+
+TEST(RegexSplitter, RefusesVerbsAndMatchesOfNothing) {
+    for (const char* const pattern : {"(?:(*ACCEPT)|x)a", "(*NO_JIT)a", "a(*COMMIT)"}) {
+        EXPECT_THROW(RegexSplitter{std::string(pattern)}, std::invalid_argument) << pattern;
+    }
+    EXPECT_NO_THROW(RegexSplitter(std::string("\\(*a")));
+    EXPECT_THROW(RegexSplitter(TextSplit{"", true}), std::invalid_argument);
+}
+
+TEST(RegexSplitter, DoesWithMatchesWhatTheFileSays) {
+    const auto split = [](SplitBehavior behavior, bool invert, std::string_view text) {
+        RegexScratch scratch;
+        std::vector<std::string_view> pieces;
+        RegexSplitter(TextSplit{"-", true, behavior, invert}).split(text, scratch, pieces);
+        return pieces;
+    };
+    // What the tokenizers library gives.
+    const std::string_view text = "a-b--c-";
+    EXPECT_THAT(split(SplitBehavior::isolated, false, text), ElementsAre("a", "-", "b", "-", "-", "c", "-"));
+    EXPECT_THAT(split(SplitBehavior::removed, false, text), ElementsAre("a", "b", "c"));
+    EXPECT_THAT(split(SplitBehavior::removed, true, text), ElementsAre("-", "-", "-", "-"));
+    EXPECT_THAT(split(SplitBehavior::contiguous, false, text), ElementsAre("a", "-", "b", "--", "c", "-"));
+    EXPECT_THAT(split(SplitBehavior::merged_with_previous, false, text), ElementsAre("a-", "b-", "-", "c-"));
+    EXPECT_THAT(split(SplitBehavior::merged_with_next, false, text), ElementsAre("a", "-b", "-", "-c", "-"));
+    EXPECT_THAT(split(SplitBehavior::merged_with_previous, true, text), ElementsAre("a", "-b", "-", "-c", "-"));
 }
 
 TEST(Nfc, ComposesAndSortsMarks) {
