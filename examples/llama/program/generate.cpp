@@ -130,7 +130,7 @@ int generate(const GenerateOptions& options) {
     const Checkpoint checkpoint = open_model(options);
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     const Prompt prompt = read_prompt(options);
-    const std::vector<Token> tokens = encode_text(*tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
+    const std::vector<Token> tokens = encode_prompt(*tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
     if (tokens.empty()) {
         throw UsageError("the model has no begin-of-text token, so there must be a text to continue: give --prompt");
     }
