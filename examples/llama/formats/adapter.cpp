@@ -226,6 +226,7 @@ ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& director
     Merger merger(checkpoint);
     if (trained) merger.replace_all(std::move(*trained), true);
     if (adapter) merger.merge(std::move(*adapter), AdapterConfig(directory + "/adapter_config.json"), progress);
+    for (LayerWeights& layer : checkpoint.layers) layer.split_joined(checkpoint.config);
     checkpoint.format += ", with an adapter";
     return std::move(merger).take_changed();
 }

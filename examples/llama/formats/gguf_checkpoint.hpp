@@ -24,7 +24,7 @@ struct GgufVocabulary {
     std::optional<bool> add_space_prefix;  ///< of SentencePiece only; otherwise yes
 };
 
-/// A GGUF file (version 2 or 3, little-endian) of the architectures llama, to which Mistral belongs, and qwen2.
+/// A GGUF file (version 2 or 3, little-endian) of the architectures of docs/checkpoints.md.
 /// Matrices are views into the mapped file, norms and biases are converted to float. Throws FileError naming what
 /// is wrong with the file or what of it is not supported; a weight that nothing would use is refused, too.
 Checkpoint read_gguf(const std::string& path);
