@@ -10,7 +10,9 @@ import torch
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -189,6 +191,24 @@ def write_gemma3(models: Path) -> None:
     pair.write("Gemma 3: norms of queries and keys, windows of 8 with a rotary base of their own, others scaled")
 
 
+def write_gemma3_for_images(models: Path) -> None:
+    text = GEMMA | {"layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 16}
+    vision = {"hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1,
+              "image_size": 8, "patch_size": 4, "vision_use_head": False}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    directory = models / "gemma3-for-images"
+    model = Gemma3ForConditionalGeneration(config)
+    fixture.randomise(model.model.language_model, 80)
+    model.to(torch.bfloat16).save_pretrained(directory)
+    model = Gemma3ForConditionalGeneration.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager").eval()
+    tokens = fixture.random_tokens(text["vocab_size"], 1080)
+    logits = fixture.logits_of(model, tokens)
+    fixture.check_conditioning(directory.name, logits, model, tokens)
+    fixture.write_expected(directory.with_suffix(".json"), "BF16, Gemma 3 as a part of a model for images", tokens,
+                           logits)
+
+
 def write_mixed_windows(models: Path) -> None:
     config = Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=8, max_window_layers=1,
                          rope_parameters=PLAIN_ROPE)
@@ -223,6 +243,7 @@ def write(models: Path) -> None:
     write_phi3_longrope(models)
     write_gemma2(models)
     write_gemma3(models)
+    write_gemma3_for_images(models)
     write_mixed_windows(models)
     write_biases(models)
     write_dynamic_beyond(models)

@@ -70,7 +70,8 @@ TEST(Architectures, SmolLM3) {
               (Layers{1, 0, 0, 0, 0, 0, 1}));
     const Config windows = config_of("SmolLM3ForCausalLM", {{"use_sliding_window", true}, {"sliding_window", 9}});
     EXPECT_EQ(windows.local_layers, windows.unrotated_layers) << "a window stands in for the rotation";
-    EXPECT_THAT(refused("SmolLM3ForCausalLM", {{"no_rope_layers", {1, 1}}}), HasSubstr("no_rope_layers is [1,1]"));
+    EXPECT_THAT(refused("SmolLM3ForCausalLM", {{"no_rope_layers", {1, 1}}}),
+                HasSubstr("no_rope_layers is a list, must be"));
     EXPECT_THAT(refused("SmolLM3ForCausalLM", {{"no_rope_layers", {1, 1, 1, 2, 1, 1, 1}}}),
                 HasSubstr("no_rope_layers is 2, must be 0 or 1"));
     EXPECT_THAT(refused("SmolLM3ForCausalLM", {{"no_rope_layer_interval", 0}}), HasSubstr("must be at least 1"));
@@ -149,7 +150,26 @@ TEST(Architectures, Gemma3) {
     EXPECT_THAT(refused("Gemma3ForCausalLM", {{"rope_parameters", linear}}), HasSubstr("must have full_attention"));
     EXPECT_THAT(refused("Gemma3ForCausalLM", {{"rope_parameters", {{"sliding_attention", linear}}}}),
                 HasSubstr("rope_parameters.sliding_attention.rope_type is \"linear\""));
-    EXPECT_THAT(refused("Gemma3ForConditionalGeneration", {}), HasSubstr("supported are"));
+}
+
+// As the releases have it: few settings, the others being those of transformers.
+TEST(Architectures, Gemma3ForImagesIsReadForItsText) {
+    const json text = {{"hidden_size", 64},
+                       {"intermediate_size", 16},
+                       {"num_hidden_layers", 7},
+                       {"sliding_window", 8},
+                       {"model_type", "gemma3_text"}};
+    const json whole = {
+        {"architectures", {"Gemma3ForConditionalGeneration"}}, {"text_config", text}, {"eos_token_id", {1, 106}}};
+    const HuggingFaceConfig read = parse_hugging_face_config(whole, "config.json");
+    EXPECT_EQ(read.prefix, "language_model.");
+    EXPECT_EQ(read.config.heads, 8);
+    EXPECT_EQ(read.config.vocabulary, 262208);
+    EXPECT_EQ(read.config.local_window, 8);
+    EXPECT_THAT(read.config.end_of_text, testing::ElementsAre(1, 106));
+    EXPECT_THAT(refused("Gemma3ForConditionalGeneration", json::object()), HasSubstr("text_config is missing"));
+    EXPECT_THAT(refused("Gemma3ForConditionalGeneration", {{"text_config", {{"hidden_size", "x"}}}}),
+                HasSubstr("text_config.hidden_size is \"x\""));
 }
 
 // A small file of Gemma's keys; weights are not read.

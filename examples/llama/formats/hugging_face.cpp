@@ -86,8 +86,15 @@ public:
         checkpoint_.path = directory;
         checkpoint_.config = config.config;
         for (const TensorFile& file : files_) {
-            for (const auto& [name, tensor] : file.tensors)
-                tensors_.try_emplace(name, Found{&file.path, &name, &tensor});
+            for (const auto& [name, tensor] : file.tensors) {
+                std::string_view known = name;
+                if (known.starts_with(config.prefix)) {
+                    known.remove_prefix(config.prefix.size());
+                } else if (is_for_images(name)) {
+                    continue;
+                }
+                tensors_.try_emplace(known, Found{&file.path, &name, &tensor});
+            }
         }
         resolve_classifier();
         check_layers();
@@ -111,6 +118,10 @@ private:
 
         TensorReference reference() const { return {*path, *name, *tensor}; }
     };
+
+    static bool is_for_images(std::string_view name) {
+        return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
+    }
 
     Found* find(std::string_view name) {
         const auto found = tensors_.find(name);

@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "llama/formats/hugging_face_architecture.hpp"
+#include "llama/formats/hugging_face_layers.hpp"
 #include "llama/formats/hugging_face_rope.hpp"
 #include "llama/io/json_object.hpp"
 
@@ -19,98 +19,8 @@ namespace llama {
 
 namespace {
 
-enum class Family : std::uint8_t { llama, mistral, qwen2, qwen3, smollm3, phi3, gemma2, gemma3 };
-
-// What transformers takes where config.json is silent.
-struct Architecture {
-    Family family;
-    const char* name;
-    const char* model_type;
-    const char* title;
-    Index context;
-    Index kv_heads;        // 0: as many as there are query heads
-    Index sliding_window;  // 0: none
-    Token begin_of_text;   // -1: none
-    Token end_of_text;     // -1: none
-    Index head_dim = 0;    // 0: the width divided by the heads
-    bool tied = false;
-    double epsilon = 1e-6;
-    RopeDefaults rope{};
-
-    bool is_gemma() const { return family == Family::gemma2 || family == Family::gemma3; }
-};
-
-constexpr Architecture architectures[] = {
-    {Family::llama, "LlamaForCausalLM", "llama", "Llama", 2048, 0, 0, 1, 2},
-    {Family::mistral, "MistralForCausalLM", "mistral", "Mistral", 131072, 8, 4096, 1, 2},
-    {Family::qwen2, "Qwen2ForCausalLM", "qwen2", "Qwen2", 32768, 32, 4096, -1, -1},
-    {Family::qwen3, "Qwen3ForCausalLM", "qwen3", "Qwen3", 32768, 32, 4096, -1, -1, 128},
-    {Family::smollm3,
-     "SmolLM3ForCausalLM",
-     "smollm3",
-     "SmolLM3",
-     32768,
-     4,
-     0,
-     128000,
-     128001,
-     0,
-     true,
-     1e-6,
-     {.base = 2e6}},
-    {Family::phi3,
-     "Phi3ForCausalLM",
-     "phi3",
-     "Phi-3",
-     4096,
-     0,
-     0,
-     1,
-     32000,
-     0,
-     false,
-     1e-5,
-     {.partial = true, .longrope_only = true, .original_context = 4096}},
-    {Family::gemma2, "Gemma2ForCausalLM", "gemma2", "Gemma 2", 8192, 4, 4096, 2, 1, 256, true},
-    {Family::gemma3,
-     "Gemma3ForCausalLM",
-     "gemma3_text",
-     "Gemma 3",
-     131072,
-     4,
-     4096,
-     2,
-     1,
-     256,
-     true,
-     1e-6,
-     {.base = 1e6, .local_base = 1e4}},
-};
-
-template <class Member>
-std::string list_of(Member member) {
-    std::string list;
-    for (const Architecture& architecture : architectures) {
-        list += (list.empty() ? "" : ", ") + std::string(architecture.*member);
-    }
-    return list;
-}
-
-const Architecture& find_architecture(const JsonObject& object) {
-    if (const nlohmann::json* const names = object.find("architectures")) {
-        const bool named = names->is_array() && !names->empty() && names->front().is_string();
-        if (!named) object.fail("architectures", *names, "must be a list of names");
-        for (const Architecture& architecture : architectures) {
-            if (names->front() == architecture.name) return architecture;
-        }
-        object.fail("the architecture", names->front(), "supported are " + list_of(&Architecture::name));
-    }
-    const std::string type = object.required("architectures", object.text("model_type"));
-    for (const Architecture& architecture : architectures) {
-        if (type == architecture.model_type) return architecture;
-    }
-    object.fail("model_type", type, "supported are " + list_of(&Architecture::model_type));
-}
+using Family = HuggingFaceFamily;
+using Architecture = HuggingFaceArchitecture;
 
 // The settings that would change the arithmetic in a way that is not there.
 void check_arithmetic(const JsonObject& object, Family family) {
@@ -144,98 +54,6 @@ void read_biases(const JsonObject& object, Family family, Config& config) {
     config.attention_bias = all || family == Family::qwen2;
     config.output_bias = all;
     config.feed_forward_bias = object.flag("mlp_bias").value_or(false);
-}
-
-void read_unrotated_layers(const JsonObject& object, Config& config) {
-    const auto layers = static_cast<std::size_t>(config.layers);
-    config.unrotated_layers.assign(layers, false);
-    if (const nlohmann::json* const rotated = object.find("no_rope_layers")) {
-        if (!rotated->is_array() || rotated->size() < layers) {
-            object.fail("no_rope_layers", *rotated,
-                        "must be a list with a number for each of the " + std::to_string(layers) + " layers");
-        }
-        for (std::size_t l = 0; l < layers; ++l) {
-            const Index turns = JsonObject::as_whole((*rotated)[l]).value_or(-1);
-            if (turns != 0 && turns != 1) object.fail("no_rope_layers", (*rotated)[l], "must be 0 or 1");
-            config.unrotated_layers[l] = turns == 0;
-        }
-        return;
-    }
-    const Index interval = object.whole("no_rope_layer_interval").value_or(4);
-    if (interval < 1) object.fail("no_rope_layer_interval", interval, "must be at least 1");
-    for (std::size_t l = 0; l < layers; ++l) config.unrotated_layers[l] = (static_cast<Index>(l) + 1) % interval == 0;
-}
-
-// The layers with a window: as layer_types lists them, or as the architecture has them where it does not.
-std::vector<bool> read_layer_types(const JsonObject& object, const Architecture& architecture, const Config& config) {
-    std::vector<bool> sliding(static_cast<std::size_t>(config.layers), false);
-    if (const nlohmann::json* const kinds = object.find("layer_types")) {
-        const auto count = [&](const char* kind) {
-            return kinds->is_array() ? std::count(kinds->begin(), kinds->end(), kind) : 0;
-        };
-        if (!kinds->is_array() || static_cast<Index>(kinds->size()) != config.layers ||
-            count("sliding_attention") + count("full_attention") != config.layers) {
-            object.fail("layer_types", *kinds,
-                        "must say full_attention or sliding_attention for each of the " +
-                            std::to_string(config.layers) + " layers");
-        }
-        for (std::size_t l = 0; l < sliding.size(); ++l) sliding[l] = (*kinds)[l] == "sliding_attention";
-        return sliding;
-    }
-    const auto at_least = [&](const char* key, Index otherwise, Index least) {
-        const Index value = object.whole(key).value_or(otherwise);
-        if (value < least) object.fail(key, value, "must be at least " + std::to_string(least));
-        return value;
-    };
-    switch (architecture.family) {
-        case Family::llama:
-            break;
-        case Family::mistral:
-        case Family::phi3:
-            sliding.assign(sliding.size(), true);
-            break;
-        case Family::qwen2:
-        case Family::qwen3: {
-            const Index full = at_least("max_window_layers", 28, 0);
-            for (Index l = full; l < config.layers; ++l) sliding[static_cast<std::size_t>(l)] = true;
-            break;
-        }
-        case Family::smollm3:
-            sliding = config.unrotated_layers;
-            break;
-        case Family::gemma2:
-        case Family::gemma3: {
-            const Index period = architecture.family == Family::gemma2 ? 2 : at_least("sliding_window_pattern", 6, 1);
-            for (std::size_t l = 0; l < sliding.size(); ++l) sliding[l] = (static_cast<Index>(l) + 1) % period != 0;
-            break;
-        }
-    }
-    return sliding;
-}
-
-// The same window in all layers bounds the cache; in some of them, these have caches of their own.
-void read_windows(const JsonObject& object, const Architecture& architecture, Config& config) {
-    const Family family = architecture.family;
-    const bool asks = family == Family::qwen2 || family == Family::qwen3 || family == Family::smollm3;
-    if (family == Family::llama || (asks && !object.flag("use_sliding_window").value_or(false))) return;
-    const Index window =
-        object.has("sliding_window") ? object.whole("sliding_window").value_or(0) : architecture.sliding_window;
-    if (object.find("sliding_window") != nullptr && window < 1) {
-        object.fail("sliding_window", window, "must be at least 1, or null");
-    }
-    std::vector<bool> sliding = read_layer_types(object, architecture, config);
-    const Index count = std::count(sliding.begin(), sliding.end(), true);
-    if (count == 0) return;
-    if (window == 0) {
-        if (!architecture.is_gemma()) return;
-        object.fail("sliding_window", nullptr, "must be a number, for there are layers with a window");
-    }
-    if (count == config.layers && !architecture.is_gemma()) {
-        config.sliding_window = window;
-    } else {
-        config.local_layers = std::move(sliding);
-        config.local_window = window;
-    }
 }
 
 // A number of Gemma's, of which null says that there is none.
@@ -298,21 +116,31 @@ void read_special_tokens(const JsonObject& object, const Architecture& architect
 }  // namespace
 
 HuggingFaceConfig parse_hugging_face_config(const nlohmann::json& json, const std::string& path) {
-    const JsonObject object(json, path);
-    const Architecture& architecture = find_architecture(object);
+    const JsonObject whole(json, path);
+    const Architecture& architecture = find_architecture(whole);
     const Family family = architecture.family;
     HuggingFaceConfig result{{}, architecture.title};
+    const nlohmann::json* text = &json;
+    if (architecture.part) {
+        text = whole.find("text_config");
+        if (text == nullptr) throw FileError(path, "text_config is missing");
+        result.prefix = "language_model.";
+    }
+    const JsonObject object(*text, path, architecture.part ? "text_config." : "");
     Config& config = result.config;
     check_arithmetic(object, family);
+    const auto whole_or = [&](const char* key, Index missing) {
+        return missing > 0 ? object.whole(key).value_or(missing) : object.required_whole(key);
+    };
     config.dim = object.required_whole("hidden_size");
     config.hidden = object.required_whole("intermediate_size");
     config.layers = object.required_whole("num_hidden_layers");
-    config.heads = object.required_whole("num_attention_heads");
-    config.vocabulary = object.required_whole("vocab_size");
+    config.heads = whole_or("num_attention_heads", architecture.heads);
+    config.vocabulary = whole_or("vocab_size", architecture.vocabulary);
     const bool kv_default = !object.has("num_key_value_heads") && architecture.kv_heads > 0;
     config.kv_heads = object.whole("num_key_value_heads").value_or(kv_default ? architecture.kv_heads : config.heads);
     config.context = object.whole("max_position_embeddings").value_or(architecture.context);
-    config.norm_epsilon = object.number("rms_norm_eps").value_or(architecture.epsilon);
+    config.norm_epsilon = object.number("rms_norm_eps").value_or(architecture.norm_epsilon);
     config.shared_classifier = object.flag("tie_word_embeddings").value_or(architecture.tied);
     config.activation = read_activation(object, architecture);
     read_biases(object, family, config);
@@ -331,14 +159,13 @@ HuggingFaceConfig parse_hugging_face_config(const nlohmann::json& json, const st
         config.head_dim = config.dim / config.heads;
     }
     check_config(config, path);
-    if (family == Family::smollm3) read_unrotated_layers(object, config);
-    read_windows(object, architecture, config);
+    read_hugging_face_layers(object, architecture, config);
     if (architecture.is_gemma()) read_gemma(object, family, config);
     read_hugging_face_rope(object, architecture.rope, config);
     // Without local layers nothing is left to turn by their base.
     if (config.count_local_layers() == 0) config.local_rope_base = 0;
     check_config(config, path);
-    read_special_tokens(object, architecture, config);
+    read_special_tokens(whole.has("eos_token_id") ? whole : object, architecture, config);
     return result;
 }
 

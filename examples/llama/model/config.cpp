@@ -83,8 +83,6 @@ void check_config(const Config& config, const std::string& path) {
                                   " factors of the rotary frequencies, must be half the " +
                                   std::to_string(config.rotation()) + " dimensions of a head that turn");
     }
-    if (scaling.type == Type::dynamic)
-        check("the rotated dimensions under dynamic scaling", config.rotation(), 4, config.head_dim);
     check_positive("the scale of the embedding", config.embedding_scale);
     check_not_negative("the divisor of the scores", config.query_scalar);
     check_not_negative("the cap of the scores", config.score_cap);

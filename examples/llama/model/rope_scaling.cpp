@@ -71,6 +71,7 @@ bool has_own_base(const Config& config, LayerKind kind) { return kind.local && c
 // By what the base grows for more positions than were trained (the "dynamic NTK" of Peng et al. 2023, as transformers
 // computes it for a text of that length).
 double dynamic_growth(const Config& config, Index positions) {
+    if (config.rotation() == 2) return 1;  // the one frequency does not depend on the base
     const double factor = config.rope_scaling.factor;
     const double length =
         static_cast<double>(std::max(positions, config.context)) / static_cast<double>(config.context);

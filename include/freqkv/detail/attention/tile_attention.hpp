@@ -79,7 +79,8 @@ public:
             const C* const v = as_arithmetic(values.row(begin), n * value_dim_, value_scratch_);
             multiply({k, key_dim_, 1}, n, key_dim_, q_, scores_, FromZero{});
             if (cap > 0) cap_scores(scores_, n * max_rows, cap);
-            if (causal.visible(0) < begin + n || causal.begin(rows_ - 1) > begin) mask(n, begin, causal);
+            if (causal.visible(0) < begin + n) mask_later(n, begin, causal);
+            if (causal.begin(rows_ - 1) > begin) mask_earlier(n, begin, causal);
             exponentiate(n);
             multiply({v, 1, value_dim_}, value_dim_, n, scores_, weighted_, FromScaledResult<C>{rescale_});
         }
@@ -105,22 +106,34 @@ private:
                                                   LaneRows<C>{result, max_rows}, 0, first);
     }
 
-    // The scores of keys that a row does not see become -inf.
-    [[gnu::flatten]] void mask(Index n, Index begin, const CausalRows& causal) {
+    // The scores of keys behind a row's own become -inf.
+    [[gnu::flatten]] void mask_later(Index n, Index begin, const CausalRows& causal) {
         for (Index r = 0; r < max_rows; r += lane_count<C>) {
             Lanes<C> visible{};  // GCC sees no loop that fills it
+            for (Index i = 0; i < lane_count<C>; ++i) {
+                visible[i] = static_cast<C>(std::clamp<Index>(causal.visible(r + i) - begin, 0, n));
+            }
+            for (Index t = 0; t < n; ++t) {
+                C* const scores = scores_ + t * max_rows + r;
+                const Lanes<C> unseen = Lanes<C>{} - std::numeric_limits<C>::infinity();
+                store_lanes<C>(scores, visible > static_cast<C>(t) ? load_lanes<C>(scores) : unseen);
+            }
+        }
+    }
+
+    // And those of keys before a row's window. Rows that there are not do as the last one, for a row that saw nothing
+    // would make NaN.
+    [[gnu::flatten]] void mask_earlier(Index n, Index begin, const CausalRows& causal) {
+        for (Index r = 0; r < max_rows; r += lane_count<C>) {
             Lanes<C> hidden{};
             for (Index i = 0; i < lane_count<C>; ++i) {
                 const Index row = std::min(r + i, rows_ - 1);
-                visible[i] = static_cast<C>(std::clamp<Index>(causal.visible(row) - begin, 0, n));
                 hidden[i] = static_cast<C>(std::clamp<Index>(causal.begin(row) - begin, 0, n));
             }
             for (Index t = 0; t < n; ++t) {
                 C* const scores = scores_ + t * max_rows + r;
                 const Lanes<C> unseen = Lanes<C>{} - std::numeric_limits<C>::infinity();
-                const auto key = static_cast<C>(t);
-                const Lanes<C> seen = visible > key ? load_lanes<C>(scores) : unseen;
-                store_lanes<C>(scores, hidden > key ? unseen : seen);
+                store_lanes<C>(scores, hidden > static_cast<C>(t) ? unseen : load_lanes<C>(scores));
             }
         }
     }
