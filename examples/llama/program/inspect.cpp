@@ -8,6 +8,7 @@
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/features.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
@@ -76,7 +77,7 @@ std::string describe_positions(const Config& config) {
         if (config.local_rope_base > 0) text += ", rotary base " + format("%g", config.local_rope_base) + " there";
         text += "\n";
     }
-    if (!config.unrotated_layers.empty()) text += "no rotation in " + layers(config.unrotated_layers) + "\n";
+    if (has(config, Feature::unrotated_layers)) text += "no rotation in " + layers(config.unrotated_layers) + "\n";
     return text;
 }
 
