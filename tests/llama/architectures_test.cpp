@@ -84,6 +84,9 @@ TEST(Architectures, Phi3) {
     EXPECT_EQ(c.rotation(), 8);
     EXPECT_EQ(c.sliding_window, 0);
     EXPECT_EQ(config_of("Phi3ForCausalLM", {{"sliding_window", 2047}}).sliding_window, 2047);
+    EXPECT_EQ(config_of("Phi3ForCausalLM", {{"sliding_window", 9}, {"layer_types", {"full_attention"}}}).sliding_window,
+              9)
+        << "transformers does not read the kinds";
     EXPECT_EQ(config_of("Phi3ForCausalLM", {{"partial_rotary_factor", 0.75}}).rotation(), 6);
     // As files of its first releases have it.
     const json su = {{"type", "su"}, {"short_factor", {1, 1.5, 2, 3}}, {"long_factor", {1, 2, 4, 8}}};

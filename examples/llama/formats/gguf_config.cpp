@@ -188,7 +188,7 @@ private:
         const bool second = family_ == Family::gemma2;
         c.output_norms = true;
         c.activation = Activation::gelu_tanh;
-        c.embedding_scale = static_cast<double>(std::sqrt(static_cast<float>(c.dim)));
+        c.embedding_scale = std::sqrt(static_cast<double>(c.dim));
         // Of the largest models, which have no key for it: the width of a head's share of the stream.
         if (c.layers == (second ? 46 : 62) && c.heads > 0) c.query_scalar = static_cast<double>(c.dim / c.heads);
         c.score_cap = second ? number("attn_logit_softcapping", 50) : 0;

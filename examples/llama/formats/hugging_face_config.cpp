@@ -66,7 +66,7 @@ double read_cap(const JsonObject& object, const char* key, double missing) {
 void read_gemma(const JsonObject& object, Family family, Config& config) {
     config.output_norms = true;
     config.norm_offset = 1;
-    config.embedding_scale = static_cast<double>(std::sqrt(static_cast<float>(config.dim)));
+    config.embedding_scale = std::sqrt(static_cast<double>(config.dim));
     config.query_scalar = object.number("query_pre_attn_scalar").value_or(256);
     if (!(config.query_scalar > 0)) object.fail("query_pre_attn_scalar", config.query_scalar, "must be above 0");
     const bool second = family == Family::gemma2;

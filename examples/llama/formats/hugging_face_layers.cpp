@@ -39,7 +39,8 @@ void read_unrotated_layers(const JsonObject& object, Config& config) {
 // The layers with a window: as layer_types lists them, or as the architecture has them where it does not.
 std::vector<bool> read_layer_types(const JsonObject& object, const Architecture& architecture, const Config& config) {
     std::vector<bool> sliding(static_cast<std::size_t>(config.layers), false);
-    if (const nlohmann::json* const kinds = object.find("layer_types")) {
+    const bool same_in_all = architecture.family == Family::mistral || architecture.family == Family::phi3;
+    if (const nlohmann::json* const kinds = object.find("layer_types"); kinds != nullptr && !same_in_all) {
         const auto count = [&](const char* kind) {
             return kinds->is_array() ? std::count(kinds->begin(), kinds->end(), kind) : 0;
         };
