@@ -135,6 +135,66 @@ TEST_F(Merge, NewTokensComeWithTheirTokenizer) {
     EXPECT_EQ(test::read_text(directory_ / "out/tokenizer.json"), R"({"of": "adapter"})");
     EXPECT_FALSE(std::filesystem::exists(directory_ / "out/special_tokens_map.json")) << "of the other tokenizer";
     EXPECT_TRUE(std::filesystem::exists(directory_ / "out/generation_config.json"));
+// Of what LLaMA-2 does not have: joined projections, norms with an offset, biases.
+TEST_F(Merge, WritesEveryArchitectureAsItWasRead) {
+    struct Case {
+        const char* model;
+        const char* module;
+        Index rows;
+    };
+    for (const Case& c : {Case{"phi3", "self_attn.qkv_proj", 64}, Case{"gemma3", "self_attn.q_proj", 64},
+                          Case{"qwen3", "mlp.up_proj", 32}, Case{"llama-biases", "self_attn.o_proj", 32}}) {
+        SCOPED_TRACE(c.model);
+        const std::string model = FREQKV_FIXTURES_DIR "/models/" + std::string(c.model);
+        TestTensors tensors;
+        const std::string name = "base_model.model.model.layers.1." + std::string(c.module);
+        tensors[name + ".lora_A.weight"] = random_tensor({2, 32}, "F32", 1);
+        tensors[name + ".lora_B.weight"] = random_tensor({c.rows, 2}, "F32", 2);
+        const std::string adapter = directory_ / "adapter";
+        directory_.write("adapter/adapter_model.safetensors", make_safetensors(tensors));
+        const std::string out = directory_ / c.model;
+        ASSERT_EQ(merge({model, adapter, out, "as-merged"}), 0);
+        Checkpoint base = read_hugging_face(model);
+        Checkpoint expected = read_hugging_face(model);
+        merge_adapter(expected, adapter);
+        Checkpoint written = read_hugging_face(out);
+        const auto before = named_weights(base);
+        const auto all = named_weights(expected);
+        const auto read = named_weights(written);
+        ASSERT_EQ(all.size(), read.size());
+        int changed = 0;
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            SCOPED_TRACE(all[i].name);
+            if (all[i].vector != nullptr) {
+                for (Index n = 0; n < all[i].shape[0]; ++n) EXPECT_EQ((*all[i].vector)[n], (*read[i].vector)[n]);
+                continue;
+            }
+            const Weights& a = *all[i].matrix;
+            ASSERT_EQ(a.bytes(), read[i].matrix->bytes());
+            EXPECT_EQ(std::memcmp(a.data, read[i].matrix->data, static_cast<std::size_t>(a.bytes())), 0);
+            changed += a.type == before[i].matrix->type ? 0 : 1;
+        }
+        EXPECT_EQ(changed, 1);
+        if (expected.config.joined_projections) {
+            for (const Checkpoint* const merged : {&expected, &written}) {
+                const LayerWeights& layer = merged->layers[1];
+                EXPECT_EQ(layer.wq.data, layer.qkv.data);
+                EXPECT_EQ(layer.wk.data, layer.qkv.row(merged->config.query_dim()));
+                EXPECT_EQ(layer.up.data, layer.gate_up.row(merged->config.hidden));
+            }
+        }
+    }
+}
+
+TEST_F(Merge, RefusesAModelForImages) {
+    try {
+        merge(
+            {FREQKV_FIXTURES_DIR "/models/gemma3-for-images", directory_ / "adapter", directory_ / "out", "as-merged"});
+        FAIL() << "accepted";
+    } catch (const FileError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("a model for images"));
+    }
+    EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
 }
 
 TEST_F(Merge, TakesANewOrEmptyDirectoryOnly) {

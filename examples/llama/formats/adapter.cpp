@@ -306,6 +306,7 @@ ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& director
     if (trained) merger.replace_all(std::move(*trained));
     if (adapter) merger.merge(std::move(*adapter), AdapterConfig(directory + "/adapter_config.json"), progress);
     merger.settle_vocabulary(directory);
+    for (LayerWeights& layer : checkpoint.layers) layer.split_joined(checkpoint.config);
     checkpoint.format += ", with an adapter";
     return std::move(merger).take_changed();
 }

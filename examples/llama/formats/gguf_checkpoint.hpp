@@ -25,8 +25,8 @@ struct GgufVocabulary {
     std::optional<bool> add_space_prefix;  ///< of SentencePiece only; otherwise yes
 };
 
-/// A GGUF file (version 2 or 3, little-endian), or the first part of a split one, of the architectures llama, to which
-/// Mistral belongs, and qwen2. Matrices are views into the mapped file, norms and biases are converted to float. Throws
+/// A GGUF file (version 2 or 3, little-endian), or the first part of a split one, of the architectures of
+/// docs/checkpoints.md. Matrices are views into the mapped file, norms and biases are converted to float. Throws
 /// FileError naming what is wrong with the file or what of it is not supported; a weight that nothing would use is
 /// refused, too.
 Checkpoint read_gguf(const std::string& path);

@@ -75,6 +75,22 @@ std::optional<bool> GgufFile::find_flag(std::string_view key) const {
     return flag == 1;
 }
 
+std::optional<std::vector<bool>> GgufFile::find_flags(std::string_view key) const {
+    const auto bytes = find_elements<std::uint8_t>(key, Type::boolean);
+    if (!bytes) return {};
+    std::vector<bool> flags;
+    for (const std::uint8_t flag : *bytes) {
+        if (flag > 1) fail(printable(key) + " has the element " + std::to_string(flag) + ", must be 0 or 1");
+        flags.push_back(flag == 1);
+    }
+    return flags;
+}
+
+bool GgufFile::is_array(std::string_view key) const {
+    const Value* const value = find(key);
+    return value != nullptr && value->type == Type::array;
+}
+
 std::optional<std::string_view> GgufFile::find_string(std::string_view key) const {
     const Value* const value = find(key, Type::string);
     if (value == nullptr) return {};

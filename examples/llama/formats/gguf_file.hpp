@@ -45,10 +45,14 @@ public:
     std::optional<Index> find_integer(std::string_view key) const;  ///< of any width, signed or not
     std::optional<double> find_number(std::string_view key) const;  ///< FLOAT32 or FLOAT64
     std::optional<bool> find_flag(std::string_view key) const;
+    std::optional<std::vector<bool>> find_flags(std::string_view key) const;  ///< an array of BOOL
     std::optional<std::string_view> find_string(std::string_view key) const;
     std::optional<std::vector<std::string_view>> find_strings(std::string_view key) const;
     std::optional<std::vector<float>> find_floats(std::string_view key) const;         ///< an array of FLOAT32
     std::optional<std::vector<std::int32_t>> find_int32s(std::string_view key) const;  ///< an array of INT32
+
+    /// Whether the file has the key, with an array as its value.
+    bool is_array(std::string_view key) const;
 
     /// Null if the file does not have it.
     const GgufTensor* find_tensor(std::string_view name) const;

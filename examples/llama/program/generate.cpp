@@ -64,7 +64,7 @@ struct Progress {
 };
 
 std::string describe_cache(const LanguageModel& model) {
-    const CacheCounts cache = model.cache(0);
+    const CacheCounts cache = model.cache(model.config().first_global_layer());
     const auto size = static_cast<long long>(cache.size());
     if (model.cache_grows()) return format("cache %lld", size);
     return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),

@@ -22,8 +22,10 @@ public:
 
     const Config& config() const override { return llama_.config(); }
     CacheCounts cache(Index layer) const override {
-        const auto& cache = llama_.cache(layer);
-        return {cache.size(), cache.capacity(), cache.compressions()};
+        const auto counts = [](const auto& cache) -> CacheCounts {
+            return {cache.size(), cache.capacity(), cache.compressions()};
+        };
+        return config().kind(layer).local ? counts(llama_.local_cache(layer)) : counts(llama_.cache(layer));
     }
     bool cache_grows() const override { return llama_.cache_grows(); }
     Index cache_bytes() const override { return llama_.cache_bytes(); }

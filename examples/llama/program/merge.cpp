@@ -125,6 +125,9 @@ int merge(const MergeOptions& options) {
     if (!fs::is_directory(options.model, error)) {
         throw FileError(options.model, "no directory; a model of Hugging Face is one");
     }
+    if (read_json(options.model + "/config.json").contains("text_config")) {
+        throw FileError(options.model, "a model for images, too, of which merge would write the part for text only");
+    }
     const AtomicDirectory out(options.out);
     Interrupt::install();
     StatusLine line(false);

@@ -10,6 +10,7 @@
 
 #include "llama/cuda/device_llama.hpp"
 #include "llama/cuda/weight_types.hpp"
+#include "llama/model/features.hpp"
 #include "llama/program/host_models.hpp"
 
 namespace llama {
@@ -70,6 +71,8 @@ std::unique_ptr<LanguageModel> open_language_model(const Checkpoint& checkpoint,
         check_capacity(checkpoint.config, settings);
         return make_host_model(checkpoint, settings, options.threads);
     }
+    using enum Feature;
+    require_supported(checkpoint.config, checkpoint.path, "--device cuda", {joined_projections, partial_rotation});
     warn_of_capacity(checkpoint.config, settings);
     // Longer chunks make room for themselves.
     return device_module().open(checkpoint, {settings, std::min(options.prefill_chunk, Index{4096})});

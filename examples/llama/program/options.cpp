@@ -66,7 +66,7 @@ CacheSettings resolve(const PolicyOptions& options, const Config& config, Index 
     CacheSettings settings{options.policy, CacheType::f32, {}, options.ratio.value_or(0.5)};
     if (settings.grows()) {
         check_sliding_window(config, settings, expected_tokens);
-        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0};
+        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0, expected_tokens};
         return settings;
     }
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;

@@ -212,7 +212,8 @@ private:
 
     void save(Result& result, bool now) {
         result.seconds = earlier_seconds_ + stopwatch_.seconds();
-        result.compressions = std::max(earlier_compressions_, model_.cache(0).compressions());
+        result.compressions =
+            std::max(earlier_compressions_, model_.cache(model_.config().first_global_layer()).compressions());
         if (partial_ == nullptr) return;
         now ? partial_->save(to_json(result)) : partial_->save_sometimes([&] { return to_json(result); });
     }

@@ -18,6 +18,7 @@
 #include "llama/io/stopwatch.hpp"
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/features.hpp"
 #include "llama/model/thread_executor.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/open_training_data.hpp"
@@ -286,6 +287,7 @@ int finetune(const FinetuneOptions& options) {
                          ": only a directory in Hugging Face layout can be trained further");
     }
     const Checkpoint checkpoint = open_checkpoint(options.model);
+    require_supported(checkpoint.config, checkpoint.path, "finetune", {});
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});

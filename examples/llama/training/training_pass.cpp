@@ -15,7 +15,7 @@ namespace llama {
 TrainingPass::TrainingPass(const TrainableLlama& model, const CacheSizes& sizes, const MakeAttention& make_attention,
                            Index length)
     : model_(model), config_(model.config()), length_(length) {
-    const freqkv::Rope<float> rope(rope_options(config_), sizes.capacity);
+    const freqkv::Rope<float> rope(rope_options(config_, sizes.expected_positions()), sizes.capacity);
     freqkv::CacheOptions options;
     options.kv_heads = config_.kv_heads;
     options.query_heads = config_.heads;

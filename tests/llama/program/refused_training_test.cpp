@@ -32,6 +32,20 @@ using testing::IsEmpty;
 
 namespace fs = std::filesystem;
 
+TEST_F(TrainProgram, RefusesAModelWhoseArithmeticItDoesNotHave) {
+    const std::vector<std::pair<std::string, std::string>> cases{{"qwen3", "norms of queries and keys"},
+                                                                 {"smollm3", "layers without rotation"},
+                                                                 {"phi3", "joined projections"},
+                                                                 {"gemma2", "norms of what a block gives"},
+                                                                 {"llama-biases", "a bias behind the attention"}};
+    for (const auto& [model, feature] : cases) {
+        const std::string path = FREQKV_FIXTURES_DIR "/models/" + model;
+        expect_refusal(run({"finetune", "--model", path, "--text", file("text.txt"), "--out", file("out")}), 1,
+                       {model + ": finetune does not support " + feature});
+        EXPECT_FALSE(fs::exists(file("out")));
+    }
+}
+
 TEST_F(TrainProgram, RefusesBadData) {
     files_.write("empty.txt", "");
     files_.write("latin.txt", "caf\xe9");
