@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llama/formats/open_checkpoint.hpp"
+#include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/io/utf8.hpp"
@@ -55,14 +57,18 @@ public:
                     training_pass_maker(model, settings, options.length)) {}
 
     int run() {
-        if (options_.resume) restore();
+        options_.resume ? restore() : output_.begin(made_with_);
         const double earlier = points().empty() ? 0 : points().back().seconds;
         const LearningRate rate{options_.learning_rate, options_.warmup, options_.steps, options_.schedule == "cosine"};
         const Stopwatch stopwatch;
         const Index first = progress_.step;
         for (Index step = first + 1; step <= options_.steps && !Interrupt::received(); ++step) {
             LossPoint point{step, points().empty() ? 0 : points().back().tokens, rate.at(step), 0, 0, 0, {}};
-            point.loss = gradient_.run(*data_.training, (step - 1) * options_.batch, executor_);
+            try {
+                point.loss = gradient_.run(*data_.training, (step - 1) * options_.batch, executor_, Interrupt::check);
+            } catch (const Interrupted&) {
+                break;
+            }
             point.gradient_norm = gradient_.norm();
             if (!std::isfinite(point.loss) || !std::isfinite(point.gradient_norm)) refuse(point);
             const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / point.gradient_norm) : 1;
@@ -80,15 +86,17 @@ public:
             if (step < options_.steps && is_due(step, options_.save_every)) save();
         }
         status_.clear();
-        save();
-        output_.draw(points());
+        if (progress_.step > 0) {
+            save();
+            output_.draw(points());
+        }
         if (progress_.step < options_.steps) {
             std::fprintf(stderr, "freqkv-llama: interrupted after step %lld; the same command with --resume goes on\n",
                          static_cast<long long>(progress_.step));
             return Interrupt::exit_status();
         }
-        output_.finish();
         report();
+        output_.finish();
         return 0;
     }
 
@@ -122,7 +130,9 @@ private:
     [[noreturn]] void refuse(const LossPoint& point) {
         status_.clear();
         std::string kept = "nothing was saved";
-        if (saved_ > 0) {
+        if (saved_ == 0) {
+            output_.finish();  // the directory may be taken anew
+        } else {
             output_.draw(points());
             kept = format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory();
         }
@@ -186,11 +196,6 @@ private:
     StatusLine status_{false};
 };
 
-const char* data_option(const TrainingOptions& options) {
-    if (!options.instructions.empty()) return "instructions";
-    return options.token_file.empty() ? "text" : "token-file";
-}
-
 // Everything that the result depends on but the model.
 nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSettings& settings,
                                 const TrainingSets& data) {
@@ -214,8 +219,18 @@ nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSetti
                       {"clip", options.clip},
                       {"seed", options.seed},
                       {"type", options.type}});
-    made_with[data_option(options)] = format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()));
+    made_with["data"] = format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()));
     return made_with;
+}
+
+// Of a training that another run has brought to its end.
+int report_finished(const TrainingOptions& options, const TrainingOutput& output, const JsonOutput& json) {
+    json.write({{"out", output.directory()}, {"steps", options.steps}});
+    if (!json.takes_stdout()) {
+        TextOutput().write(output.directory() +
+                           format(": finished before, %lld steps\n", static_cast<long long>(options.steps)));
+    }
+    return 0;
 }
 
 int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
@@ -229,6 +244,7 @@ int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& to
     const CacheSettings settings = resolve(options, model.config(), options.length);
     check_capacity(model.config(), settings);
     made_with.update(describe(options, settings, data));
+    if (output.is_finished(made_with)) return report_finished(options, output, json);
     Interrupt::install();
     return Training(options, settings, model, data, output, json, std::move(made_with)).run();
 }
@@ -264,6 +280,10 @@ int train(const TrainOptions& options) {
     config.rope_pairing = freqkv::RopePairing::half_split;
     config.begin_of_text = tokenizer->begin_of_text();
     config.end_of_text = tokenizer->end_of_text();
+    if (config.heads % config.kv_heads != 0) {
+        throw UsageError("--kv-heads " + std::to_string(config.kv_heads) + " must divide --heads, which is " +
+                         std::to_string(config.heads));
+    }
     check_config(config, "the new model");
     TrainableLlama model(config, options.seed);
     return run(options, model, *tokenizer, {.tokenizer = options.tokenizer},
@@ -290,7 +310,10 @@ int finetune(const FinetuneOptions& options) {
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
     TrainableLlama model(checkpoint, lora, options.seed);
-    nlohmann::ordered_json made_with{{"model", options.model}, {"full", options.full}};
+    const std::uint64_t weights = fingerprint(checkpoint, make_executor(options.threads));
+    nlohmann::ordered_json made_with{{"model", options.model},
+                                     {"weights", format("%016llx", static_cast<unsigned long long>(weights))},
+                                     {"full", options.full}};
     if (lora) made_with.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
     return run(options, model, *tokenizer, {.directory = options.model}, made_with);
 }
