@@ -166,6 +166,12 @@ void add_training_options(CLI::App& command, TrainingOptions& options) {
         ->capture_default_str();
     add_threads_option(command, options.threads);
     command.get_option("--threads")->group(group);
+    command
+        .add_flag(
+            "--recompute", options.recompute,
+            "Keep one layer's activations at a time and compute the others again on the way back: much less memory "
+            "for many layers and long texts, about a third more time, the same result")
+        ->group(group);
 
     add_policy_options(command, options, true, "Cache");
 

@@ -54,7 +54,7 @@ public:
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
           gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length, executor_.concurrency(),
-                    training_pass_maker(model, settings, options.length)) {}
+                    training_pass_maker(model, settings, options.length, options.recompute)) {}
 
     int run() {
         options_.resume ? restore() : output_.begin(made_with_);
@@ -233,7 +233,7 @@ int report_finished(const TrainingOptions& options, const TrainingOutput& output
     return 0;
 }
 
-int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
+int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer* tokenizer, const ModelSource& source,
         nlohmann::ordered_json made_with) {
     TrainingOptions options = given;
     if (options.length == 0) options.length = model.config().context;
@@ -255,6 +255,18 @@ void check(const TrainingOptions& options) {
         throw UsageError("give --text, --token-file or --instructions to train on");
     }
     if (options.learning_rate <= 0) throw UsageError("--learning-rate must be above 0");
+}
+
+TrainedParts chosen_parts(const FinetuneOptions& options, const Config& config) {
+    if (options.parts.empty()) return options.full ? TrainedParts::all() : TrainedParts::of_adapter();
+    const TrainedParts parts(options.parts);
+    if (!options.full && !parts.contain_a_projection()) {
+        throw UsageError("--train: an adapter needs one of q, k, v, o, gate, up and down; --full trains others alone");
+    }
+    if (parts.contain("classifier") && config.shared_classifier) {
+        throw UsageError("--train classifier: this model's is its embedding; --train embedding trains both");
+    }
+    return parts;
 }
 
 }  // namespace
@@ -286,7 +298,7 @@ int train(const TrainOptions& options) {
     }
     check_config(config, "the new model");
     TrainableLlama model(config, options.seed);
-    return run(options, model, *tokenizer, {.tokenizer = options.tokenizer},
+    return run(options, model, tokenizer.get(), {.tokenizer = options.tokenizer},
                {{"window", config.context},
                 {"dim", config.dim},
                 {"layers", config.layers},
@@ -306,16 +318,19 @@ int finetune(const FinetuneOptions& options) {
                          ": only a directory in Hugging Face layout can be trained further");
     }
     const Checkpoint checkpoint = open_checkpoint(options.model);
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
+    const TrainedParts parts = chosen_parts(options, checkpoint.config);
+    std::unique_ptr<Tokenizer> tokenizer;
+    if (options.token_file.empty()) tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
-    TrainableLlama model(checkpoint, lora, options.seed);
+    TrainableLlama model(checkpoint, lora, options.seed, parts);
     const std::uint64_t weights = fingerprint(checkpoint, make_executor(options.threads));
     nlohmann::ordered_json made_with{{"model", options.model},
                                      {"weights", format("%016llx", static_cast<unsigned long long>(weights))},
-                                     {"full", options.full}};
+                                     {"full", options.full},
+                                     {"train", parts.list()}};
     if (lora) made_with.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
-    return run(options, model, *tokenizer, {.directory = options.model}, made_with);
+    return run(options, model, tokenizer.get(), {.directory = options.model}, made_with);
 }
 
 }  // namespace llama

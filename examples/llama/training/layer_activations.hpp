@@ -11,13 +11,12 @@
 
 namespace llama {
 
-/// What the backward pass of a layer needs of its forward pass. What can be had from it cheaply, normalised rows
-/// and activated gates, is computed again.
+/// What the backward pass of a layer needs of its forward pass, besides the layer's input. What can be had from it
+/// cheaply, normalised rows and activated gates, is computed again.
 struct LayerActivations {
     using Buffer = freqkv::AlignedBuffer<float>;
 
-    Buffer x;        ///< [tokens, dim]: the residual stream before attention
-    Buffer middle;   ///< [tokens, dim]: and before the feed-forward block
+    Buffer middle;   ///< [tokens, dim]: the residual stream before the feed-forward block
     Buffer q, k, v;  ///< [tokens, heads or kv_heads, head_dim], before rotation
     Buffer a;        ///< [tokens, heads, head_dim]: what attention finds
     Buffer gate;     ///< [tokens, hidden], before its activation
@@ -26,8 +25,7 @@ struct LayerActivations {
 
     /// Of up to `n` tokens.
     LayerActivations(const Config& c, Index n, std::unique_ptr<LayerAttention> attention_)
-        : x(size(n, c.dim)),
-          middle(size(n, c.dim)),
+        : middle(size(n, c.dim)),
           q(size(n, c.query_dim())),
           k(size(n, c.kv_dim())),
           v(size(n, c.kv_dim())),
@@ -38,7 +36,7 @@ struct LayerActivations {
 
     Index bytes() const {
         Index bytes = attention->bytes();
-        for (const Buffer* b : {&x, &middle, &q, &k, &v, &a, &gate, &up}) bytes += b->bytes();
+        for (const Buffer* b : {&middle, &q, &k, &v, &a, &gate, &up}) bytes += b->bytes();
         return bytes;
     }
 
