@@ -17,6 +17,7 @@
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
+#include "llama/io/machine_memory.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -28,6 +29,7 @@
 #include "llama/tokenizers/tokenizer.hpp"
 #include "llama/training/adam_w.hpp"
 #include "llama/training/batch_gradient.hpp"
+#include "llama/training/layer_activations.hpp"
 #include "llama/training/learning_rate.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_output.hpp"
@@ -54,7 +56,8 @@ public:
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
           gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length, executor_.concurrency(),
-                    training_pass_maker(model, settings, options.length, options.recompute)) {}
+                    training_pass_maker(model, settings, options.length,
+                                        recomputes(options, model.config(), executor_.concurrency()))) {}
 
     int run() {
         options_.resume ? restore() : output_.begin(made_with_);
@@ -102,6 +105,14 @@ public:
 
 private:
     std::vector<LossPoint>& points() { return progress_.points; }
+
+    // Whether the activations of all layers and of all texts in flight are too many to be kept.
+    static bool recomputes(const TrainingOptions& options, const Config& config, Index threads) {
+        if (!options.activations.empty()) return options.activations == "recompute";
+        const double floats = static_cast<double>(LayerActivations::floats_per_token(config) * config.layers) *
+                              static_cast<double>(std::min(threads, options.batch) * options.length);
+        return machine_memory() > 0 && 4 * sizeof(float) * floats > static_cast<double>(machine_memory());
+    }
 
     static bool is_due(Index step, Index every) { return every > 0 && step % every == 0; }
 
@@ -317,14 +328,15 @@ int finetune(const FinetuneOptions& options) {
         throw UsageError("--model " + options.model +
                          ": only a directory in Hugging Face layout can be trained further");
     }
-    const Checkpoint checkpoint = open_checkpoint(options.model);
-    const TrainedParts parts = chosen_parts(options, checkpoint.config);
+    std::optional<Checkpoint> checkpoint = open_checkpoint(options.model);
+    const TrainedParts parts = chosen_parts(options, checkpoint->config);
     std::unique_ptr<Tokenizer> tokenizer;
-    if (options.token_file.empty()) tokenizer = open_tokenizer(options.tokenizer, checkpoint);
+    if (options.token_file.empty()) tokenizer = open_tokenizer(options.tokenizer, *checkpoint);
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
-    TrainableLlama model(checkpoint, lora, options.seed, parts);
-    const std::uint64_t weights = fingerprint(checkpoint, make_executor(options.threads));
+    TrainableLlama model(*checkpoint, lora, options.seed, parts);
+    checkpoint.reset();  // all of it was copied
+    const std::uint64_t weights = fingerprint(*checkpoint, make_executor(options.threads));
     nlohmann::ordered_json made_with{{"model", options.model},
                                      {"weights", format("%016llx", static_cast<unsigned long long>(weights))},
                                      {"full", options.full},

@@ -34,6 +34,11 @@ struct LayerActivations {
           up(size(n, c.hidden)),
           attention(std::move(attention_)) {}
 
+    /// About as many, with the input of the layer and what attention keeps at a ratio of 0.5.
+    static Index floats_per_token(const Config& c) {
+        return 2 * c.dim + 2 * c.query_dim() + 4 * c.kv_dim() + 2 * c.hidden;
+    }
+
     Index bytes() const {
         Index bytes = attention->bytes();
         for (const Buffer* b : {&middle, &q, &k, &v, &a, &gate, &up}) bytes += b->bytes();

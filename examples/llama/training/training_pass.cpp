@@ -40,7 +40,8 @@ TrainingPass::TrainingPass(const TrainableLlama& model, const CacheSizes& sizes,
     d_q_ = buffer(config_.query_dim());
     d_k_ = buffer(config_.kv_dim());
     d_v_ = buffer(config_.kv_dim());
-    logit_rows_ = std::clamp<Index>((Index{1} << 19) / config_.vocabulary, 8, 128);
+    // For each piece all of the classifier is read twice, and its gradient once more: pieces must not be small.
+    logit_rows_ = std::clamp<Index>((Index{1} << 23) / config_.vocabulary, 8, 128);
     logits_ = freqkv::AlignedBuffer<float>(freqkv::checked_product("logits", logit_rows_, config_.vocabulary));
 }
 
