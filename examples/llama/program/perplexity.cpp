@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -8,12 +10,16 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -127,8 +133,36 @@ nlohmann::ordered_json to_json(const PositionBuckets& buckets) {
     return list;
 }
 
+// Losses as one string, 16 digits each: of a long text they would be millions of JSON values.
+constexpr std::size_t digits_of_loss = 16;
+
+std::string to_digits(std::span<const double> losses) {
+    std::string digits;
+    digits.reserve(losses.size() * digits_of_loss);
+    for (const double loss : losses) {
+        const auto bits = std::bit_cast<std::uint64_t>(loss);
+        for (int shift = 60; shift >= 0; shift -= 4) digits += "0123456789abcdef"[bits >> shift & 15];
+    }
+    return digits;
+}
+
+std::vector<double> from_digits(std::string_view digits) {
+    if (digits.size() % digits_of_loss != 0) throw std::runtime_error("a loss is cut off");
+    std::vector<double> losses;
+    losses.reserve(digits.size() / digits_of_loss);
+    for (; !digits.empty(); digits.remove_prefix(digits_of_loss)) {
+        std::uint64_t bits = 0;
+        const char* const end = digits.data() + digits_of_loss;
+        const auto [read, error] = std::from_chars(digits.data(), end, bits, 16);
+        const auto loss = std::bit_cast<double>(bits);
+        if (error != std::errc{} || read != end || !std::isfinite(loss)) throw std::runtime_error("no loss");
+        losses.push_back(loss);
+    }
+    return losses;
+}
+
 nlohmann::ordered_json to_json(const Result& result) {
-    return {{"nll", result.nll},
+    return {{"nll", to_digits(result.nll)},
             {"buckets", to_json(result.buckets)},
             {"compressions", result.compressions},
             {"seconds", result.seconds}};
@@ -137,7 +171,7 @@ nlohmann::ordered_json to_json(const Result& result) {
 Result from_json(const nlohmann::json& state, std::size_t most, const std::string& path) {
     try {
         Result result;
-        result.nll = state.at("nll").get<std::vector<double>>();
+        result.nll = from_digits(state.at("nll").get_ref<const std::string&>());
         std::vector<PositionBuckets::Bucket> buckets;
         for (const auto& [targets, loss] : state.at("buckets").get<std::vector<std::pair<Index, double>>>()) {
             buckets.push_back({targets, loss});
@@ -246,14 +280,16 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
 }
 
 std::optional<PartialResult> partial_result(const PerplexityOptions& options, const nlohmann::ordered_json& run,
-                                            std::span<const Token> tokens) {
+                                            const Checkpoint& checkpoint, std::span<const Token> tokens) {
     std::error_code error;
     const bool to_file =
         !options.json.empty() && options.json != "-" &&
         (!std::filesystem::exists(options.json, error) || std::filesystem::is_regular_file(options.json, error));
     if (!to_file && !options.resume) return std::nullopt;
     nlohmann::ordered_json made_with = run;
-    made_with["text"] = format("%016llx", static_cast<unsigned long long>(fingerprint(tokens)));
+    const auto digits = [](std::uint64_t hash) { return format("%016llx", static_cast<unsigned long long>(hash)); };
+    made_with["weights"] = digits(fingerprint(checkpoint, make_executor(options.threads)));
+    made_with["text"] = digits(fingerprint(tokens));
     return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", std::move(made_with));
 }
 
@@ -327,11 +363,12 @@ int perplexity(const PerplexityOptions& options) {
     const CacheSettings settings = resolve(options, checkpoint, options.window > 0 ? options.window : count);
     const JsonOutput json(options.json);
     const nlohmann::ordered_json run = describe_run(options, settings, tokens);
-    std::optional<PartialResult> partial = partial_result(options, run, tokens);
+    std::optional<PartialResult> partial = partial_result(options, run, checkpoint, tokens);
     Result result;
     if (options.resume) {
-        const nlohmann::json state = partial->load();
         const std::size_t most = windows > 0 ? static_cast<std::size_t>(windows) : tokens.size() - 1;
+        constexpr std::size_t most_of_the_rest = std::size_t{1} << 20;
+        const nlohmann::json state = partial->load(most_of_the_rest + most * digits_of_loss);
         if (!state.is_null()) result = from_json(state, most, partial->path());
     }
     Interrupt::install();
