@@ -37,6 +37,16 @@ void check_supported(const JsonObject& object) {
     }
 }
 
+// All patterns are looked at for each module.
+void check_size(const JsonObject& object, const char* key) {
+    constexpr std::size_t most = 16384;
+    const nlohmann::json* const value = object.find(key);
+    if (value != nullptr && value->size() > most) {
+        throw FileError(object.path(), std::string(key) + " has " + std::to_string(value->size()) +
+                                           " entries, at most " + std::to_string(most) + " are read");
+    }
+}
+
 }  // namespace
 
 AdapterConfig::AdapterConfig(const std::string& path) : path_(path), json_(read_json(path)) {
@@ -44,6 +54,7 @@ AdapterConfig::AdapterConfig(const std::string& path) : path_(path), json_(read_
     const std::string type = object.required("peft_type", object.text("peft_type"));
     if (type != "LORA") object.fail("peft_type", type, "must be \"LORA\"");
     check_supported(object);
+    for (const char* const key : {"rank_pattern", "alpha_pattern"}) check_size(object, key);
     rank_ = object.required_whole("r");
     alpha_ = object.required_number("lora_alpha");
     root_of_rank_ = object.flag("use_rslora").value_or(false);

@@ -254,7 +254,7 @@ std::optional<PartialResult> partial_result(const PerplexityOptions& options, co
     if (!to_file && !options.resume) return std::nullopt;
     nlohmann::ordered_json made_with = run;
     made_with["text"] = format("%016llx", static_cast<unsigned long long>(fingerprint(tokens)));
-    return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", std::move(made_with));
+    return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", made_with);
 }
 
 PositionBuckets buckets_of(std::span<const double> nll) {

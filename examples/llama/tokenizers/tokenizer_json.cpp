@@ -23,7 +23,15 @@ using nlohmann::json;
 
 class TokenizerJsonReader {
 public:
-    explicit TokenizerJsonReader(const std::string& path) : path_(path), root_(read_json(path)) {}
+    explicit TokenizerJsonReader(const std::string& path) : path_(path) {
+        const auto take = [this](const std::string&, const json& merge) {
+            read_merge(merge);
+            return true;
+        };
+        const JsonMembers merges[] = {{"/model/merges", JsonMembers::Of::array, take}};
+        constexpr std::size_t most_bytes = std::size_t{64} << 20;
+        root_ = read_json(path, most_bytes, merges);
+    }
 
     ByteLevelBpeParts read() && {
         read_model(member(root_, "model"));
@@ -53,7 +61,7 @@ private:
         }
         parts_.ignore_merges = flag(model, "ignore_merges");
         read_vocabulary(member(model, "vocab"));
-        read_merges(member(model, "merges"));
+        if (!member(model, "merges").is_array()) fail("model.merges is no list");
     }
 
     void read_vocabulary(const json& vocabulary) {
@@ -74,21 +82,17 @@ private:
     }
 
     // "a b" or ["a", "b"]
-    void read_merges(const json& merges) {
-        if (!merges.is_array()) fail("model.merges is no list");
-        parts_.merges.reserve(merges.size());
-        for (const json& merge : merges) {
-            if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-                parts_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
-                continue;
-            }
-            const std::string both = merge.is_string() ? merge.get<std::string>() : std::string();
-            const std::size_t space = both.find(' ');
-            if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
-                fail("merge " + std::to_string(parts_.merges.size()) + " is " + shown(merge) + ", must be two tokens");
-            }
-            parts_.merges.emplace_back(both.substr(0, space), both.substr(space + 1));
+    void read_merge(const json& merge) {
+        if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+            parts_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
+            return;
         }
+        const std::string both = merge.is_string() ? merge.get<std::string>() : std::string();
+        const std::size_t space = both.find(' ');
+        if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
+            fail("merge " + std::to_string(parts_.merges.size()) + " is " + shown(merge) + ", must be two tokens");
+        }
+        parts_.merges.emplace_back(both.substr(0, space), both.substr(space + 1));
     }
 
     void read_added_tokens(const json& tokens) {
@@ -236,7 +240,7 @@ private:
     }
 
     const std::string& path_;
-    const json root_;
+    json root_;  // without the merges
     std::size_t id_limit_ = 0;
     ByteLevelBpeParts parts_;
 };
@@ -244,7 +248,8 @@ private:
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_tokenizer_json(const std::string& path) {
-    return std::make_unique<ByteLevelBpe>(TokenizerJsonReader(path).read(), path);
+    ByteLevelBpeParts parts = TokenizerJsonReader(path).read();
+    return std::make_unique<ByteLevelBpe>(std::move(parts), path);
 }
 
 }  // namespace llama
