@@ -36,13 +36,15 @@ std::string refusal(const std::string& text) {
 TEST(JsonFile, ValuesAreThoseOfTheLibrary) {
     for (const char* const text :
          {"null", "true", "-7", "18446744073709551615", "0.1", "1e308", R"("a\u00e9\ud83d\ude00\n")", "[]", "{}",
-          R"([1,[2,[3,{}],"x"],{"a":{"b":[null,false]},"":1}])", " {\"a\" : [ ] }\n", R"({"b":1,"a":2,"long key of a node":"long text of a string"})"}) {
+          R"([1,[2,[3,{}],"x"],{"a":{"b":[null,false]},"":1}])", " {\"a\" : [ ] }\n",
+          R"({"b":1,"a":2,"long key of a node":"long text of a string"})"}) {
         EXPECT_EQ(parse(text), json::parse(text)) << text;
     }
 }
 
 TEST(JsonFile, WhatIsNoJsonIsRefusedInOneShortLine) {
-    for (const char* const text : {"", "{", "[1,]", "{\"a\":1,}", "nul", "01", "1 2", "[1}", "\"\xff\"", "\"\x01\"", "[1e999]", "{1:2}", "{}x"}) {
+    for (const char* const text : {"", "{", "[1,]", "{\"a\":1,}", "nul", "01", "1 2", "[1}", "\"\xff\"", "\"\x01\"",
+                                   "[1e999]", "{1:2}", "{}x"}) {
         EXPECT_THAT(refusal(text), StartsWith("some.json: no usable JSON: ")) << text;
     }
     EXPECT_LT(refusal("[" + std::string(2'000'000, '1') + "]").size(), 300u) << "a number that overflows";

@@ -19,11 +19,20 @@ TEST(VisibleText, ControlCharactersAndInvalidBytesAreWrittenAsNumbers) {
     EXPECT_EQ(visible("a\nb\tc\x7f", 64), "a\\x0ab\\x09c\\x7f");
     EXPECT_EQ(visible("\x1b[2J\x1b]0;x\x07", 64), "\\x1b[2J\\x1b]0;x\\x07");
     EXPECT_EQ(visible("a\0b"sv, 64), "a\\x00b");
-    EXPECT_EQ(visible("\xc2\x9b" "31m", 64), "\\xc2\\x9b31m") << "C1, which terminals take for ESC [";
-    EXPECT_EQ(visible("\xc2\x80\xc2\x9f\xc2\xa0", 64), "\\xc2\\x80\\xc2\\x9f\xc2\xa0") << "U+00A0 is no control character";
+    EXPECT_EQ(visible("\xc2\x9b"
+                      "31m",
+                      64),
+              "\\xc2\\x9b31m")
+        << "C1, which terminals take for ESC [";
+    EXPECT_EQ(visible("\xc2\x80\xc2\x9f\xc2\xa0", 64), "\\xc2\\x80\\xc2\\x9f\xc2\xa0")
+        << "U+00A0 is no control character";
     EXPECT_EQ(visible("\xff\x9b\xc3(\xe2\x82", 64), "\\xff\\x9b\\xc3(\\xe2\\x82");
     EXPECT_EQ(visible("\xed\xa0\x80", 64), "\\xed\\xa0\\x80") << "a surrogate";
-    EXPECT_EQ(visible("Gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac \xf0\x9f\x98\x80", 64), "Gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac \xf0\x9f\x98\x80");
+    EXPECT_EQ(visible("Gr\xc3\xbc\xc3\x9f"
+                      "e \xe2\x82\xac \xf0\x9f\x98\x80",
+                      64),
+              "Gr\xc3\xbc\xc3\x9f"
+              "e \xe2\x82\xac \xf0\x9f\x98\x80");
 }
 
 TEST(VisibleText, LongTextsAreCutBetweenCharacters) {
@@ -41,7 +50,8 @@ TEST(VisibleText, PathsInMessagesAreVisible) {
 }
 
 TEST(VisibleText, PiecesMayEndWithinCharacters) {
-    const std::string text = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80\xf0\x90\x80\x80\n";
+    const std::string text =
+        "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80\xf0\x90\x80\x80\n";
     for (std::size_t size = 1; size <= text.size(); ++size) {
         VisibleText stream;
         std::string shown;
