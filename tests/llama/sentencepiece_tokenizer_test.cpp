@@ -99,6 +99,18 @@ TEST_F(HostileSentencePieceModel, IsRefused) {
     EXPECT_THAT(refusal(model({"<unk>", "<0xXY>"}, {unknown, PieceType::byte})), HasSubstr("<0xXY> is invalid"));
 }
 
+TEST_F(HostileSentencePieceModel, IsRefusedWithMorePiecesThanItsSizeHasMemoryFor) {
+    std::vector<std::string> pieces{"<unk>"};
+    for (int i = 0; i < 400'000; ++i) pieces.push_back(std::to_string(i));
+    std::vector<PieceType> types(pieces.size(), PieceType::normal);
+    types[0] = PieceType::unknown;
+    EXPECT_THAT(refusal(model(pieces, types)), HasSubstr("pieces, the most for a model of its size"));
+    pieces.resize(262'144);  // as many as Gemma's has
+    types.resize(pieces.size());
+    const SentencePieceTokenizer tokenizer(directory_.write("large.model", model(pieces, types)));
+    EXPECT_EQ(tokenizer.vocabulary(), 262'144);
+}
+
 TEST_F(HostileSentencePieceModel, IsRefusedWhereTheLibraryWouldLeaveItsMemory) {
     const PieceType unknown = PieceType::unknown;
     std::vector<std::string> pieces{"<unk>"};
