@@ -414,6 +414,17 @@ TEST(Adapter, KindsOfAdaptersThatAreNotUnderstoodAreRefusedByName) {
     EXPECT_THAT(refusal({{"alpha_pattern", {1}}}), HasSubstr("no JSON object"));
 }
 
+TEST(Adapter, PatternsAreAsManyAsModulesMayBe) {
+    json patterns = json::object();
+    for (int i = 0; i < 16385; ++i) patterns["module" + std::to_string(i)] = 2;
+    for (const char* const key : {"rank_pattern", "alpha_pattern"}) {
+        Files files;
+        files.config = adapter_config({{key, patterns}});
+        files.add_lora(q_proj, 8, 8);
+        EXPECT_THAT(files.refusal(), HasSubstr(std::string(key) + " has 16385 entries, at most 16384"));
+    }
+}
+
 TEST(Adapter, TensorsThatFitNothingAreRefusedByName) {
     const auto refusal = [](const std::string& key, const TestTensor& tensor) {
         Files files;
@@ -453,6 +464,10 @@ TEST(Adapter, TensorsThatFitNothingAreRefusedByName) {
 TEST(Adapter, ADirectoryWithoutAdapterSaysWhatWasLookedFor) {
     Files files;
     EXPECT_THAT(files.refusal(), HasSubstr("no adapter (looked for adapter_model and trainable_params"));
+    Files empty;
+    empty.pickled = true;
+    empty.adapter_directory.write("adapter_model.safetensors", make_safetensors({}));
+    EXPECT_THAT(empty.refusal(), HasSubstr("adapter_model.safetensors: has no tensors, so it is no adapter"));
     Files without_config;
     without_config.add_lora(q_proj, 8, 8);
     without_config.merge();

@@ -248,7 +248,7 @@ TEST(Bpe, ReadsNoControlTokensInAUsersText) {
 TEST(Bpe, RefusesPartsThatDoNotFit) {
     BpeParts parts = bytes_only();
     parts.merges.emplace_back("a", "b\n");
-    EXPECT_THAT(refusal(parts), HasSubstr(R"(merge 0 has "b?", which is not in the vocabulary)"));
+    EXPECT_THAT(refusal(parts), HasSubstr(R"(merge 0 has "b\x0a", which is not in the vocabulary)"));
     parts.merges[0].second = "b";
     EXPECT_THAT(refusal(parts), HasSubstr(R"(merge 0 has "ab")"));
     parts = bytes_only();

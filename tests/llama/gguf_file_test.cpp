@@ -154,6 +154,15 @@ TEST_F(Gguf, AbsurdCountsAreRefusedBeforeAnythingIsAllocated) {
     EXPECT_THAT(refusal(small_gguf().bytes().replace(8, 8, bytes_of(std::uint64_t{1000}))), HasSubstr("ends inside"));
 }
 
+TEST_F(Gguf, CountsAreBoundedBeforeTheyTakeMemory) {
+    GgufWriter file = small_gguf();
+    for (int i = 0; i <= 65536; ++i) file.entries.push_back({std::to_string(i), GgufTypes::uint8, "1"});
+    EXPECT_THAT(refusal(file), HasSubstr("keys of metadata, at most 65536 are read"));
+    file = small_gguf();
+    for (int i = 0; i < 131072; ++i) file.tensors.push_back({std::to_string(i), 0, {1}, "", 0});
+    EXPECT_THAT(refusal(file), HasSubstr("tensors, at most 131072 are read"));
+}
+
 TEST_F(Gguf, MetadataThatMakeNoSenseAreRefused) {
     EXPECT_EQ(refusal_after([](GgufWriter& file) { file.set_bytes("x", 13, ""); }),
               "the type of x is 13, must be 0 to 12");
@@ -166,7 +175,7 @@ TEST_F(Gguf, MetadataThatMakeNoSenseAreRefused) {
               }),
               "the arrays of x are nested deeper than 8 levels");
     EXPECT_EQ(refusal_after([](GgufWriter& file) { file.set_bytes("a\nb\x1b[31m", 99, ""); }),
-              "the type of a?b?[31m is 99, must be 0 to 12");
+              "the type of a\\x0ab\\x1b[31m is 99, must be 0 to 12");
     for (const std::uint32_t alignment : {0U, 3U, 48U, 1U << 31U}) {
         EXPECT_THAT(refusal_after([&](GgufWriter& file) { file.set("general.alignment", alignment); }),
                     HasSubstr("general.alignment is " + std::to_string(alignment) + ", must be a power of two"));

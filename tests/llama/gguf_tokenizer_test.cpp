@@ -249,7 +249,7 @@ TEST(GgufTokenizer, SaysWhatItAssumesWhereTheFileDoesNotSay) {
 TEST(GgufTokenizer, RefusesWhatItDoesNotKnow) {
     GgufVocabulary vocabulary = sentencepiece_vocabulary();
     vocabulary.model = "bert\n";
-    EXPECT_THAT(refusal(vocabulary), HasSubstr(R"(tokenizer.ggml.model is "bert?", supported are llama and gpt2)"));
+    EXPECT_THAT(refusal(vocabulary), HasSubstr(R"(tokenizer.ggml.model is "bert\x0a", supported are llama and gpt2)"));
     EXPECT_THAT(refusal(bpe_vocabulary("qwen2", "bloom")),
                 HasSubstr(R"("bloom", supported are default, gpt-2, phi-2)"));
 }

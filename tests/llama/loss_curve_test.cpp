@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -87,6 +88,25 @@ TEST(LossCurve, WithoutGnuplotAnEarlierPictureStandsAndOneLineSaysSo) {
     EXPECT_THAT(said, StartsWith("freqkv-llama: note: the losses are not drawn: gnuplot: "));
     EXPECT_EQ(said.find('\n'), said.size() - 1) << "said once: " << said;
     EXPECT_EQ(test::read_text(directory / "loss.svg"), "earlier");
+}
+
+// A line of its own on standard error, but only where it is the first.
+TEST(LossCurve, AGnuplotThatHangsOrNeverEndsIsEnded) {
+    for (const char* const script : {"exec sleep 1000", "exec sleep 1000 >&-", "exec cat /dev/zero"}) {
+        SCOPED_TRACE(script);
+        const TemporaryDirectory directory;
+        const std::string gnuplot =
+            directory.write("gnuplot", std::string("#!/bin/sh\nPATH=/usr/bin:/bin\n") + script + "\n");
+        std::filesystem::permissions(gnuplot, std::filesystem::perms::owner_all);
+        directory.write("loss.svg", "earlier");
+        const PathVariable path(directory.path());
+        testing::internal::CaptureStderr();
+        const auto begin = std::chrono::steady_clock::now();
+        draw_loss_curve(directory / "loss.svg", falling_losses(10), std::chrono::milliseconds(200));
+        EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+        testing::internal::GetCapturedStderr();
+        EXPECT_EQ(test::read_text(directory / "loss.svg"), "earlier");
+    }
 }
 
 TEST(LossCurve, NoStepsDrawNothing) {

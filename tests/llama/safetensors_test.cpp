@@ -121,7 +121,7 @@ TEST(Safetensors, HeadersOfAnotherShapeAreRefused) {
     EXPECT_THAT(refusal(with_header("", "")), HasSubstr("JSON"));
     EXPECT_THAT(refusal(with_header("{\"a\":1}", "")), HasSubstr("tensor \"a\" has no dtype"));
     EXPECT_THAT(refusal(with_header("{\"a\n\":1}", "")), HasSubstr("JSON"));
-    EXPECT_THAT(refusal(with_header(R"({"a\n":1})", "")), HasSubstr("tensor \"a?\""));
+    EXPECT_THAT(refusal(with_header(R"({"a\n":1})", "")), HasSubstr("tensor \"a\\x0a\""));
     EXPECT_THAT(refusal(with_header(std::string(100000, '['), "")), HasSubstr("nested deeper"));
     const std::string tensor = R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
     EXPECT_THAT(refusal(with_header("{\"a\":" + tensor + ",\"a\":" + tensor + "}", "1234")), HasSubstr("\"a\" twice"));

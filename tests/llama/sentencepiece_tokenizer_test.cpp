@@ -187,10 +187,22 @@ TEST_F(HostileSentencePieceModel, IsRefused) {
     EXPECT_THAT(refusal(model({"a"}, {PieceType::normal})), HasSubstr("unk is not defined"));
     const PieceType unknown = PieceType::unknown;
     EXPECT_THAT(refusal(model({"<unk>", "a\n", "a\n"}, {unknown, PieceType::normal, PieceType::normal})),
-                HasSubstr("a? is already defined"));
+                HasSubstr("a\\x0a is already defined"));
     EXPECT_THAT(refusal(model({"<unk>", ""}, {unknown, PieceType::normal})), HasSubstr("must not be empty"));
     EXPECT_THAT(refusal(model({"<unk>", "<0x41>"}, {unknown, PieceType::byte})), HasSubstr("256 byte pieces"));
     EXPECT_THAT(refusal(model({"<unk>", "<0xXY>"}, {unknown, PieceType::byte})), HasSubstr("<0xXY> is invalid"));
+}
+
+TEST_F(HostileSentencePieceModel, IsRefusedWithMorePiecesThanItsSizeHasMemoryFor) {
+    std::vector<std::string> pieces{"<unk>"};
+    for (int i = 0; i < 400'000; ++i) pieces.push_back(std::to_string(i));
+    std::vector<PieceType> types(pieces.size(), PieceType::normal);
+    types[0] = PieceType::unknown;
+    EXPECT_THAT(refusal(model(pieces, types)), HasSubstr("pieces, the most for a model of its size"));
+    pieces.resize(262'144);  // as many as Gemma's has
+    types.resize(pieces.size());
+    const SentencePieceTokenizer tokenizer(directory_.write("large.model", model(pieces, types)));
+    EXPECT_EQ(tokenizer.vocabulary(), 262'144);
 }
 
 TEST_F(HostileSentencePieceModel, IsRefusedWhereTheLibraryWouldLeaveItsMemory) {
@@ -211,7 +223,7 @@ TEST_F(HostileSentencePieceModel, IsRefusedWhereTheLibraryWouldLeaveItsMemory) {
     normalizer.add(2, std::string_view("\x04\0\0\0\xff\xff\xff\xff\0", 9));
     appended.add(3, normalizer.message());
     EXPECT_THAT(refusal(model({"<unk>"}, {unknown}) + appended.message()),
-                HasSubstr("normalizer \"nmt?\" rewrites characters"));
+                HasSubstr("normalizer \"nmt\\x0a\" rewrites characters"));
 }
 
 }  // namespace

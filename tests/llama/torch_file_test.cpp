@@ -171,6 +171,32 @@ TEST(TorchFile, ProgramsThatMakeNoSenseAreRefused) {
     EXPECT_THAT(program_refusal(std::string((4 << 20) + 1, ')')), HasSubstr("at most 4194304 are read"));
 }
 
+// They may be asked for a million times.
+TEST(TorchFile, LongNamesAreRefused) {
+    const std::string name(1'000'000, 'n');
+    EXPECT_THAT(program_refusal("\x80\x02}(" + pickle::text(name) + "Nu."),
+                HasSubstr("a name of 1000000 bytes, at most 1024"));
+    pickle::Tensor tensor = matrix;
+    tensor.key = std::string(60'000, '0');
+    EXPECT_THAT(tensor_refusal(tensor), HasSubstr("a name of 60000 bytes, at most 1024"));
+    EXPECT_EQ(program_refusal(pickle::program({{std::string(1024, 'n'), matrix.text()}})), "accepted");
+}
+
+TEST(TorchFile, ValuesTakeMemoryInProportionToTheProgram) {
+    const auto repeated = [](const std::string& instruction, int count) {
+        std::string program = "\x80\x02";
+        for (int i = 0; i < count; ++i) program += instruction;
+        return program_refusal(program + ".");
+    };
+    EXPECT_THAT(repeated("N", 3'000'000), HasSubstr("more than 65536 values on its stack"));
+    EXPECT_THAT(repeated("}", 3'000'000), HasSubstr("more than 65536 values on its stack"));
+    EXPECT_THAT(repeated("(((((((()t", 300'000), HasSubstr("more than 65536 values on its stack"));
+    // Each tuple has the one before and a few more: 15 bytes of memory a byte, and none on the stack.
+    std::string program = "\x80\x02)";
+    for (int i = 0; i < 1'000'000; ++i) program += "N\x86";
+    EXPECT_THAT(program_refusal(program + "."), HasSubstr("its values would take more than"));
+}
+
 TEST(TorchFile, AnArchiveCutAnywhereIsRefused) {
     for (const bool wide : {false, true}) {
         const std::string whole = make_torch_file(some_tensors(), wide);

@@ -289,9 +289,9 @@ TEST_F(InstructionRecordsTest, EndAsTheModelSaysIfTheTokenizerDoesNot) {
 }
 
 TEST_F(InstructionRecordsTest, OfMoreValuesThanMemoryShouldTakeAreRefused) {
-    std::string content = "[";
-    for (int i = 0; i < 1 << 24; ++i) content += "0,";
-    EXPECT_THAT(refusal(content + "0]"), HasSubstr("records.json: no usable JSON: more than 16777216 values"));
+    std::string content = R"([{"instruction":"a","output":"b","more":[)";
+    for (int i = 0; i < 1 << 21; ++i) content += "0,";
+    EXPECT_THAT(refusal(content + "0]}]"), HasSubstr("records.json: no usable JSON: its values would take more than"));
 }
 
 TEST_F(InstructionRecordsTest, ComeOnceInAnEpochInAnOrderOfItsOwn) {

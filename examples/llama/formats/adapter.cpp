@@ -310,6 +310,9 @@ ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& director
     if (!trained && !adapter) {
         throw FileError(directory, "no adapter (looked for adapter_model and trainable_params, .safetensors and .bin)");
     }
+    for (const auto* const file : {&trained, &adapter}) {
+        if (*file && (*file)->tensors.empty()) throw FileError((*file)->path, "has no tensors, so it is no adapter");
+    }
     Merger merger(checkpoint);
     if (trained) merger.replace_all(std::move(*trained));
     if (adapter) merger.merge(std::move(*adapter), AdapterConfig(directory + "/adapter_config.json"), progress);

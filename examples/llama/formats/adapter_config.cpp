@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <set>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -82,26 +84,21 @@ void note_unknown(const nlohmann::json& json, const std::string& path) {
 }
 
 // The numbers of an object in the order of the file, which a parsed object does not keep.
-std::vector<std::pair<std::string, double>> numbers_in_order(const JsonObject& object, const std::string& field) {
-    std::vector<std::pair<std::string, double>> numbers;
-    const nlohmann::json* const value = object.find(field);
-    if (value == nullptr) return numbers;
-    const JsonObject patterns(*value, object.path(), field + ".");
-    const MappedFile file(object.path());
-    const auto* const begin = reinterpret_cast<const char*>(file.bytes().data());
-    bool inside = false;
-    using Event = nlohmann::json::parse_event_t;
-    const auto collect = [&](int depth, Event event, nlohmann::json& parsed) {
-        if (event != Event::key) return true;
-        const std::string& key = parsed.get_ref<const std::string&>();
-        if (depth == 1) inside = key == field;
-        if (depth == 2 && inside) numbers.emplace_back(key, patterns.required_number(key));
-        return true;
-    };
-    [[maybe_unused]] const auto parsed_again =
-        nlohmann::json::parse(begin, begin + file.bytes().size(), collect, false);
-    return numbers;
-}
+struct NumbersInOrder {
+    std::string path;
+    std::string field;
+    std::vector<std::pair<std::string, double>> numbers{};
+    std::set<std::string> keys{};
+
+    JsonMembers members() {
+        const auto take = [this](const std::string& key, const nlohmann::json& value) {
+            const nlohmann::json pattern{{key, value}};
+            numbers.emplace_back(key, JsonObject(pattern, path, field + ".").required_number(key));
+            return keys.insert(key).second;
+        };
+        return {"/" + field, JsonMembers::Of::object, take};
+    }
+};
 
 std::vector<std::string> texts(const JsonObject& object, const char* key) {
     const nlohmann::json* const value = object.find(key);
@@ -127,7 +124,10 @@ std::vector<Index> ids(const JsonObject& object, const std::string& key, const n
 }  // namespace
 
 AdapterConfig::AdapterConfig(const std::string& path) : path_(path) {
-    const nlohmann::json json = read_json(path);
+    NumbersInOrder ranks{path, "rank_pattern"};
+    NumbersInOrder alphas{path, "alpha_pattern"};
+    const JsonMembers in_order[] = {ranks.members(), alphas.members()};
+    const nlohmann::json json = read_json(path, std::size_t{64} << 20, in_order);
     const JsonObject object(json, path_);
     const std::string type = object.required("peft_type", object.text("peft_type"));
     if (type != "LORA") object.fail("peft_type", type, "must be \"LORA\"");
@@ -137,8 +137,12 @@ AdapterConfig::AdapterConfig(const std::string& path) : path_(path) {
     alpha_ = object.required_number("lora_alpha");
     root_of_rank_ = object.flag("use_rslora").value_or(false);
     keeps_tied_ = object.flag("ensure_weight_tying").value_or(false);
-    ranks_ = ModulePatterns(path_, "rank_pattern", numbers_in_order(object, "rank_pattern"));
-    alphas_ = ModulePatterns(path_, "alpha_pattern", numbers_in_order(object, "alpha_pattern"));
+    for (const NumbersInOrder* const patterns : {&ranks, &alphas}) {
+        const nlohmann::json* const value = object.find(patterns->field);
+        if (value != nullptr) JsonObject(*value, path_, patterns->field + ".");  // an object
+    }
+    ranks_ = ModulePatterns(path_, ranks.field, std::move(ranks.numbers));
+    alphas_ = ModulePatterns(path_, alphas.field, std::move(alphas.numbers));
     modules_to_save_ = texts(object, "modules_to_save");
     const std::string field = "trainable_token_indices";
     if (const nlohmann::json* const tokens = object.find(field); tokens != nullptr && tokens->is_object()) {

@@ -8,15 +8,11 @@
 
 #include "llama/formats/gguf_parser.hpp"
 #include "llama/io/byte_cursor.hpp"
+#include "llama/io/visible_text.hpp"
 
 namespace llama {
 
-std::string printable(std::string_view name) {
-    constexpr std::size_t most = 80;
-    std::string text(name.substr(0, most));
-    for (char& c : text) c = c >= ' ' && c <= '~' ? c : '?';
-    return name.size() > most ? text + "..." : text;
-}
+std::string printable(std::string_view name) { return visible(name, 80); }
 
 std::string to_string(const GgufTensor::Shape& shape) {
     std::size_t dimensions = shape.size();

@@ -28,8 +28,17 @@ void GgufFile::Parser::parse() {
     read_header();
     const Index tensors = cursor_.take_count(least_tensor_bytes);
     const Index keys = cursor_.take_count(least_entry_bytes);
+    check_count("tensors", tensors, most_tensors);
+    check_count("keys of metadata", keys, most_keys);
     for (Index i = 0; i < keys; ++i) read_entry();
     read_tensors(tensors);
+}
+
+// Each takes more memory than its bytes in the file.
+void GgufFile::Parser::check_count(const char* what, Index count, Index most) const {
+    if (count > most) {
+        file_.fail("has " + std::to_string(count) + " " + what + ", at most " + std::to_string(most) + " are read");
+    }
 }
 
 void GgufFile::Parser::read_header() {

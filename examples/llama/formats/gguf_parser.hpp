@@ -30,7 +30,10 @@ private:
     // Length of the key, type, value.
     static constexpr std::uint64_t least_entry_bytes = 8 + 4 + 1;
     static constexpr int deepest_array = 8;
+    static constexpr Index most_tensors = Index{1} << 17;
+    static constexpr Index most_keys = Index{1} << 16;
 
+    void check_count(const char* what, Index count, Index most) const;
     void read_header();
     void read_entry();
     Type read_type(std::string_view key);

@@ -40,7 +40,8 @@ std::set<std::string> read_shard_names(const std::string& path, const nlohmann::
     std::set<std::string> names;
     for (const auto& [tensor, shard] : weight_map.items()) {
         const std::string name = shard.is_string() ? shard.get<std::string>() : std::string();
-        const bool plain = !name.empty() && name != "." && name != ".." &&
+        constexpr std::size_t longest_name = 255;
+        const bool plain = !name.empty() && name.size() <= longest_name && name != "." && name != ".." &&
                            name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
         if (!plain) {
             throw FileError(path, "weight_map sends tensor " + in_quotes(tensor) + " to " +

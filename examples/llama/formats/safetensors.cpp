@@ -21,6 +21,7 @@ namespace llama {
 namespace {
 
 constexpr std::size_t longest_header = 100'000'000;  // as in the official implementation
+constexpr std::size_t most_tensors = std::size_t{1} << 18;
 
 const nlohmann::json* find(const nlohmann::json& object, const char* key) {
     const auto found = object.find(key);
@@ -169,16 +170,21 @@ TensorFile read_safetensors(const std::string& path) {
                                   " bytes, must be at most " + std::to_string(most));
     }
     const auto header_bytes = static_cast<std::size_t>(length);
-    const nlohmann::json header = parse_json(bytes.subspan(sizeof length, header_bytes), path);
-    if (!header.is_object()) throw FileError(path, "the header is no JSON object");
     const std::span<const std::byte> data = bytes.subspan(sizeof length + header_bytes);
-    for (const auto& [name, entry] : header.items()) {
+    bool has_metadata = false;
+    const auto take = [&](const std::string& name, const nlohmann::json& entry) {
         if (name == "__metadata__") {
             file.metadata = read_metadata(path, entry);
-        } else {
-            file.tensors.emplace(name, read_entry(path, name, entry, data));
+            return !std::exchange(has_metadata, true);
         }
-    }
+        if (file.tensors.size() == most_tensors) {
+            throw FileError(path, "more than " + std::to_string(most_tensors) + " tensors");
+        }
+        return file.tensors.emplace(name, read_entry(path, name, entry, data)).second;
+    };
+    const JsonMembers members[] = {{"", JsonMembers::Of::object, take}};
+    const nlohmann::json header = parse_json(bytes.subspan(sizeof length, header_bytes), path, members);
+    if (!header.is_object()) throw FileError(path, "the header is no JSON object");
     check_coverage(file, data);
     return file;
 }

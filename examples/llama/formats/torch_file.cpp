@@ -25,7 +25,6 @@ TensorFile read_torch_file(const std::string& path) {
         const std::string_view name(reinterpret_cast<const char*>(order->second.data()), order->second.size());
         if (name != "little") throw FileError(path, "the byte order is " + in_quotes(name) + ", must be \"little\"");
     }
-    // Its values take some fifty times as much memory.
     constexpr std::size_t longest_program = std::size_t{4} << 20;
     if (found->second.size() > longest_program) {
         throw FileError(path, "data.pkl has " + std::to_string(found->second.size()) + " bytes; at most " +

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -51,7 +52,14 @@ public:
     using Archive = std::map<std::string_view, Bytes>;
 
     Unpickler(const std::string& path, const Archive& archive, std::string_view folder, Bytes program)
-        : path_(path), archive_(archive), folder_(folder), program_(program) {}
+        : path_(path),
+          data_(std::string(folder) + "/data/"),
+          program_(program),
+          most_memory_((std::size_t{40} << 20) + 2 * program.size()) {
+        for (auto file = archive.lower_bound(data_); file != archive.end() && file->first.starts_with(data_); ++file) {
+            storage_files_.emplace(file->first.substr(data_.size()), file->second);
+        }
+    }
 
     std::map<std::string, StoredTensor> run() {
         while (true) {
@@ -75,6 +83,10 @@ public:
     }
 
 private:
+    static constexpr std::size_t most_values = std::size_t{1}
+                                               << 16;  // on the stack; picklers save 1000 items at a time
+    static constexpr std::size_t longest_name = 1024;
+
     static std::size_t index(const Value& value) { return static_cast<std::size_t>(value.number); }
 
     // False if the instruction is unknown.
@@ -86,10 +98,10 @@ private:
                 }
                 return true;
             case 'q':  // BINPUT
-                memo_[load<std::uint8_t>()] = top();
+                put(load<std::uint8_t>());
                 return true;
             case 'r':  // LONG_BINPUT
-                memo_[load<std::uint32_t>()] = top();
+                put(load<std::uint32_t>());
                 return true;
             case 'h':  // BINGET
                 get(load<std::uint8_t>());
@@ -205,7 +217,25 @@ private:
         return function;
     }
 
-    void push(const Value& value) { stack_.push_back(value); }
+    // What stays until the end must not take much more memory than the program, whose instructions are a byte or two.
+    void keep(std::size_t bytes) {
+        memory_ += bytes;
+        if (memory_ > most_memory_) {
+            fail("its values would take more than " + std::to_string(most_memory_) +
+                 " bytes of memory, the most for a program of its size");
+        }
+    }
+
+    void push(const Value& value) {
+        if (stack_.size() == most_values) fail("more than " + std::to_string(most_values) + " values on its stack");
+        stack_.push_back(value);
+    }
+
+    void check_name(std::string_view name) const {
+        if (name.size() <= longest_name) return;
+        fail("a name of " + std::to_string(name.size()) + " bytes, at most " + std::to_string(longest_name) +
+             " are read");
+    }
 
     const Value& top() const {
         if (stack_.empty()) fail("an instruction finds its stack empty");
@@ -218,6 +248,10 @@ private:
             fail("an instruction finds another kind of value than a dictionary of tensors has there");
         stack_.pop_back();
         return value;
+    }
+
+    void put(std::uint32_t slot) {
+        if (memo_.insert_or_assign(slot, top()).second) keep(sizeof(Value) + 6 * sizeof(void*));
     }
 
     void get(std::uint32_t slot) {
@@ -245,11 +279,13 @@ private:
 
     void make_tuple(std::size_t count) {
         std::vector<Value> values = pop_many(count);
+        keep(sizeof values + 2 * sizeof(void*) + count * sizeof(Value));
         push({Kind::tuple, static_cast<std::int64_t>(tuples_.size())});
         tuples_.push_back(std::move(values));
     }
 
     void make_dictionary() {
+        keep(sizeof dictionaries_.front());
         push({Kind::dictionary, static_cast<std::int64_t>(dictionaries_.size())});
         dictionaries_.emplace_back();
     }
@@ -260,6 +296,8 @@ private:
         auto& dictionary = dictionaries_[index(top())];
         for (std::size_t i = 0; i < count; i += 2) {
             if (items[i].kind != Kind::text) fail("a key of a dictionary is no text");
+            check_name(items[i].text);
+            keep(2 * sizeof dictionary.front() + bytes_of_tensor);
             dictionary.emplace_back(items[i].text, items[i + 1]);
         }
     }
@@ -272,17 +310,19 @@ private:
         const Storages* storage = std::begin(storages);
         while (storage != std::end(storages) && parts[1].text != storage->function) ++storage;
         if (storage == std::end(storages)) fail("a storage is described in an unknown way");
-        const std::string name = std::string(folder_) + "/data/" + std::string(parts[2].text);
-        const auto file = archive_.find(name);
-        if (file == archive_.end()) fail("there is no " + in_quotes(name) + " in the archive");
+        check_name(parts[2].text);
+        const auto name = [&] { return in_quotes(data_ + std::string(parts[2].text)); };
+        const auto file = storage_files_.find(parts[2].text);
+        if (file == storage_files_.end()) fail("there is no " + name() + " in the archive");
         const WeightFormat format = format_of(storage->type);
         const std::int64_t count = parts[4].number;
         const auto width = static_cast<std::size_t>(format.bytes);
         if (count < 0 || static_cast<std::uint64_t>(count) != file->second.size() / width ||
             file->second.size() % width != 0) {
-            fail(in_quotes(name) + " has " + std::to_string(file->second.size()) + " bytes, must have " +
-                 std::to_string(count) + " numbers of " + format.name);
+            fail(name() + " has " + std::to_string(file->second.size()) + " bytes, must have " + std::to_string(count) +
+                 " numbers of " + format.name);
         }
+        keep(sizeof(Storage));
         push({Kind::storage, static_cast<std::int64_t>(storages_.size())});
         storages_.push_back({format.name, file->second});
     }
@@ -327,6 +367,7 @@ private:
         if (offset < 0 || offset > available - count) fail("a tensor is larger than its storage");
         tensor.bytes =
             storage.bytes.subspan(static_cast<std::size_t>(offset * width), static_cast<std::size_t>(count * width));
+        keep(bytes_of_tensor);
         push({Kind::tensor, static_cast<std::int64_t>(tensors_.size())});
         tensors_.push_back(std::move(tensor));
     }
@@ -338,17 +379,23 @@ private:
 
     [[noreturn]] void fail(const std::string& reason) const { throw FileError(path_, "data.pkl: " + reason); }
 
+    // With its shape and, in the result, its name.
+    static constexpr std::size_t bytes_of_tensor = sizeof(StoredTensor) + 8 * sizeof(Index) + 8 * sizeof(void*);
+
     const std::string& path_;
-    const Archive& archive_;
-    std::string_view folder_;
+    std::string data_;       // what the names of storages' files begin with
+    Archive storage_files_;  // by what follows
     Bytes program_;
+    std::size_t most_memory_;
+    std::size_t memory_ = 0;
     std::size_t at_ = 0;
     std::vector<Value> stack_;
     std::unordered_map<std::uint32_t, Value> memo_;
-    std::vector<std::vector<Value>> tuples_;
-    std::vector<std::vector<std::pair<std::string_view, Value>>> dictionaries_;
-    std::vector<Storage> storages_;
-    std::vector<StoredTensor> tensors_;
+    // Their memory grows by what is added.
+    std::deque<std::vector<Value>> tuples_;
+    std::deque<std::vector<std::pair<std::string_view, Value>>> dictionaries_;
+    std::deque<Storage> storages_;
+    std::deque<StoredTensor> tensors_;
 };
 
 }  // namespace

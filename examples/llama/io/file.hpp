@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -18,12 +20,16 @@
 #include <utility>
 #include <vector>
 
+#include "llama/io/mappings.hpp"
+#include "llama/io/visible_text.hpp"
+
 namespace llama {
 
-/// A file, or what it holds, was refused. what() is "<path>: <reason>".
+/// A file, or what it holds, was refused. what() is "<path>: <reason>", the path as visible() shows it.
 class FileError : public std::runtime_error {
 public:
-    FileError(const std::string& path, const std::string& reason) : std::runtime_error(path + ": " + reason) {}
+    FileError(const std::string& path, const std::string& reason)
+        : std::runtime_error(visible(path, PATH_MAX) + ": " + reason) {}
 };
 
 /// Something has that name; false also where it cannot be looked for.
@@ -44,11 +50,21 @@ inline void make_directory(const std::string& path) {
 /// An open POSIX file descriptor.
 class Descriptor {
 public:
-    /// Throws FileError if the file cannot be opened or is a directory.
-    static Descriptor open_for_reading(const std::string& path) {
-        Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    enum class Kind : std::uint8_t { regular, regular_or_pipe };
+
+    /// Throws FileError if the file cannot be opened or is of another kind. Does not wait for who will write into a
+    /// pipe: what nobody has opened for writing is empty.
+    static Descriptor open_for_reading(const std::string& path, Kind kind = Kind::regular) {
+        Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
         if (file.number_ < 0) throw FileError(path, std::strerror(errno));
-        if (S_ISDIR(file.status(path).st_mode)) throw FileError(path, std::strerror(EISDIR));
+        const mode_t mode = file.status(path).st_mode;
+        if (S_ISDIR(mode)) throw FileError(path, std::strerror(EISDIR));
+        const bool pipe = kind == Kind::regular_or_pipe && S_ISFIFO(mode);
+        if (!S_ISREG(mode) && !pipe) throw FileError(path, "not a regular file");
+        const int flags = ::fcntl(file.number_, F_GETFL);
+        if (flags < 0 || ::fcntl(file.number_, F_SETFL, flags & ~O_NONBLOCK) != 0) {
+            throw FileError(path, std::strerror(errno));
+        }
         return file;
     }
 
@@ -82,18 +98,20 @@ public:
     explicit MappedFile(const std::string& path) {
         const Descriptor file = Descriptor::open_for_reading(path);
         const struct stat status = file.status(path);
-        if (!S_ISREG(status.st_mode)) throw FileError(path, "not a regular file");
         if (status.st_size == 0) throw FileError(path, "the file is empty");
         size_ = static_cast<std::size_t>(status.st_size);
         data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number(), 0);
         if (data_ == MAP_FAILED) throw FileError(path, std::strerror(errno));
+        Mappings::add(data_, size_, path);
     }
 
     MappedFile(MappedFile&& other) noexcept
         : data_(std::exchange(other.data_, MAP_FAILED)), size_(std::exchange(other.size_, 0)) {}
     MappedFile& operator=(MappedFile&&) = delete;
     ~MappedFile() {
-        if (data_ != MAP_FAILED) ::munmap(data_, size_);
+        if (data_ == MAP_FAILED) return;
+        Mappings::remove(data_);
+        ::munmap(data_, size_);
     }
 
     std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
@@ -119,9 +137,14 @@ inline std::vector<char> read_all(int descriptor, const std::string& name) {
     return content;
 }
 
-/// All bytes of a file or pipe; FileError if it cannot be read.
+/// All bytes of a regular file; FileError if it cannot be read.
 inline std::vector<char> read_file(const std::string& path) {
     return read_all(Descriptor::open_for_reading(path).number(), path);
+}
+
+/// All bytes of a text, which a user may pass through a pipe, too; FileError if it cannot be read.
+inline std::vector<char> read_text_file(const std::string& path) {
+    return read_all(Descriptor::open_for_reading(path, Descriptor::Kind::regular_or_pipe).number(), path);
 }
 
 /// Writes a file all at once or not at all: the content goes to a file beside it, which takes its name

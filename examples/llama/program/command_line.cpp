@@ -89,7 +89,6 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
     add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
-    add("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory", "DIR");
     add_policy_options(command, options, false, group);
     std::vector<std::string> types;
     types.reserve(all_of<CacheType>.size());
@@ -102,6 +101,13 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     add("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once", "N")
         ->check(number<Index>(1, most_tokens))
         ->capture_default_str();
+}
+
+void add_adapter_option(CLI::App& command, ModelOptions& options) {
+    command
+        .add_option("--adapter", options.adapter, "Directory of a LoRA adapter (PEFT), merged into the model in memory")
+        ->type_name("DIR")
+        ->group("Model and cache");
 }
 
 void add_device_option(CLI::App& command, ModelOptions& options) {

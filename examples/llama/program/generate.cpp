@@ -11,6 +11,7 @@
 
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
+#include "llama/io/visible_text.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/sampler.hpp"
 #include "llama/program/open_language_model.hpp"
@@ -32,7 +33,7 @@ struct Prompt {
 
 Prompt read_prompt(const GenerateOptions& options) {
     const auto text = [](const std::vector<char>& content) { return std::string(content.begin(), content.end()); };
-    if (!options.prompt_file.empty()) return {text(read_file(options.prompt_file)), options.prompt_file};
+    if (!options.prompt_file.empty()) return {text(read_text_file(options.prompt_file)), options.prompt_file};
     if (options.prompt == "-") return {text(read_all(STDIN_FILENO, "standard input")), "standard input"};
     return {options.prompt, "--prompt"};
 }
@@ -42,13 +43,6 @@ bool ends_text(Token token, const Config& config, const Tokenizer& tokenizer) {
         return std::find(list.begin(), list.end(), token) != list.end();
     };
     return has(config.end_of_text) || has(tokenizer.end_of_text());
-}
-
-// A control character that a byte token stands for would reach the terminal as a command.
-bool printable(std::string_view text) {
-    if (text.size() != 1) return true;
-    const auto c = static_cast<unsigned char>(text.front());
-    return (c >= 0x20 && c != 0x7f) || (c >= '\t' && c <= '\r');
 }
 
 struct Progress {
@@ -91,7 +85,7 @@ bool feed_prompt(LanguageModel& model, std::span<const Token> prompt, Index chun
 }
 
 void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& tokenizer,
-         std::span<const Token> prompt, TextOutput& output) {
+         std::span<const Token> prompt, VisibleText& text, TextOutput& output) {
     Sampler sampler(options.sampler, model.config().vocabulary);
     StatusLine status(true);
     Progress progress;
@@ -102,8 +96,7 @@ void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& 
         if (progress.generated > 0) model.forward({&previous, 1});
         const Token token = sampler(model.logits());
         if (!options.ignore_eos && ends_text(token, model.config(), tokenizer)) break;
-        const std::string_view text = tokenizer.decode(previous, token);
-        if (printable(text)) output.write(text);
+        output.write(text.add(tokenizer.decode(previous, token)));
         previous = token;
         ++progress.generated;
         if (output.between_characters() && status.due()) {
@@ -112,6 +105,7 @@ void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& 
                         describe_cache(model));
         }
     }
+    output.write(text.finish());
     const double seconds = progress.generation.seconds();
     const double rate = progress.tokens_per_second();
     status.clear();
@@ -139,8 +133,9 @@ int generate(const GenerateOptions& options) {
     const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, options);
     Interrupt::install();
     TextOutput output;
-    output.write(prompt.text);
-    run(*model, options, *tokenizer, tokens, output);
+    VisibleText text;  // a terminal would take control characters as commands, be they of the prompt or of the model
+    output.write(text.add(prompt.text));
+    run(*model, options, *tokenizer, tokens, text, output);
     return Interrupt::received() ? Interrupt::exit_status() : 0;
 }
 

@@ -6,14 +6,20 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "freqkv/version.hpp"
+#include "llama/io/mappings.hpp"
+#include "llama/io/visible_text.hpp"
+#include "llama/program/check_threads.hpp"
 #include "llama/program/command_line.hpp"
 #include "llama/program/program.hpp"
+#include "llama/program/terminal.hpp"
 #include "llama/training/trained_parts.hpp"
 
 // freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
@@ -21,6 +27,15 @@
 namespace {
 
 using llama::Index;
+
+// A command of `options` that looks first whether its threads can be made.
+template <class Options>
+std::function<int()> with_threads(std::shared_ptr<Options> options, int (*command)(const Options&)) {
+    return [options = std::move(options), command] {
+        llama::check_threads(options->threads);
+        return command(*options);
+    };
+}
 
 void add_generate(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::GenerateOptions>();
@@ -57,8 +72,9 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
         ->type_name("N");
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
     llama::add_model_options(*command, *options);
+    llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
-    command->callback([options, &run] { run = [options] { return llama::generate(*options); }; });
+    command->callback([options, &run] { run = with_threads(options, llama::generate); });
 }
 
 void add_perplexity(CLI::App& app, std::function<int()>& run) {
@@ -104,8 +120,9 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
                       "Go on where an interrupted run with the same options stopped; its progress is in "
                       "<JSON file>.partial, or freqkv-perplexity.partial here");
     llama::add_model_options(*command, *options);
+    llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
-    command->callback([options, &run] { run = [options] { return llama::perplexity(*options); }; });
+    command->callback([options, &run] { run = with_threads(options, llama::perplexity); });
 }
 
 void add_tokenize(CLI::App& app, std::function<int()>& run) {
@@ -128,7 +145,7 @@ void add_tokenize(CLI::App& app, std::function<int()>& run) {
         ->check(llama::number<int>(1, 1024))
         ->type_name("N");
     command->add_option("--json", options->json, "Write the counts as JSON, - for standard output")->type_name("FILE");
-    command->callback([options, &run] { run = [options] { return llama::tokenize(*options); }; });
+    command->callback([options, &run] { run = with_threads(options, llama::tokenize); });
 }
 
 void add_inspect(CLI::App& app, std::function<int()>& run) {
@@ -191,7 +208,7 @@ void add_train(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--tie", options->shared_classifier, "The embedding is the output projection, too")
         ->group("Model");
     llama::add_training_options(*command, *options);
-    command->callback([options, &run] { run = [options] { return llama::train(*options); }; });
+    command->callback([options, &run] { run = with_threads(options, llama::train); });
 }
 
 void add_finetune(CLI::App& app, std::function<int()>& run) {
@@ -225,15 +242,16 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
         ->capture_default_str()
         ->excludes(full);
     llama::add_training_options(*command, *options);
-    command->callback([options, &run] { run = [options] { return llama::finetune(*options); }; });
+    command->callback([options, &run] { run = with_threads(options, llama::finetune); });
 }
 
 // Always one line, whatever the message quotes.
 int fail(std::string message, int status) {
+    constexpr std::size_t longest = 8192;
     for (char& c : message) {
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+        if (c == '\n') c = ' ';  // the command line's own messages have them
     }
-    std::fprintf(stderr, "freqkv-llama: %s\n", message.c_str());
+    std::fprintf(stderr, "freqkv-llama: %s\n", llama::visible(message, longest).c_str());
     return status;
 }
 
@@ -241,6 +259,7 @@ int fail(std::string message, int status) {
 
 int main(int argc, char** argv) {
     try {
+        llama::Mappings::install_handler();
         CLI::App app("A Llama whose memory of the text never outgrows its window.", "freqkv-llama");
         app.set_version_flag("--version", "freqkv-llama " + std::to_string(freqkv::version.major) + "." +
                                               std::to_string(freqkv::version.minor) + "." +
@@ -259,7 +278,10 @@ int main(int argc, char** argv) {
         try {
             app.parse(argc, argv);
         } catch (const CLI::Success& success) {  // --help, --version
-            return app.exit(success);
+            std::ostringstream text;
+            const int status = app.exit(success, text);
+            llama::TextOutput().write(text.str());
+            return status;
         } catch (const CLI::ParseError& error) {
             return fail(error.what(), 2);
         }

@@ -16,6 +16,19 @@
 
 namespace llama {
 
+namespace {
+
+// Names of files need not be UTF-8.
+std::string dump(const PartialResult::Json& json) {
+    return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+// As a file gives it back, to be compared with it.
+PartialResult::PartialResult(std::string path, const Json& made_with)
+    : path_(std::move(path)), made_with_(Json::parse(dump(made_with))) {}
+
 nlohmann::json PartialResult::load(std::size_t most) const {
     std::error_code error;
     if (!std::filesystem::exists(path_, error)) return nullptr;
@@ -30,7 +43,7 @@ nlohmann::json PartialResult::load(std::size_t most) const {
 
 void PartialResult::save(const Json& state) {
     const auto start = std::chrono::steady_clock::now();
-    AtomicFile(path_).write(Json{{"made_with", made_with_}, {"state", state}}.dump() + "\n");
+    AtomicFile(path_).write(dump({{"made_with", made_with_}, {"state", state}}) + "\n");
     const auto end = std::chrono::steady_clock::now();
     next_ = end + std::max<std::chrono::steady_clock::duration>(std::chrono::seconds(1), 50 * (end - start));
 }

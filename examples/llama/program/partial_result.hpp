@@ -16,7 +16,7 @@ public:
     using Json = nlohmann::ordered_json;
 
     /// `made_with`: all that the result depends on, as an object.
-    PartialResult(std::string path, Json made_with) : path_(std::move(path)), made_with_(std::move(made_with)) {}
+    PartialResult(std::string path, const Json& made_with);
 
     /// What an earlier run saved, of at most `most` bytes; null if it saved nothing. Throws FileError for what is no
     /// partial result, and UsageError if it was made with other options.

@@ -290,7 +290,7 @@ std::optional<PartialResult> partial_result(const PerplexityOptions& options, co
     const auto digits = [](std::uint64_t hash) { return format("%016llx", static_cast<unsigned long long>(hash)); };
     made_with["weights"] = digits(fingerprint(checkpoint, make_executor(options.threads)));
     made_with["text"] = digits(fingerprint(tokens));
-    return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", std::move(made_with));
+    return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", made_with);
 }
 
 PositionBuckets buckets_of(std::span<const double> nll) {

@@ -64,7 +64,7 @@ TextTokens read_text_files(const std::vector<std::string>& paths, const Tokenize
                            int threads, const std::function<void(const std::string&, double)>& progress) {
     TextTokens result;
     for (const std::string& path : paths) {
-        const std::vector<char> content = read_file(path);
+        const std::vector<char> content = read_text_file(path);
         if (content.empty()) throw FileError(path, "the file is empty");
         const auto report = [&](std::size_t done) {
             if (progress) progress(path, static_cast<double>(done) / static_cast<double>(content.size()));

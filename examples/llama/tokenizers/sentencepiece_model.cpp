@@ -27,7 +27,10 @@ class ModelChecker {
 public:
     SentencePieceModel check(std::string_view model) {
         for (ProtobufReader reader(model); const auto part = reader.next();) {
-            if (part->number == field::pieces) check_piece(part->bytes);
+            if (part->number == field::pieces) {
+                check_piece(part->bytes);
+                check_count(model.size());
+            }
             if (part->number == field::trainer) read_trainer(part->bytes);
             if (part->number == field::normalizer) check_normalizer(part->bytes, true);
             if (part->number == field::denormalizer) check_normalizer(part->bytes, false);
@@ -57,6 +60,17 @@ private:
         if (text == "\n") has_line_end_ = true;
         if (text.size() > 1 && text.find('\n') != std::string_view::npos) spans_lines_ = true;
         ++pieces_;
+    }
+
+    // The library takes some 240 bytes for each, of which a file may spend eight; there are models with 262,144 in four
+    // million bytes.
+    void check_count(std::size_t model_bytes) const {
+        constexpr std::size_t bytes_of_piece = 240;
+        const std::size_t most = ((std::size_t{52} << 20) + model_bytes * 5 / 2) / bytes_of_piece;
+        if (pieces_ > most) {
+            throw std::invalid_argument("more than " + std::to_string(most) +
+                                        " pieces, the most for a model of its size");
+        }
     }
 
     void read_trainer(std::string_view trainer) {

@@ -8,6 +8,11 @@
 
 #include <sentencepiece_processor.h>
 
+// Of the library, which does not declare it in a header that is installed.
+namespace sentencepiece::logging {
+void SetMinLogLevel(int level);
+}
+
 #include "llama/io/file.hpp"
 #include "llama/io/in_quotes.hpp"
 #include "llama/tokenizers/sentencepiece_model.hpp"
@@ -54,6 +59,8 @@ void SentencePieceTokenizer::load(std::string_view model, const std::string& pat
     if (puts_space_) changed += without_dummy_prefix();
     processor_ = std::make_unique<sentencepiece::SentencePieceProcessor>();
     std::string refusal;
+    constexpr int fatal = 3;
+    sentencepiece::logging::SetMinLogLevel(fatal);  // what fails is in the status
     try {
         const auto status = processor_->LoadFromSerializedProto(changed);
         if (!status.ok()) refusal = status.error_message();

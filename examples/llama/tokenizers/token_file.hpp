@@ -22,7 +22,7 @@ namespace llama {
 /// The ids in a file of decimal numbers separated by white space, at most `limit` of them (0: all).
 /// Throws FileError for anything else and for ids outside [0, vocabulary).
 inline std::vector<Token> read_token_file(const std::string& path, Index vocabulary, Index limit) {
-    const std::vector<char> content = read_file(path);
+    const std::vector<char> content = read_text_file(path);
     const std::string_view text(content.data(), content.size());
     constexpr std::string_view space = " \t\n\r\v\f";
     std::vector<Token> tokens;

@@ -22,7 +22,15 @@ using nlohmann::json;
 
 class TokenizerJson {
 public:
-    explicit TokenizerJson(const std::string& path) : reader_(path), root_(read_json(path)) {}
+    explicit TokenizerJson(const std::string& path) : reader_(path) {
+        const auto take = [this](const std::string&, const json& merge) {
+            read_merge(merge);
+            return true;
+        };
+        const JsonMembers merges[] = {{"/model/merges", JsonMembers::Of::array, take}};
+        constexpr std::size_t most_bytes = std::size_t{64} << 20;
+        root_ = read_json(path, most_bytes, merges);
+    }
 
     BpeParts read() && {
         read_model(member(root_, "model"));
@@ -58,7 +66,7 @@ private:
         parts_.byte_fallback = reader_.flag(model, "byte_fallback");
         parts_.fuse_unknown = reader_.flag(model, "fuse_unk");
         read_vocabulary(member(model, "vocab"));
-        read_merges(member(model, "merges"));
+        if (!member(model, "merges").is_array()) reader_.fail("model.merges is no list");
         read_unknown(member(model, "unk_token"));
     }
 
@@ -80,22 +88,18 @@ private:
     }
 
     // "a b" or ["a", "b"]
-    void read_merges(const json& merges) {
-        if (!merges.is_array()) reader_.fail("model.merges is no list");
-        parts_.merges.reserve(merges.size());
-        for (const json& merge : merges) {
-            if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-                parts_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
-                continue;
-            }
-            const std::string both = merge.is_string() ? merge.get<std::string>() : std::string();
-            const std::size_t space = both.find(' ');
-            if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
-                reader_.fail("merge " + std::to_string(parts_.merges.size()) + " is " + reader_.shown(merge) +
-                             ", must be two tokens");
-            }
-            parts_.merges.emplace_back(both.substr(0, space), both.substr(space + 1));
+    void read_merge(const json& merge) {
+        if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+            parts_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
+            return;
         }
+        const std::string both = merge.is_string() ? merge.get<std::string>() : std::string();
+        const std::size_t space = both.find(' ');
+        if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
+            reader_.fail("merge " + std::to_string(parts_.merges.size()) + " is " + reader_.shown(merge) +
+                         ", must be two tokens");
+        }
+        parts_.merges.emplace_back(both.substr(0, space), both.substr(space + 1));
     }
 
     void read_unknown(const json& unknown) {
@@ -183,7 +187,7 @@ private:
     }
 
     TokenizerJsonReader reader_;
-    const json root_;
+    json root_;  // without the merges
     std::size_t id_limit_ = 0;
     BpeParts parts_;
 };

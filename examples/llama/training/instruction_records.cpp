@@ -37,6 +37,15 @@ Texts read_texts(const nlohmann::json& record, std::size_t number, const std::st
             object.required("output", object.text("output"))};
 }
 
+// Of a file that is JSON to its end.
+std::size_t count_records(const std::string& path, std::size_t most_bytes) {
+    std::size_t count = 0;
+    const auto take = [&](const std::string&, const nlohmann::json&) { return ++count > 0; };
+    const JsonMembers members[] = {{"", JsonMembers::Of::array, take}};
+    if (!read_json(path, most_bytes, members).is_array()) throw FileError(path, "the file is no JSON array of records");
+    return count;
+}
+
 struct Encoded {
     std::vector<Token> tokens;
     Index first_target = 0;  // 0: nothing of the output fits
@@ -115,15 +124,16 @@ InstructionRecords::InstructionRecords(const std::string& path, const Tokenizer&
     freqkv::require(length >= 1, "length", length, "must be at least 1");
     constexpr std::size_t most_bytes = std::size_t{2} << 30;
     constexpr std::size_t records_at_once = 256;
-    const nlohmann::json file = read_json(path, most_bytes);
-    if (!file.is_array()) throw FileError(path, "the file is no JSON array of records");
+    const std::size_t all = count_records(path, most_bytes);
     const Encoder encoder(tokenizer, vocabulary, length, end_of_text, path);
     const ThreadExecutor executor = make_executor(threads);
-    for (std::size_t first = 0; first < file.size(); first += records_at_once) {
-        std::vector<Encoded> encoded(std::min(records_at_once, file.size() - first));
+    std::size_t read = 0;
+    std::vector<Texts> texts;
+    const auto encode_texts = [&] {
+        std::vector<Encoded> encoded(texts.size());
         const auto encode = [&](Index task, Index) {
             const auto record = static_cast<std::size_t>(task);
-            encoded[record] = encoder.encode(read_texts(file[first + record], first + record, path));
+            encoded[record] = encoder.encode(texts[record]);
         };
         freqkv::for_each_catching(executor, static_cast<Index>(encoded.size()), encode);
         for (const Encoded& record : encoded) {
@@ -136,10 +146,19 @@ InstructionRecords::InstructionRecords(const std::string& path, const Tokenizer&
             tokens_.insert(tokens_.end(), record.tokens.begin(), record.tokens.end());
             records_.push_back({begin, tokens_.size(), record.first_target});
         }
-        if (progress) progress(first + encoded.size(), file.size());
-    }
+        texts.clear();
+        if (progress) progress(read, all);
+    };
+    const auto take = [&](const std::string&, const nlohmann::json& record) {
+        texts.push_back(read_texts(record, read++, path));
+        if (texts.size() == records_at_once) encode_texts();
+        return true;
+    };
+    const JsonMembers members[] = {{"", JsonMembers::Of::array, take}};
+    read_json(path, most_bytes, members);
+    encode_texts();
     if (records_.empty()) {
-        throw FileError(path, "none of its " + std::to_string(file.size()) +
+        throw FileError(path, "none of its " + std::to_string(all) +
                                   " records has an output that fits a sequence of --length " + std::to_string(length));
     }
 }

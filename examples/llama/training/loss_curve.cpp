@@ -2,6 +2,7 @@
 #include "llama/training/loss_curve.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,9 +12,11 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "llama/io/atomic_file.hpp"
@@ -101,8 +104,74 @@ std::string make_script(std::span<const LossPoint> points) {
     return script + "\n";
 }
 
-// What a program writes to standard output, given its standard input. Throws FileError.
-std::string run(const char* program, const std::string& input) {
+// How long a program may take.
+class Deadline {
+public:
+    Deadline(std::chrono::milliseconds patience, const char* program)
+        : end_(Clock::now() + patience), patience_(patience), program_(program) {}
+
+    // Milliseconds, at least one. Throws FileError if none is left.
+    int left() const {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now());
+        if (left.count() > 0) return static_cast<int>(left.count());
+        throw FileError(program_, "not done after " + format("%g s", static_cast<double>(patience_.count()) / 1000));
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    Clock::time_point end_;
+    std::chrono::milliseconds patience_;
+    const char* program_;
+};
+
+// All bytes of a pipe, at most `most`. Throws FileError.
+std::string read_until(int descriptor, const Deadline& deadline, std::size_t most, const char* name) {
+    std::string content;
+    std::vector<char> piece(65536);
+    while (true) {
+        struct pollfd source{descriptor, POLLIN, 0};
+        const int ready = ::poll(&source, 1, deadline.left());
+        if (ready < 0 && errno != EINTR) throw FileError(name, std::strerror(errno));
+        if (ready <= 0) continue;
+        const ssize_t count = ::read(descriptor, piece.data(), piece.size());
+        if (count < 0 && errno != EINTR) throw FileError(name, std::strerror(errno));
+        if (count == 0) return content;
+        if (count > 0) content.append(piece.data(), static_cast<std::size_t>(count));
+        if (content.size() > most) throw FileError(name, "writes more than " + std::to_string(most) + " bytes");
+    }
+}
+
+// A program that runs, at the latest to the end of the scope.
+class Child {
+public:
+    explicit Child(pid_t id) : id_(id) {}
+    Child(const Child&) = delete;
+    Child& operator=(const Child&) = delete;
+    ~Child() {
+        if (id_ == 0) return;
+        ::kill(id_, SIGKILL);
+        ::waitpid(id_, nullptr, 0);
+    }
+
+    // Its status when it has ended.
+    int wait(const Deadline& deadline) {
+        int status = 0;
+        while (::waitpid(id_, &status, WNOHANG) != id_) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(std::min(deadline.left(), 2)));
+        }
+        id_ = 0;
+        return status;
+    }
+
+private:
+    pid_t id_;
+};
+
+// What a program writes to standard output, given its standard input. Throws FileError, also if it takes too long.
+std::string run(const char* program, const std::string& input, std::chrono::milliseconds patience) {
+    constexpr std::size_t largest_output = std::size_t{16} << 20;
+    const Deadline deadline(patience, program);
     // Not a pipe, so that a program that ends early does no harm.
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> script(std::tmpfile(), std::fclose);
     if (!script || std::fwrite(input.data(), 1, input.size(), script.get()) != input.size() ||
@@ -126,12 +195,11 @@ std::string run(const char* program, const std::string& input) {
     child_output = Descriptor();
     if (error != 0) throw FileError(program, std::strerror(error));
 
-    const std::vector<char> result = read_all(output.number(), program);
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    Child running(child);
+    std::string result = read_until(output.number(), deadline, largest_output, program);
+    const int status = running.wait(deadline);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw FileError(program, "failed");
-    return {result.begin(), result.end()};
+    return result;
 }
 
 }  // namespace
@@ -146,11 +214,11 @@ void write_loss_csv(const std::string& path, std::span<const LossPoint> points) 
     AtomicFile(path).write(text);
 }
 
-void draw_loss_curve(const std::string& path, std::span<const LossPoint> points) {
+void draw_loss_curve(const std::string& path, std::span<const LossPoint> points, std::chrono::milliseconds patience) {
     static std::atomic<bool> told = false;
     if (points.empty()) return;
     try {
-        AtomicFile(path).write(run("gnuplot", make_script(points)));
+        AtomicFile(path).write(run("gnuplot", make_script(points), patience));
     } catch (const FileError& error) {
         if (!told.exchange(true)) {
             std::fprintf(stderr, "freqkv-llama: note: the losses are not drawn: %s\n", error.what());

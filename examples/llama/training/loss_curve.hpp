@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,7 +28,8 @@ void write_loss_csv(const std::string& path, std::span<const LossPoint> points);
 
 /// Draws losses against tokens as an SVG picture, with gnuplot, if that is there; else one line on standard error says
 /// that it is not, the first time. Whatever else goes wrong is a line on standard error, too: a training does not end
-/// for want of a picture.
-void draw_loss_curve(const std::string& path, std::span<const LossPoint> points);
+/// for want of a picture, nor waits for one longer than `patience`.
+void draw_loss_curve(const std::string& path, std::span<const LossPoint> points,
+                     std::chrono::milliseconds patience = std::chrono::seconds(10));
 
 }  // namespace llama

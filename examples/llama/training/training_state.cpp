@@ -61,21 +61,23 @@ LossPoint parse_point(const std::string& path, const nlohmann::json& row) {
     return point;
 }
 
-TrainingProgress parse_progress(const std::string& path, const nlohmann::json& json) {
+void add_point(const std::string& path, const nlohmann::json& row, std::vector<LossPoint>& points) {
+    const LossPoint point = parse_point(path, row);
+    const Index before = points.empty() ? 0 : points.back().tokens;
+    const bool follows =
+        point.step == static_cast<Index>(points.size()) + 1 && point.tokens > before && point.tokens <= most_tokens;
+    if (!follows) throw FileError(path, "has the losses " + row.dump() + " out of order");
+    points.push_back(point);
+}
+
+TrainingProgress parse_progress(const std::string& path, const nlohmann::json& json, std::vector<LossPoint> points) {
     const JsonObject object(json, path, "training.");
     TrainingProgress progress;
     progress.step = object.required_whole("step");
     if (progress.step < 0) object.fail("step", progress.step, "must not be negative");
     const nlohmann::json* const rows = object.find("losses");
     if (rows == nullptr || !rows->is_array()) throw FileError(path, "has no list of losses");
-    for (const nlohmann::json& row : *rows) {
-        const LossPoint point = parse_point(path, row);
-        const Index before = progress.points.empty() ? 0 : progress.points.back().tokens;
-        const bool follows = point.step == static_cast<Index>(progress.points.size()) + 1 && point.tokens > before &&
-                             point.tokens <= most_tokens;
-        if (!follows) throw FileError(path, "has the losses " + row.dump() + " out of order");
-        progress.points.push_back(point);
-    }
+    progress.points = std::move(points);
     if (static_cast<Index>(progress.points.size()) != progress.step) {
         object.fail("step", progress.step,
                     "must be the number of steps with losses, " + std::to_string(progress.points.size()));
@@ -83,10 +85,16 @@ TrainingProgress parse_progress(const std::string& path, const nlohmann::json& j
     return progress;
 }
 
-nlohmann::json read_saved(const TensorFile& file) {
+// What was saved; the losses, which are many, as `points`.
+nlohmann::json read_saved(const TensorFile& file, std::vector<LossPoint>& points) {
     const auto saved = file.metadata.find(metadata_key);
     if (saved == file.metadata.end()) throw FileError(file.path, "no state of a training");
-    return parse_json(std::as_bytes(std::span(saved->second)), file.path);
+    const auto take = [&](const std::string&, const nlohmann::json& row) {
+        add_point(file.path, row, points);
+        return true;
+    };
+    const JsonMembers losses[] = {{"/losses", JsonMembers::Of::array, take}};
+    return parse_json(std::as_bytes(std::span(saved->second)), file.path, losses);
 }
 
 void check_options(const std::string& path, const nlohmann::json& saved, const nlohmann::ordered_json& options) {
@@ -148,8 +156,9 @@ void write_training_state(const std::string& path, const nlohmann::ordered_json&
 TrainingProgress read_training_state(const std::string& path, const nlohmann::ordered_json& options,
                                      std::span<const TrainingTensor> tensors) {
     const TensorFile file = read_safetensors(path);
-    const nlohmann::json saved = read_saved(file);
-    TrainingProgress progress = parse_progress(path, saved);
+    std::vector<LossPoint> points;
+    const nlohmann::json saved = read_saved(file, points);
+    TrainingProgress progress = parse_progress(path, saved, std::move(points));
     check_options(path, saved, options);
     const auto steps = options.find("steps");
     if (steps != options.end() && progress.step > steps->get<Index>()) {

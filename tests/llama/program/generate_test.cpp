@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "llama/io/utf8.hpp"
 #include "llama/program/program_fixture.hpp"
 #include "llama/program/program_runs.hpp"
 #include "llama/program/run_program.hpp"
@@ -96,6 +97,12 @@ TEST_F(ProgramTest, GenerateKeepsControlCharactersOffTheTerminal) {
         EXPECT_TRUE(!control || (c >= '\t' && c <= '\r')) << static_cast<int>(c);
     }
     EXPECT_TRUE(std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }));
+    EXPECT_FALSE(first_invalid_utf8(text)) << "bytes of a broken character are no text either";
+    EXPECT_THAT(text, ContainsRegex("\\\\x[0-9a-f][0-9a-f]"));
+    EXPECT_THAT(output_of(generate() + Arguments{"--tokens", "0", "--prompt",
+                                                 "a\x1b[2Jb\xc2\x9b"
+                                                 "c\n"}),
+                StartsWith("a\\x1b[2Jb\\xc2\\x9bc\n"));
 }
 
 TEST_F(ProgramTest, GenerateRunsUnderEveryPolicyAndType) {

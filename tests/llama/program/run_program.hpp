@@ -4,15 +4,19 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace llama::test {
@@ -22,6 +26,8 @@ struct Outcome {
     int status = -1;  ///< exit status, or 128 + the signal that ended it
     std::string out;
     std::string err;
+    double processor_seconds = 0;
+    std::size_t memory_bytes = 0;  ///< the most that was in use at once
 };
 
 /// What a program gets, besides its arguments.
@@ -32,6 +38,7 @@ struct Surroundings {
     bool terminal = false;                               ///< standard error is a terminal
     bool terminal_out = false;                           ///< standard output is the same terminal (Outcome::err)
     std::function<void(pid_t, const Outcome&)> on_text;  ///< after each piece of output
+    std::vector<std::pair<int, rlim_t>> limits;          ///< of setrlimit(), on the machine's resources
 };
 
 /// Whether Surroundings::terminal can be had: in a chroot there may be none.
@@ -69,6 +76,10 @@ inline Outcome run_program(const std::vector<std::string>& command, const Surrou
         ::dup2(err[1], STDERR_FILENO);
         if (with.terminal_out) ::dup2(err[1], STDOUT_FILENO);
         for (const int descriptor : {in[0], in[1], out[0], out[1], err[0], err[1]}) ::close(descriptor);
+        for (const auto& [resource, most] : with.limits) {
+            const struct rlimit limit{most, most};
+            ::setrlimit(static_cast<__rlimit_resource_t>(resource), &limit);
+        }
         ::execv(arguments[0], arguments.data());
         ::_exit(127);
     }
@@ -98,7 +109,13 @@ inline Outcome run_program(const std::vector<std::string>& command, const Surrou
     ::close(out[0]);
     ::close(err[0]);
     int status = 0;
-    ::waitpid(child, &status, 0);
+    struct rusage used{};
+    ::wait4(child, &status, 0, &used);
+    const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+    };
+    outcome.processor_seconds = seconds(used.ru_utime) + seconds(used.ru_stime);
+    outcome.memory_bytes = static_cast<std::size_t>(used.ru_maxrss) * 1024;
     outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return outcome;
 }
