@@ -160,8 +160,8 @@ void register_all() {
         bench->ArgName("threads")->Arg(1)->Unit(benchmark::kMillisecond)->UseManualTime();
         if (cores > 1) bench->Arg(cores);
     }
-    using Type = llama::WeightType;
-    for (const Type type : {Type::f32, Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_k, Type::q6_k}) {
+    for (std::size_t i = 0; i < llama::weight_types; ++i) {
+        const auto type = static_cast<llama::WeightType>(i);
         benchmark::RegisterBenchmark((std::string("product/") + llama::format_of(type).name).c_str(), product, type)
             ->Unit(benchmark::kMillisecond)
             ->UseManualTime();

@@ -158,7 +158,17 @@ def write_types(models: Path) -> None:
         ("gguf-q4_k", Type.Q4_K, WIDE_SHAPE, "Q4_K with random blocks; attn_output and ffn_down in Q8_0"),
         ("gguf-q6_k", Type.Q6_K, WIDE_SHAPE, "Q6_K with random blocks; attn_output and ffn_down in Q8_0"),
     ]
-    for seed, (name, kind, shape, note) in enumerate(files, start=31):
+    more = [
+        ("gguf-q4_1", Type.Q4_1, SHAPE, "Q4_1"),
+        ("gguf-q5_0", Type.Q5_0, SHAPE, "Q5_0"),
+        ("gguf-q5_1", Type.Q5_1, SHAPE, "Q5_1"),
+        ("gguf-iq4_nl", Type.IQ4_NL, SHAPE, "IQ4_NL with random blocks"),
+        ("gguf-q2_k", Type.Q2_K, WIDE_SHAPE, "Q2_K with random blocks; attn_output and ffn_down in Q8_0"),
+        ("gguf-q3_k", Type.Q3_K, WIDE_SHAPE, "Q3_K with random blocks; attn_output and ffn_down in Q8_0"),
+        ("gguf-q5_k", Type.Q5_K, WIDE_SHAPE, "Q5_K with random blocks; attn_output and ffn_down in Q8_0"),
+        ("gguf-iq4_xs", Type.IQ4_XS, WIDE_SHAPE, "IQ4_XS with random blocks; attn_output and ffn_down in Q8_0"),
+    ]
+    for seed, (name, kind, shape, note) in [*enumerate(files, start=31), *enumerate(more, start=51)]:
         config = LlamaConfig(**shape, rope_parameters=PLAIN_ROPE)
         Case(models / f"{name}.gguf", config, kind, seed).finish(note)
 

@@ -44,9 +44,9 @@ void read_or_refuse(Read read) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static const std::string valid[] = {
-        model(3, WeightType::f32, "llama", false),
-        model(2, WeightType::f16, "qwen2", true),
+        model(3, WeightType::f32, "llama", false), model(2, WeightType::f16, "qwen2", true),
         model(3, WeightType::q4_k, "llama", false),
+        model(3, WeightType::q3_k, "llama", false),  // reads around what it unpacks
     };
     constexpr std::size_t models = std::size(valid);
     if (size == 0) return 0;

@@ -62,14 +62,30 @@ inline std::uint32_t ggml_type(WeightType type) {
             return 1;
         case WeightType::bf16:
             return 30;
-        case WeightType::q8_0:
-            return 8;
         case WeightType::q4_0:
             return 2;
+        case WeightType::q4_1:
+            return 3;
+        case WeightType::q5_0:
+            return 6;
+        case WeightType::q5_1:
+            return 7;
+        case WeightType::q8_0:
+            return 8;
+        case WeightType::iq4_nl:
+            return 20;
+        case WeightType::q2_k:
+            return 10;
+        case WeightType::q3_k:
+            return 11;
         case WeightType::q4_k:
             return 12;
+        case WeightType::q5_k:
+            return 13;
         case WeightType::q6_k:
             return 14;
+        case WeightType::iq4_xs:
+            return 23;
     }
     return 0;
 }

@@ -15,6 +15,7 @@
 #include "freqkv/executor.hpp"
 #include "llama/model/dequantize.hpp"
 #include "llama/model/random.hpp"
+#include "llama/naive_row.hpp"
 
 namespace llama {
 namespace {
@@ -45,6 +46,7 @@ public:
             std::memcpy(data + offset, &scale, sizeof scale);
         };
         const Index blocks = rows * columns / format_of(type).block;
+        const std::vector<std::size_t> halves = test::halves_of(type);
         for (Index i = 0; i < blocks; ++i) {
             const Index at = i * format_of(type).bytes;
             switch (type) {
@@ -57,16 +59,8 @@ public:
                 case WeightType::bf16:
                     put(i, Eigen::bfloat16(number()));
                     break;
-                case WeightType::q8_0:
-                case WeightType::q4_0:
-                    put_scale(at);
-                    break;
-                case WeightType::q4_k:
-                    put_scale(at), put_scale(at + 2);
-                    break;
-                case WeightType::q6_k:
-                    put_scale(at + 208);
-                    break;
+                default:
+                    for (const std::size_t half : halves) put_scale(at + static_cast<Index>(half));
             }
         }
     }
@@ -147,9 +141,7 @@ TEST_P(MatrixProductOfType, AgreesWithTheDefinition) {
     for (const Index tokens : {1, 5}) check_product({GetParam(), tokens, 2048 + 256, 9});
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, MatrixProductOfType,
-                         testing::Values(WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
-                                         WeightType::q4_k, WeightType::q6_k),
+INSTANTIATE_TEST_SUITE_P(Types, MatrixProductOfType, testing::ValuesIn(test::all_types),
                          [](const auto& type) { return format_of(type.param).name; });
 
 }  // namespace

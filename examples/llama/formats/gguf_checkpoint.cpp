@@ -33,6 +33,16 @@ Token find_token(const GgufFile& file, const std::string& key, Index vocabulary)
     return static_cast<Token>(token);
 }
 
+// "F32, F16 and BF16"
+std::string list_of_types() {
+    std::string list;
+    for (std::size_t i = 0; i < weight_types; ++i) {
+        if (i > 0) list += i + 1 < weight_types ? ", " : " and ";
+        list += weight_formats[i].name;
+    }
+    return list;
+}
+
 // The Config of the keys below general.architecture.
 class ConfigReader {
 public:
@@ -230,8 +240,7 @@ private:
         const GgufTensor* const found = file_.find_tensor(name);
         if (found == nullptr) file_.fail("the tensor " + name + " is missing");
         if (!found->type) {
-            file_.fail("the tensor " + name + " is " + found->type_name +
-                       "; F32, F16, BF16, Q8_0, Q4_0, Q4_K and Q6_K are supported");
+            file_.fail("the tensor " + name + " is " + found->type_name + "; " + list_of_types() + " are supported");
         }
         const GgufTensor::Shape expected{columns, rows, 1, 1};
         if (found->shape != expected) {
@@ -261,7 +270,7 @@ private:
     GgufFile file_;
     Checkpoint checkpoint_;
     std::set<std::string_view> used_;
-    std::array<Index, static_cast<std::size_t>(WeightType::q6_k) + 1> bytes_of_type_{};
+    std::array<Index, weight_types> bytes_of_type_{};
 };
 
 std::vector<std::string> copies(const std::vector<std::string_view>& views) { return {views.begin(), views.end()}; }

@@ -2,7 +2,6 @@
 #include "llama/model/matrix_product.hpp"
 
 #include <cstddef>
-#include <type_traits>
 
 #include <Eigen/Core>
 
@@ -10,7 +9,7 @@
 #include "freqkv/detail/lanes/unrolled.hpp"
 #include "freqkv/workspace.hpp"
 #include "llama/model/dequantize.hpp"
-#include "llama/model/quantized.hpp"
+#include "llama/model/with_weight_type.hpp"
 
 #if defined(EIGEN_HAS_OPENMP)
 #error "define EIGEN_DONT_PARALLELIZE: products inside a task must stay on its thread"
@@ -71,28 +70,15 @@ float dot_blocks(const std::byte* w, const float* x, Index n) {
 // f(<the row's product with x, by the type of the weights>).
 template <class F>
 void with_dot(const Weights& w, const float* x, F&& f) {
-    const auto plain = [&]<class T>(std::type_identity<T>) {
-        f([&](Index r) { return dot(reinterpret_cast<const T*>(w.row(r)), x, w.columns); });
-    };
-    const auto blocks = [&]<WeightType type>(std::integral_constant<WeightType, type>) {
-        f([&](Index r) { return dot_blocks<type>(w.row(r), x, w.columns); });
-    };
-    switch (w.type) {
-        case WeightType::f32:
-            return plain(std::type_identity<float>{});
-        case WeightType::f16:
-            return plain(std::type_identity<Eigen::half>{});
-        case WeightType::bf16:
-            return plain(std::type_identity<Eigen::bfloat16>{});
-        case WeightType::q8_0:
-            return blocks(std::integral_constant<WeightType, WeightType::q8_0>{});
-        case WeightType::q4_0:
-            return blocks(std::integral_constant<WeightType, WeightType::q4_0>{});
-        case WeightType::q4_k:
-            return blocks(std::integral_constant<WeightType, WeightType::q4_k>{});
-        case WeightType::q6_k:
-            return blocks(std::integral_constant<WeightType, WeightType::q6_k>{});
-    }
+    with_weight_type(w.type, [&](auto type) {
+        f([&](Index r) {
+            if constexpr (is_plain(type)) {
+                return dot(reinterpret_cast<const Number<type>*>(w.row(r)), x, w.columns);
+            } else {
+                return dot_blocks<type>(w.row(r), x, w.columns);
+            }
+        });
+    });
 }
 
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
