@@ -148,25 +148,23 @@ void ByteLevelBpe::add_added_tokens(const ByteLevelBpeParts& parts, const std::s
     added_.emplace_back(select(parts.added, true, nfc_));
 }
 
-std::vector<Token> ByteLevelBpe::encode(std::string_view text) const {
+std::vector<Token> ByteLevelBpe::do_encode(std::string_view text, std::span<const TextRange> verbatim) const {
     if (const auto offset = first_invalid_utf8(text)) {
         throw std::runtime_error("the text is not UTF-8 at byte " + std::to_string(*offset));
     }
     Scratch scratch;
     std::vector<Token> tokens;
-    // Calls `between` for what lies between the added tokens.
-    const auto cut = [&tokens](const AddedTokenFinder& finder, std::string_view whole, const auto& between) {
-        std::size_t at = 0;
-        while (const auto match = finder.find(whole, at)) {
-            if (match->begin > at) between(whole.substr(at, match->begin - at));
-            tokens.push_back(match->id);
-            at = match->end;
-        }
-        if (at < whole.size()) between(whole.substr(at));
-    };
-    cut(added_[0], text, [&](std::string_view raw) {
+    const auto add = [&](Token token) { tokens.push_back(token); };
+    cut_at(added_[0], text, verbatim, add, [&](TextRange part) {
+        const std::string_view raw = text.substr(part.begin, part.end - part.begin);
         const std::string normalized = nfc_ ? to_nfc(raw) : std::string(raw);
-        cut(added_[1], normalized, [&](std::string_view plain) { encode_plain(plain, scratch, tokens); });
+        // Where a part has verbatim text, all of it is: its bytes may have moved.
+        const auto reaches_in = [&](TextRange range) { return range.begin < part.end && part.begin < range.end; };
+        const TextRange all{0, normalized.size()};
+        const bool is_verbatim = std::any_of(verbatim.begin(), verbatim.end(), reaches_in);
+        cut_at(added_[1], normalized, std::span(&all, is_verbatim ? 1 : 0), add, [&](TextRange plain) {
+            encode_plain(std::string_view(normalized).substr(plain.begin, plain.end - plain.begin), scratch, tokens);
+        });
     });
     return tokens;
 }

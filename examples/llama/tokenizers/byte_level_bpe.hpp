@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -41,12 +42,12 @@ public:
 
     Index vocabulary() const override { return static_cast<Index>(texts_.size()); }
 
-    /// O(n log n) for a piece of n bytes. Throws std::runtime_error if the text is not UTF-8.
-    std::vector<Token> encode(std::string_view text) const override;
-
     std::string_view decode(Token previous, Token token) const override;
 
 private:
+    /// O(n log n) for a piece of n bytes. Throws std::runtime_error if the text is not UTF-8.
+    std::vector<Token> do_encode(std::string_view text, std::span<const TextRange> verbatim) const override;
+
     using Merge = PairMerger<std::uint32_t>::Joined;
     struct Scratch;
 

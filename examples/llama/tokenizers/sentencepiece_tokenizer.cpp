@@ -86,7 +86,8 @@ void SentencePieceTokenizer::load(std::string_view model, const std::string& pat
     }
 }
 
-std::vector<Token> SentencePieceTokenizer::encode(std::string_view text) const {
+std::vector<Token> SentencePieceTokenizer::do_encode(std::string_view text,
+                                                     std::span<const TextRange> /*verbatim*/) const {
     std::vector<Token> tokens;
     const auto status = processor_->Encode(text, &tokens);
     if (!status.ok())

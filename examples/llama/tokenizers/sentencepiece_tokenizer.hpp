@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,14 +29,13 @@ public:
 
     Index vocabulary() const override { return static_cast<Index>(texts_.size()); }
 
-    std::vector<Token> encode(std::string_view text) const override;
-
     bool lines_are_independent() const override { return lines_are_independent_; }
 
     /// `previous` is -1 or BOS at the beginning of a text, where the space that encode() put there is left out.
     std::string_view decode(Token previous, Token token) const override;
 
 private:
+    std::vector<Token> do_encode(std::string_view text, std::span<const TextRange> verbatim) const override;
     void load(std::string_view model, const std::string& path);
 
     std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
