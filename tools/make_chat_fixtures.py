@@ -13,6 +13,7 @@ words with the white space that the template puts around them, which models writ
 import datetime
 import json
 import pathlib
+import re
 import sys
 
 import jinja2
@@ -20,6 +21,7 @@ import tokenizers
 import transformers
 from transformers.utils import chat_template_utils
 
+FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "tests" / "fixtures"
 NOON = datetime.datetime(2026, 11, 29, 12)
 
 
@@ -212,7 +214,7 @@ def main():
 
     chat_template_utils.datetime = Today
     templates = TEMPLATES
-    out = pathlib.Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "chat_templates.json"
+    out = FIXTURES / "chat_templates.json"
     if len(sys.argv) > 1:
         out = pathlib.Path(sys.argv[1])
         spaces = {family: (before, behind) for _, family, _, before, behind in TEMPLATES}
@@ -239,12 +241,29 @@ def main():
             replies = [before + text + behind for text in texts[1::2]]
             conversations.append({"system": system, "user": texts[::2], "replies": replies, "written": written})
         result.append({"name": name, "family": family, "template": template, "conversations": conversations})
+    # The ids of what is read before a first reply, by the tokenizers of the fixtures. In the words no control token is
+    # spelt: transformers would read it as one.
+    ids = []
+    for directory, name in [("llama3", "llama3"), ("llama3", "llama31"), ("qwen2", "chatml-default")]:
+        template = next(template for other, _, template, _, _ in TEMPLATES if other == name)
+        fixture = transformers.PreTrainedTokenizerFast(
+            tokenizer_file=str(FIXTURES / "tokenizers" / directory / "tokenizer.json"), bos_token="<|begin_of_text|>"
+        )
+        for system, texts in CONVERSATIONS[:5]:
+            read = fixture.apply_chat_template(
+                messages_of(system, texts[:1]), chat_template=template, add_generation_prompt=True, return_dict=False
+            )
+            ids.append({"tokenizer": directory, "name": name, "system": system, "user": texts[0], "ids": read})
+
     content = {
         "now": int(NOON.replace(tzinfo=datetime.timezone.utc).timestamp()),
         "transformers": transformers.__version__,
         "templates": result,
+        "first_turns": ids,
     }
-    out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[[\d,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    out.write_text(text + "\n")
 
 
 main()

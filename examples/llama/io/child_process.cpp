@@ -48,21 +48,27 @@ public:
     ~Child() {
         if (process_ <= 0) return;
         end();
-        status();
+        over(0);
     }
 
     void end() const { ::kill(process_, SIGTERM); }
 
-    int status() {
+    // Whether it is over; `options` as of waitpid().
+    bool over(int options = WNOHANG) {
         int status = 0;
-        while (::waitpid(process_, &status, 0) < 0 && errno == EINTR) {
+        pid_t found = 0;
+        while ((found = ::waitpid(process_, &status, options)) < 0 && errno == EINTR) {
         }
+        if (found == 0) return false;
+        status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         process_ = 0;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        return true;
     }
+    int status() const { return status_; }
 
 private:
     pid_t process_ = 0;
+    int status_ = 0;
 };
 
 std::vector<char*> pointers(std::vector<std::string>& words) {
@@ -102,21 +108,25 @@ ChildResult run_child(const std::vector<std::string>& command,
     std::vector<std::string> variables = variables_with(environment);
     std::vector<char*> argument_pointers = pointers(words);
     std::vector<char*> variable_pointers = pointers(variables);
+    ::fcntl(messages.number(), F_SETFL, O_NONBLOCK);
     Child child(argument_pointers, variable_pointers, actions);
     child_end = Descriptor();
 
     ChildResult result;
     constexpr std::size_t most = 1 << 16;
-    while (true) {
+    // Not until the end of what it writes: a process that it leaves behind might hold that up.
+    for (bool over = false; !over;) {
         if (!wait()) child.end();
         struct pollfd source{messages.number(), POLLIN, 0};
-        if (::poll(&source, 1, 100) <= 0) continue;
+        ::poll(&source, 1, 100);
+        over = child.over();
         char buffer[4096];
-        const ssize_t count = ::read(messages.number(), buffer, sizeof buffer);
-        if (count < 0 && errno == EINTR) continue;
-        if (count <= 0) break;
-        result.message.append(buffer, static_cast<std::size_t>(count));
+        ssize_t count = 0;
+        while ((count = ::read(messages.number(), buffer, sizeof buffer)) > 0) {
+            result.message.append(buffer, static_cast<std::size_t>(count));
+        }
         if (result.message.size() > 2 * most) result.message.erase(0, result.message.size() - most);
+        if (count == 0 && !over) over = child.over(0);
     }
     result.status = child.status();
     return result;
