@@ -178,14 +178,18 @@ private:
     Reply last_;
 };
 
-// A conversation goes on for as long as anyone likes, so the cache is one that a machine has room for, and what is said
-// to the model first stays in it as it is.
+// A conversation goes on for as long as anyone likes, so the cache is one that a machine has room for. What is said to
+// the model first stays in it as it is, and so do three quarters of the rest: models that were not trained with
+// compressions read best what has few of them.
 ModelOptions with_defaults(ModelOptions options, const Config& config, Index head) {
     if (traits_of(options.policy).grows) return options;
     constexpr Index most = 8192;
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
     if (!options.capacity) options.capacity = std::min(window, most);
-    if (!options.sinks) options.sinks = std::max(Index{4}, std::min(head, *options.capacity / 4));
+    const Index capacity = *options.capacity;
+    if (!options.sinks) options.sinks = std::max(Index{4}, std::min(head, capacity / 4));
+    const Index rest = std::max(Index{0}, capacity - *options.sinks);
+    if (!options.recent && traits_of(options.policy).dct) options.recent = rest / 4 * 3;
     return options;
 }
 

