@@ -304,9 +304,21 @@ GgufVocabulary read_gguf_vocabulary(const std::string& path) {
     };
     check_count("tokenizer.ggml.scores", vocabulary.scores.size());
     check_count("tokenizer.ggml.token_type", vocabulary.types.size());
-    vocabulary.bos = find_token(file, "tokenizer.ggml.bos_token_id", static_cast<Index>(tokens));
-    vocabulary.eos = find_token(file, "tokenizer.ggml.eos_token_id", static_cast<Index>(tokens));
+    // Files with SentencePiece's need not say what most have.
+    const auto find = [&](const std::string& key, Token otherwise) {
+        const bool has = file.find_integer(key).has_value() || vocabulary.model != "llama";
+        if (!has && static_cast<std::size_t>(otherwise) < tokens) return otherwise;
+        return find_token(file, key, static_cast<Index>(tokens));
+    };
+    vocabulary.bos = find("tokenizer.ggml.bos_token_id", 1);
+    vocabulary.eos = find("tokenizer.ggml.eos_token_id", 2);
+    for (const char* const kind : {"eot", "eom", "fim_pad", "fim_rep", "fim_sep"}) {
+        const std::string key = std::string("tokenizer.ggml.") + kind + "_token_id";
+        const Token end = find_token(file, key, static_cast<Index>(tokens));
+        if (end >= 0) vocabulary.other_ends.push_back(end);
+    }
     vocabulary.add_bos = file.find_flag("tokenizer.ggml.add_bos_token");
+    vocabulary.add_eos = file.find_flag("tokenizer.ggml.add_eos_token");
     vocabulary.add_space_prefix = file.find_flag("tokenizer.ggml.add_space_prefix");
     return vocabulary;
 }

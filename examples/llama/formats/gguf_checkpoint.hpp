@@ -20,7 +20,8 @@ struct GgufVocabulary {
     std::vector<std::string> merges;       ///< "a b", the best first; of byte-level BPE only
     Token bos = -1;                        ///< -1: none
     Token eos = -1;                        ///< -1: none
-    std::optional<bool> add_bos;           ///< whether a text begins with BOS; otherwise the kind of tokenizer says it
+    std::vector<Token> other_ends;         ///< of turns, messages, files: the model says them when it is done
+    std::optional<bool> add_bos, add_eos;  ///< what a text is put between; otherwise the kind of tokenizer says it
     std::optional<bool> add_space_prefix;  ///< of SentencePiece only; otherwise yes
 };
 

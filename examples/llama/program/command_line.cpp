@@ -142,7 +142,7 @@ void add_training_options(CLI::App& command, TrainingOptions& options) {
         ->excludes(ids);
     add("--token-format", options.token_format, "As for perplexity", "")
         ->needs(ids)
-        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16", "u32"}))
         ->capture_default_str();
     add("--valid", options.validation, "Text, tokens or records (as above) to measure the loss on", "FILE");
     add("--valid-every", options.validate_every, "Steps from one such measurement to the next", "N")

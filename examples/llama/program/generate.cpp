@@ -60,7 +60,7 @@ Task make_task(const GenerateOptions& options, const Prompt& prompt, const Token
         }
         check_tokens(task.tokens, checkpoint.config.vocabulary, prompt.name);
     } else {
-        task.tokens = encode_text(tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
+        task.tokens = encode_prompt(tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
         task.ends = tokenizer.end_of_text();
     }
     const std::vector<Token>& more = checkpoint.config.end_of_text;

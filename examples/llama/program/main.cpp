@@ -116,8 +116,8 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
         command->add_option("--token-file", options->token_file, "Token ids instead of a text")->type_name("FILE");
     command
         ->add_option("--token-format", options->token_format,
-                     "decimal: separated by white space; u16: binary, 16 bits each, little-endian")
-        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+                     "decimal: separated by white space; u16, u32: binary, 16 or 32 bits each, little-endian")
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16", "u32"}))
         ->capture_default_str()
         ->type_name("")
         ->needs(ids);
@@ -158,7 +158,7 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
 
 void add_tokenize(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::TokenizeOptions>();
-    CLI::App* const command = app.add_subcommand("tokenize", "Write the tokens of texts, 16 bits each, little-endian");
+    CLI::App* const command = app.add_subcommand("tokenize", "Write the tokens of texts as little-endian numbers");
     command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
     command->add_option("--model", options->model, "Model that the tokens are for")
         ->type_name("PATH")
@@ -169,6 +169,11 @@ void add_tokenize(CLI::App& app, std::function<int()>& run) {
         ->type_name("FILE")
         ->required();
     command->add_option("--out", options->out, "File for the tokens")->type_name("FILE")->required();
+    command
+        ->add_option("--token-format", options->token_format,
+                     "u16, u32: 16 or 32 bits each [u16 unless the vocabulary has more than 65536 tokens]")
+        ->check(CLI::IsMember(std::vector<std::string>{"u16", "u32"}))
+        ->type_name("");
     command->add_option("--threads", options->threads, "Threads; the tokens do not depend on them [all cores]")
         ->check(llama::number<int>(1, 1024))
         ->type_name("N");

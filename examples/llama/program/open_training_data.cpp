@@ -39,8 +39,7 @@ private:
             const auto show = [&](const std::string& path, double part) { show_progress(path, part); };
             return read_text_files(paths, tokenizer_, config_.vocabulary, options_.threads, show).tokens;
         }
-        return options_.token_format == "u16" ? read_u16_token_file(paths.front(), config_.vocabulary, 0)
-                                              : read_token_file(paths.front(), config_.vocabulary, 0);
+        return llama::read_tokens(paths.front(), options_.token_format, config_.vocabulary, 0);
     }
 
     std::unique_ptr<TrainingData> open_records(const std::string& path) {

@@ -49,13 +49,12 @@ double standard_error(std::span<const double> values) {
     return std::sqrt(squares / (count - 1) / count);
 }
 
-std::vector<Token> read_tokens(const PerplexityOptions& options, const Checkpoint& checkpoint) {
+std::vector<Token> read_text(const PerplexityOptions& options, const Checkpoint& checkpoint) {
     const bool from_ids = !options.token_file.empty();
     const std::string& path = from_ids ? options.token_file : options.text;
     std::vector<Token> tokens;
     if (from_ids) {
-        tokens = options.token_format == "u16" ? read_u16_token_file(path, checkpoint.config.vocabulary, options.limit)
-                                               : read_token_file(path, checkpoint.config.vocabulary, options.limit);
+        tokens = read_tokens(path, options.token_format, checkpoint.config.vocabulary, options.limit);
     } else {
         const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
         tokens = read_text_files({path}, *tokenizer, checkpoint.config.vocabulary, options.threads).tokens;
@@ -321,7 +320,7 @@ int perplexity(const PerplexityOptions& options) {
     }
     check_device(options);
     const Checkpoint checkpoint = open_model(options);
-    const std::vector<Token> tokens = read_tokens(options, checkpoint);
+    const std::vector<Token> tokens = read_text(options, checkpoint);
     const auto count = static_cast<Index>(tokens.size());
     const Index windows = options.window > 0 ? count_windows(options, count) : 0;
     const CacheSettings settings = resolve(options, checkpoint, options.window > 0 ? options.window : count);

@@ -79,6 +79,7 @@ struct TokenizeOptions {
     std::vector<std::string> texts;
     std::string out;
     std::string json;
+    std::string token_format;  ///< u16 or u32; empty: the one in which the vocabulary fits
     int threads = 0;
 };
 

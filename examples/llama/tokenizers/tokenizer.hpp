@@ -55,16 +55,20 @@ public:
     /// BOS, which the model expects before a text; -1: it expects none.
     Token begin_of_text() const { return begin_of_text_; }
 
+    /// EOS where the model's own tokenizer puts it behind a text that is complete; -1: it does not.
+    Token appended_end() const { return appended_end_; }
+
     /// The model says with any of them that a text is over.
     const std::vector<Token>& end_of_text() const { return end_of_text_; }
 
 protected:
-    Tokenizer(Token begin_of_text, std::vector<Token> end_of_text)
-        : begin_of_text_(begin_of_text), end_of_text_(std::move(end_of_text)) {}
+    Tokenizer(Token begin_of_text, std::vector<Token> end_of_text, Token appended_end = -1)
+        : begin_of_text_(begin_of_text), appended_end_(appended_end), end_of_text_(std::move(end_of_text)) {}
     Tokenizer(const Tokenizer&) = delete;
     Tokenizer& operator=(const Tokenizer&) = delete;
 
     Token begin_of_text_;
+    Token appended_end_;
     std::vector<Token> end_of_text_;
 
 private:
