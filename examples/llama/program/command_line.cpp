@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "llama/program/known_models.hpp"
+
 namespace llama {
 
 template <class Value>
@@ -77,6 +79,14 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
 
 }  // namespace
 
+CLI::Validator model_path() {
+    const auto resolve = [](std::string& given) -> std::string {
+        given = resolve_model_path(given);
+        return {};
+    };
+    return CLI::Validator(resolve, "");
+}
+
 void add_threads_option(CLI::App& command, int& threads) {
     command.add_option("--threads", threads, "Threads; the result does not depend on them [all cores]")
         ->check(number<int>(1, 1024))
@@ -88,7 +98,10 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
-    add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
+    add("--model", options.model,
+        "Directory in Hugging Face layout, GGUF file, llama2.c file, or name of a fetched model", "PATH")
+        ->required()
+        ->transform(model_path());
     add_policy_options(command, options, false, group);
     std::vector<std::string> types;
     types.reserve(all_of<CacheType>.size());

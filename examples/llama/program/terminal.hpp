@@ -38,11 +38,27 @@ public:
         }
     }
 
+    /// Notes them as often as they come, and lets them interrupt what waits for input: for programs in which SIGINT
+    /// ends what is going on and not the program.
+    static void install_to_stay() {
+        struct sigaction action{};
+        action.sa_handler = [](int signal) { received_ = signal; };
+        ::sigaction(SIGINT, &action, nullptr);
+        ::sigaction(SIGTERM, &action, nullptr);
+    }
+
     static bool received() { return received_ != 0; }
 
     /// Throws Interrupted if any was received.
     static void check() {
         if (received()) throw Interrupted();
+    }
+
+    /// Whether it was SIGINT, which is then forgotten.
+    static bool take_interrupt() {
+        if (received_ != SIGINT) return false;
+        received_ = 0;
+        return true;
     }
 
     /// What a shell expects of a program that a signal ended: 128 + its number.
