@@ -32,10 +32,12 @@ public:
 
     /// The checkpoint must outlive the model. Throws freqkv::Error if the sizes and the policy do not go
     /// together.
-    Llama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, E executor)
+    Llama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, E executor,
+          Arithmetic arithmetic = Arithmetic::exact)
         : checkpoint_(checkpoint),
           config_(checkpoint.config),
           executor_(std::move(executor)),
+          arithmetic_(arithmetic),
           attention_({.scale = score_scale(config_)}) {
         const freqkv::Rope<freqkv::Arithmetic<T>> rope(rope_options(config_), std::min(sizes.capacity, longest_table));
         freqkv::CacheOptions options;
@@ -95,7 +97,8 @@ public:
     std::span<const float> logits(Index first, Index count) {
         const Index size = freqkv::checked_product("number of logits", count, config_.vocabulary);
         if (size > logits_.size()) logits_ = freqkv::AlignedBuffer<float>(size);
-        multiply({{checkpoint_.classifier, logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_);
+        multiply({{checkpoint_.classifier, logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_,
+                 arithmetic_);
         return {logits_.data(), static_cast<std::size_t>(size)};
     }
 
@@ -161,32 +164,33 @@ private:
         multiply({{layer.wq, s.q.data(), layer.q_bias},
                   {layer.wk, s.k.data(), layer.k_bias},
                   {layer.wv, s.v.data(), layer.v_bias}},
-                 s.h.data(), tokens_, executor_);
+                 s.h.data(), tokens_, executor_, arithmetic_);
         using View = freqkv::KVView<float>;
         const View q = View::token_major(s.q.data(), config_.heads, tokens_, config_.head_dim);
         const View k = View::token_major(s.k.data(), config_.kv_heads, tokens_, config_.head_dim);
         const View v = View::token_major(s.v.data(), config_.kv_heads, tokens_, config_.head_dim);
         const View out = View::token_major(s.a.data(), config_.heads, tokens_, config_.head_dim);
         attention_.forward(q, k, v, cache, out, SerialIf<E>{executor_, attention_is_small(cache)});
-        multiply({{layer.wo, s.y.data()}}, s.a.data(), tokens_, executor_);
+        multiply({{layer.wo, s.y.data()}}, s.a.data(), tokens_, executor_, arithmetic_);
         add();
     }
 
     void feed_forward(const LayerWeights& layer) {
         const State& s = state_;
-        multiply({{layer.gate, s.gate.data()}, {layer.up, s.up.data()}}, s.h.data(), tokens_, executor_);
+        multiply({{layer.gate, s.gate.data()}, {layer.up, s.up.data()}}, s.h.data(), tokens_, executor_, arithmetic_);
         const Index hidden = config_.hidden;
         const auto activate = [&](Index t, Index) {
             swiglu(s.gate.data() + t * hidden, s.up.data() + t * hidden, hidden);
         };
         share_exponentials(executor_, tokens_, hidden, activate);
-        multiply({{layer.down, s.y.data()}}, s.gate.data(), tokens_, executor_);
+        multiply({{layer.down, s.y.data()}}, s.gate.data(), tokens_, executor_, arithmetic_);
         add();
     }
 
     const Checkpoint& checkpoint_;
     Config config_;
     E executor_;
+    Arithmetic arithmetic_;
     freqkv::Workspace workspace_;
     std::vector<Cache> caches_;  // [layers]
     freqkv::ChunkedAttention<float> attention_;
