@@ -38,8 +38,9 @@ public:
 
     /// The checkpoint must outlive the model. Throws freqkv::Error if the sizes and the policy do not go
     /// together.
-    Llama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, E executor)
-        : checkpoint_(checkpoint), config_(checkpoint.config), executor_(std::move(executor)) {
+    Llama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, E executor,
+          Arithmetic arithmetic = Arithmetic::exact)
+        : checkpoint_(checkpoint), config_(checkpoint.config), executor_(std::move(executor)), arithmetic_(arithmetic) {
         freqkv::CacheOptions options;
         options.kv_heads = config_.kv_heads;
         options.query_heads = config_.heads;
@@ -126,7 +127,8 @@ public:
     std::span<const float> logits(Index first, Index count) {
         const Index size = freqkv::checked_product("number of logits", count, config_.vocabulary);
         if (size > logits_.size()) logits_ = freqkv::AlignedBuffer<float>(size);
-        multiply({{checkpoint_.classifier, logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_);
+        multiply({{checkpoint_.classifier, logits_.data()}}, state_.h.data() + first * config_.dim, count, executor_,
+                 arithmetic_);
         if (config_.logit_cap > 0) {
             const auto cap = [&](Index t, Index) {
                 soft_cap(logits_.data() + t * config_.vocabulary, config_.vocabulary,
@@ -241,7 +243,7 @@ private:
         multiply({{layer.wq, s.q.data(), layer.q_bias},
                   {layer.wk, s.k.data(), layer.k_bias},
                   {layer.wv, s.v.data(), layer.v_bias}},
-                 s.h.data(), tokens_, executor_);
+                 s.h.data(), tokens_, executor_, arithmetic_);
         if (layer.q_norm != nullptr) {
             norm(s.q.data(), layer.q_norm, s.q.data(), tokens_ * config_.heads, config_.head_dim);
             norm(s.k.data(), layer.k_norm, s.k.data(), tokens_ * config_.kv_heads, config_.head_dim);
@@ -253,7 +255,7 @@ private:
         const View v = View::token_major(s.v.data(), config_.kv_heads, tokens_, config_.head_dim);
         const View out = View::token_major(s.a.data(), config_.heads, tokens_, config_.head_dim);
         kind.attention.forward(q, k, v, cache, out, SerialIf<E>{executor_, attention_is_small(cache)});
-        multiply({{layer.wo, s.y.data(), layer.o_bias}}, s.a.data(), tokens_, executor_);
+        multiply({{layer.wo, s.y.data(), layer.o_bias}}, s.a.data(), tokens_, executor_, arithmetic_);
     }
 
     void multiply_rotated_queries(float factor) {
@@ -267,19 +269,20 @@ private:
     void feed_forward(const LayerWeights& layer) {
         const State& s = state_;
         multiply({{layer.gate, s.gate.data(), layer.gate_bias}, {layer.up, s.up.data(), layer.up_bias}}, s.h.data(),
-                 tokens_, executor_);
+                 tokens_, executor_, arithmetic_);
         const Index hidden = config_.hidden;
         const auto gated = config_.activation == Activation::silu ? swiglu : geglu;
         const auto activate = [&](Index t, Index) {
             gated(s.gate.data() + t * hidden, s.up.data() + t * hidden, hidden);
         };
         share_exponentials(executor_, tokens_, hidden, activate);
-        multiply({{layer.down, s.y.data(), layer.down_bias}}, s.gate.data(), tokens_, executor_);
+        multiply({{layer.down, s.y.data(), layer.down_bias}}, s.gate.data(), tokens_, executor_, arithmetic_);
     }
 
     const Checkpoint& checkpoint_;
     Config config_;
     E executor_;
+    Arithmetic arithmetic_;
     freqkv::Workspace workspace_;
     std::vector<Kind> kinds_;               // that the model has, up to four
     std::vector<Layer> layers_;             // [layers]

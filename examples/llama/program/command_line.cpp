@@ -124,6 +124,10 @@ void add_adapter_option(CLI::App& command, ModelOptions& options) {
 }
 
 void add_device_option(CLI::App& command, ModelOptions& options) {
+    command
+        .add_flag("--exact", options.exact,
+                  "On the processor, multiply quantised and BF16 weights with activations that are not rounded")
+        ->group("Model and cache");
     command.add_option("--device", options.device, "Where the model runs; cuda: an NVIDIA GPU")
         ->type_name("")
         ->group("Model and cache")

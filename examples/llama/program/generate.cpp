@@ -138,7 +138,7 @@ void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& 
     const double rate = progress.tokens_per_second();
     status.clear();
     if (::isatty(STDOUT_FILENO) == 1) output.write("\n");
-    std::fprintf(stderr, "%lld tokens in %.2f s (%.0f tokens/s) after a prompt of %lld (%.2f s); %s%s\n",
+    std::fprintf(stderr, "%lld tokens in %.2f s (%.0f tokens/s) after a prompt of %lld (%.3f s); %s%s\n",
                  static_cast<long long>(progress.generated), seconds, rate,
                  static_cast<long long>(progress.prompt_tokens), progress.prompt_seconds, describe_cache(model).c_str(),
                  Interrupt::received() ? "; interrupted" : "");

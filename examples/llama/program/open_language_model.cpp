@@ -69,7 +69,8 @@ std::unique_ptr<LanguageModel> open_language_model(const Checkpoint& checkpoint,
                                                    const ModelOptions& options) {
     if (options.device == "cpu") {
         check_capacity(checkpoint.config, settings);
-        return make_host_model(checkpoint, settings, options.threads);
+        const Arithmetic arithmetic = options.exact ? Arithmetic::exact : Arithmetic::rounded;
+        return make_host_model(checkpoint, settings, options.threads, arithmetic);
     }
     using enum Feature;
     require_supported(checkpoint.config, checkpoint.path, "--device cuda", {joined_projections, partial_rotation});
