@@ -134,9 +134,10 @@ std::string unescape(std::string_view quoted) {
 std::string find_default_system(std::string_view jinja) {
     constexpr std::string_view begin = "<|im_start|>system";
     constexpr std::string_view end = "<|im_end|>";
+    constexpr std::size_t longest = 16384;
     for (std::size_t at = jinja.find(begin); at != std::string_view::npos; at = jinja.find(begin, at)) {
         at += begin.size();
-        std::string_view rest = jinja.substr(at);
+        std::string_view rest = jinja.substr(at, longest);
         if (rest.starts_with("\\n")) {
             rest.remove_prefix(2);
         } else if (rest.starts_with('\n')) {

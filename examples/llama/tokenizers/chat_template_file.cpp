@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "llama/tokenizers/chat_template_file.hpp"
 
+#include <cstddef>
 #include <filesystem>
 #include <stdexcept>
 #include <vector>
@@ -19,6 +20,16 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+// Of what reads it each byte is looked at some times.
+constexpr std::size_t most_bytes = std::size_t{1} << 20;
+
+void check_size(std::size_t bytes, const std::string& path) {
+    if (bytes > most_bytes) {
+        throw FileError(path, "a chat template of " + std::to_string(bytes) + " bytes; at most " +
+                                  std::to_string(most_bytes) + " are read");
+    }
+}
 
 // "chat_template": a text, or several of them with names, of which one is the default.
 std::optional<std::string> find_template(const std::string& path) {
@@ -40,13 +51,17 @@ std::optional<std::string> read_from_directory(const fs::path& directory) {
     std::error_code error;
     const std::string jinja = directory / "chat_template.jinja";
     if (fs::exists(jinja, error)) {
+        check_size(static_cast<std::size_t>(fs::file_size(jinja, error)), jinja);
         const std::vector<char> text = read_file(jinja);
         return std::string(text.begin(), text.end());
     }
     for (const char* const name : {"tokenizer_config.json", "chat_template.json"}) {
         const std::string path = directory / name;
         if (!fs::exists(path, error)) continue;
-        if (auto text = find_template(path)) return text;
+        if (auto text = find_template(path)) {
+            check_size(text->size(), path);
+            return text;
+        }
     }
     return std::nullopt;
 }
@@ -59,6 +74,7 @@ std::optional<std::string> read_chat_template(const std::string& model) {
     if (!is_gguf(model)) return std::nullopt;
     const GgufFile file(model);
     const auto text = file.find_string("tokenizer.chat_template");
+    if (text) check_size(text->size(), model);
     return text ? std::optional<std::string>(*text) : std::nullopt;
 }
 
