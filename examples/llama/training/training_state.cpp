@@ -176,7 +176,9 @@ TrainingProgress read_training_state(const std::string& path, const nlohmann::or
 
 bool is_state_of_beginning(const std::string& path) {
     try {
-        return parse_progress(path, read_saved(read_safetensors(path))).step == 0;
+        std::vector<LossPoint> points;
+        const nlohmann::json saved = read_saved(read_safetensors(path), points);
+        return parse_progress(path, saved, std::move(points)).step == 0;
     } catch (const FileError&) {
         return false;
     }
@@ -190,7 +192,8 @@ bool is_of_finished_training(const std::string& path, const nlohmann::ordered_js
     if (!file_exists(path)) return false;
     const TensorFile file = read_safetensors(path);
     if (!file.metadata.contains(metadata_key)) return false;
-    const nlohmann::json saved = read_saved(file);
+    std::vector<LossPoint> points;
+    const nlohmann::json saved = read_saved(file, points);
     const nlohmann::json::json_pointer steps("/options/steps");
     if (!saved.is_object() || !saved.contains(steps) || !saved.contains("step") || saved[steps] != saved["step"]) {
         return false;
