@@ -90,6 +90,10 @@ ByteLevelBpe::ByteLevelBpe(ByteLevelBpeParts parts, const std::string& path)
 }
 
 void ByteLevelBpe::add_tokens(const std::vector<std::string>& spelled, const std::string& path) {
+    if (spelled.size() > ByteLevelBpeParts::most_tokens) {
+        throw FileError(path, "a vocabulary of " + std::to_string(spelled.size()) + " tokens, at most " +
+                                  std::to_string(ByteLevelBpeParts::most_tokens) + " are read");
+    }
     const ByteAlphabet alphabet;
     bytes_.fill(-1);
     for (const std::string& token : spelled) {

@@ -21,6 +21,10 @@ namespace llama {
 /// What a byte-level BPE is made of. Tokens and merges are written in GPT-2's alphabet, in which each byte is a
 /// printable character.
 struct ByteLevelBpeParts {
+    // Half as many again as the largest vocabularies have: each takes ten times its bytes in a file.
+    static constexpr std::size_t most_tokens = std::size_t{1} << 19;
+    static constexpr std::size_t most_merges = std::size_t{3} << 18;
+
     std::vector<std::string> tokens;                          ///< by id; empty: there is none of that id
     std::vector<std::pair<std::string, std::string>> merges;  ///< the best first
     std::vector<AddedToken> added;                            ///< their ids may, but need not, be among the tokens'
@@ -36,7 +40,7 @@ struct ByteLevelBpeParts {
 /// pieces; within each the bytes are joined in the order of the merges.
 class ByteLevelBpe final : public Tokenizer {
 public:
-    /// Throws FileError with `path` if the parts do not fit together or a byte has no token.
+    /// Throws FileError with `path` if the parts do not fit together, are too many, or a byte has no token.
     ByteLevelBpe(ByteLevelBpeParts parts, const std::string& path);
 
     Index vocabulary() const override { return static_cast<Index>(texts_.size()); }

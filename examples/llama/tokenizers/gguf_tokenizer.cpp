@@ -90,13 +90,14 @@ std::vector<Token> end_of_text(const GgufVocabulary& vocabulary) {
     return {vocabulary.eos};
 }
 
-std::unique_ptr<Tokenizer> make_sentencepiece(const GgufVocabulary& vocabulary, const std::string& path) {
+std::unique_ptr<Tokenizer> make_sentencepiece(GgufVocabulary vocabulary, const std::string& path) {
     check_length("scores", vocabulary.scores.size(), vocabulary, path);
     std::vector<PieceType> types;
     types.reserve(vocabulary.types.size());
     for (const std::int32_t type : vocabulary.types) types.push_back(static_cast<PieceType>(type));
     const std::string model = serialize_sentencepiece_bpe(vocabulary.tokens, vocabulary.scores, types,
                                                           vocabulary.add_space_prefix.value_or(true));
+    vocabulary.tokens = {};  // the library needs the memory
     return std::make_unique<SentencePieceTokenizer>(
         model, path, vocabulary.add_bos.value_or(true) ? vocabulary.bos : -1, end_of_text(vocabulary));
 }
@@ -116,6 +117,10 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
         // The file does not say which are looked for after normalisation; these are by default.
         parts.added.push_back({vocabulary.tokens[i], static_cast<Token>(i), control, !control});
     }
+    if (vocabulary.merges.size() > ByteLevelBpeParts::most_merges) {
+        throw FileError(path, "tokenizer.ggml.merges has " + std::to_string(vocabulary.merges.size()) +
+                                  " entries, at most " + std::to_string(ByteLevelBpeParts::most_merges) + " are read");
+    }
     parts.merges.reserve(vocabulary.merges.size());
     for (const std::string& merge : vocabulary.merges) {
         const std::size_t space = merge.find(' ');
@@ -133,7 +138,7 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
 
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(GgufVocabulary vocabulary, const std::string& path) {
     check_vocabulary(vocabulary, path);
-    if (vocabulary.model == "llama") return make_sentencepiece(vocabulary, path);
+    if (vocabulary.model == "llama") return make_sentencepiece(std::move(vocabulary), path);
     if (vocabulary.model == "gpt2") return make_byte_level_bpe(std::move(vocabulary), path);
     throw FileError(path, "tokenizer.ggml.model is " + in_quotes(vocabulary.model) + ", supported are llama and gpt2");
 }

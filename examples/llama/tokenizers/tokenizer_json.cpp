@@ -24,6 +24,8 @@ using nlohmann::json;
 class TokenizerJsonReader {
 public:
     explicit TokenizerJsonReader(const std::string& path) : path_(path) {
+        // Room that is not used takes no memory; growing takes twice what is there.
+        parts_.merges.reserve(ByteLevelBpeParts::most_merges);
         const auto take = [this](const std::string&, const json& merge) {
             read_merge(merge);
             return true;
@@ -83,6 +85,9 @@ private:
 
     // "a b" or ["a", "b"]
     void read_merge(const json& merge) {
+        if (parts_.merges.size() == ByteLevelBpeParts::most_merges) {
+            fail("more than " + std::to_string(ByteLevelBpeParts::most_merges) + " merges");
+        }
         if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
             parts_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
             return;
