@@ -83,8 +83,8 @@ public:
     }
 
 private:
-    static constexpr std::size_t most_values = std::size_t{1}
-                                               << 16;  // on the stack; picklers save 1000 items at a time
+    // On the stack; picklers save a thousand items at a time.
+    static constexpr std::size_t most_values = std::size_t{1} << 16;
     static constexpr std::size_t longest_name = 1024;
 
     static std::size_t index(const Value& value) { return static_cast<std::size_t>(value.number); }

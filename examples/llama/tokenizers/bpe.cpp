@@ -75,6 +75,10 @@ Bpe::Bpe(BpeParts parts, const std::string& path)
       unknown_(parts.unknown),
       fuse_unknown_(parts.fuse_unknown),
       drops_leading_space_(parts.drops_leading_space) {
+    if (parts.tokens.size() > BpeParts::most_tokens) {
+        throw FileError(path, "a vocabulary of " + std::to_string(parts.tokens.size()) + " tokens, at most " +
+                                  std::to_string(BpeParts::most_tokens) + " are read");
+    }
     add_tokens(parts);
     add_merges(parts, path);
     if (!byte_level_) add_cuts(parts);

@@ -35,6 +35,10 @@ enum class PrefixSpace : std::uint8_t { never, first, always };
 
 /// What a byte-pair encoding is made of, in the order in which a text goes through it.
 struct BpeParts {
+    // Half as many again as the largest vocabularies have: each takes ten times its bytes in a file.
+    static constexpr std::size_t most_tokens = std::size_t{1} << 19;
+    static constexpr std::size_t most_merges = std::size_t{3} << 18;
+
     bool byte_level = true;  ///< tokens are written in GPT-2's alphabet, a character for each byte; else as they are
     std::vector<AddedToken> added;  ///< their ids may, but need not, be among the tokens'
     std::vector<TextEdit> edits;    ///< of what lies between added tokens
@@ -58,7 +62,7 @@ struct BpeParts {
 /// are joined in the order of the merges.
 class Bpe final : public Tokenizer {
 public:
-    /// Throws FileError with `path` if the parts do not fit together.
+    /// Throws FileError with `path` if the parts do not fit together or are too many.
     Bpe(BpeParts parts, const std::string& path);
 
     Index vocabulary() const override { return static_cast<Index>(texts_.size()); }

@@ -182,6 +182,7 @@ std::unique_ptr<Tokenizer> make_sentencepiece(GgufVocabulary vocabulary, const s
     for (const std::int32_t type : vocabulary.types) types.push_back(static_cast<PieceType>(type));
     const std::string model = serialize_sentencepiece_bpe(vocabulary.tokens, vocabulary.scores, types,
                                                           vocabulary.add_space_prefix.value_or(true));
+    vocabulary.tokens = {};  // the library needs the memory
     return std::make_unique<SentencePieceTokenizer>(model, path, std::move(settings));
 }
 
@@ -190,6 +191,10 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
         throw FileError(path,
                         "tokenizer.ggml.merges is missing: without them every text would be single bytes; give "
                         "--tokenizer, or convert the model anew");
+    }
+    if (vocabulary.merges.size() > BpeParts::most_merges) {
+        throw FileError(path, "tokenizer.ggml.merges has " + std::to_string(vocabulary.merges.size()) +
+                                  " entries, at most " + std::to_string(BpeParts::most_merges) + " are read");
     }
     const Family& family = family_of(vocabulary.pre, path);
     BpeParts parts;

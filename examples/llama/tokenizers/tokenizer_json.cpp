@@ -23,6 +23,8 @@ using nlohmann::json;
 class TokenizerJson {
 public:
     explicit TokenizerJson(const std::string& path) : reader_(path) {
+        // Room that is not used takes no memory; growing takes twice what is there.
+        parts_.merges.reserve(BpeParts::most_merges);
         const auto take = [this](const std::string&, const json& merge) {
             read_merge(merge);
             return true;
@@ -89,6 +91,9 @@ private:
 
     // "a b" or ["a", "b"]
     void read_merge(const json& merge) {
+        if (parts_.merges.size() == BpeParts::most_merges) {
+            reader_.fail("more than " + std::to_string(BpeParts::most_merges) + " merges");
+        }
         if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
             parts_.merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
             return;

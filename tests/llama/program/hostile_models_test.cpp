@@ -19,8 +19,10 @@ namespace llama {
 namespace {
 
 namespace pickle = test::pickle;
+using nlohmann::json;
 using test::Arguments;
 using test::bytes_of;
+using test::GgufTypes;
 using test::GgufWriter;
 using test::HostileFiles;
 using test::listed;
@@ -70,7 +72,7 @@ TEST_F(HostileFiles, OfHuggingFaceModels) {
         return with_header("{" + listed(count, [](const std::string& i) { return "\"" + i + "\":" + tensor; }) + "}",
                            "");
     };
-    for (const std::size_t count : {40'000, 200'000, 300'000}) {
+    for (const std::size_t count : {40'000U, 200'000U, 300'000U}) {
         expect_handled(std::to_string(count) + " tensors",
                        {{"config.json", config}, {"model.safetensors", header(count)}}, inspect);
     }
@@ -131,30 +133,43 @@ TEST_F(HostileFiles, OfGguf) {
     }
 }
 
+// Valid but for its size: `count` tokens that are numbers, and as many merges, after those of a byte-level tokenizer.
+std::string large_vocabulary(std::string_view model, std::size_t tokens, std::size_t merges) {
+    const json bytes = json::parse(test::read_text(FREQKV_FIXTURES_DIR "/tokenizers/llama3/tokenizer.json"));
+    std::string texts = GgufWriter::string("<unk>");
+    for (const auto& [token, id] : bytes["model"]["vocab"].items()) texts += GgufWriter::string(token);
+    const std::size_t count = 1 + bytes["model"]["vocab"].size() + tokens;
+    for (std::size_t i = 0; i < tokens; ++i) texts += GgufWriter::string("0" + std::to_string(i));
+    std::vector<std::int32_t> types(count, 1);
+    types[0] = 2;
+    const auto strings = [](std::size_t length, const std::string& elements) {
+        return GgufWriter::array(GgufTypes::string, length, elements);
+    };
+    GgufWriter file = small_gguf();
+    file.set("tokenizer.ggml.model", model);
+    file.set("tokenizer.ggml.pre", std::string_view("llama-bpe"));
+    file.set_bytes("tokenizer.ggml.tokens", GgufTypes::array, strings(count, texts));
+    file.set("tokenizer.ggml.scores", std::vector<float>(count));
+    file.set("tokenizer.ggml.token_type", types);
+    file.set_bytes("tokenizer.ggml.merges", GgufTypes::array,
+                   strings(merges, repeated(GgufWriter::string("i n"), merges)));
+    return file.bytes();
+}
+
 TEST_F(HostileFiles, OfGgufVocabularies) {
-    const Arguments tokenize{"tokenize", "--tokenizer", "DIR/m.gguf", "--text", "DIR/t", "--out", "DIR/o"};
-    for (const char* const model : {"llama", "gpt2"}) {
-        const auto with_tokens = [&](std::size_t count) {
-            GgufWriter file = small_gguf();
-            std::string tokens;
-            for (std::size_t i = 0; i < count; ++i) tokens += GgufWriter::string(std::to_string(i));
-            file.set_bytes("tokenizer.ggml.tokens", test::GgufTypes::array,
-                           GgufWriter::array(test::GgufTypes::string, count, tokens));
-            file.set("tokenizer.ggml.scores", std::vector<float>(count));
-            std::vector<std::int32_t> types(count, 1);
-            types[0] = 2;
-            file.set("tokenizer.ggml.token_type", types);
-            file.set("tokenizer.ggml.model", std::string_view(model));
-            file.set_bytes(
-                "tokenizer.ggml.merges", test::GgufTypes::array,
-                GgufWriter::array(test::GgufTypes::string, count, repeated(GgufWriter::string("1 2"), count)));
-            return file.bytes();
-        };
-        for (const std::size_t count : {100'000, 300'000, 1'000'000}) {
-            expect_handled(std::to_string(count) + " tokens of " + model,
-                           {{"m.gguf", with_tokens(count)}, {"t", "123"}}, tokenize);
-        }
-    }
+    const Arguments tokenize{"tokenize", "--tokenizer", "DIR/m.gguf", "--text", "DIR/t",
+                             "--out",    "DIR/o",       "--threads",  "1"};
+    const auto expect_vocabulary_handled = [&](std::string_view model, std::size_t tokens, std::size_t merges) {
+        const std::string what =
+            std::to_string(tokens) + " tokens and " + std::to_string(merges) + " merges of " + std::string(model);
+        expect_handled(what, {{"m.gguf", large_vocabulary(model, tokens, merges)}, {"t", "some text"}}, tokenize);
+    };
+    for (const std::size_t tokens : {50'000U, 100'000U, 250'000U, 1'000'000U})
+        expect_vocabulary_handled("llama", tokens, 0);
+    for (const std::size_t tokens : {50'000U, 300'000U, 500'000U, 1'000'000U})
+        expect_vocabulary_handled("gpt2", tokens, 0);
+    for (const std::size_t merges : {50'000U, 700'000U, 1'000'000U, 3'000'000U})
+        expect_vocabulary_handled("gpt2", 0, merges);
 }
 
 TEST_F(HostileFiles, OfLlama2c) {
@@ -191,7 +206,7 @@ TEST_F(HostileAdapters, OfPeft) {
         expect_adapter_handled(what, {{"adapter_config.json", value}, {"adapter_model.safetensors", weights}});
     }
     for (const char* const key : {"rank_pattern", "alpha_pattern"}) {
-        for (const std::size_t count : {16'000, 200'000}) {
+        for (const std::size_t count : {16'000U, 200'000U}) {
             const std::string patterns =
                 "{" + listed(count, [](const std::string& i) { return "\"" + i + "\":2"; }) + "}";
             expect_adapter_handled(std::to_string(count) + " of " + key,
