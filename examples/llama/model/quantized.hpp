@@ -107,7 +107,12 @@ inline Bytes16 load_fifth_bits(const std::byte* from) {
 inline Bytes16 look_up_iq4(Bytes16 q) {
     constexpr Bytes16 values = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 #if defined(__SSSE3__)
-    return reinterpret_cast<Bytes16>(_mm_shuffle_epi8(reinterpret_cast<__m128i>(values), reinterpret_cast<__m128i>(q)));
+    auto found =
+        reinterpret_cast<Bytes16>(_mm_shuffle_epi8(reinterpret_cast<__m128i>(values), reinterpret_cast<__m128i>(q)));
+#if !defined(__clang__)
+    asm("" : "+x"(found));  // or GCC widens what it has seen shuffled one by one
+#endif
+    return found;
 #else
     Bytes16 found;
     for (int i = 0; i < 16; ++i) found[i] = values[q[i] & 0x0f];
