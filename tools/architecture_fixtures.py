@@ -90,6 +90,19 @@ class Pair:
         self.file.finish("Q8_0, " + note, self.without)
 
 
+def write_llama_3_2(models: Path) -> None:
+    # Heads of 16 have wavelengths 6.3, 20, 63 and longer: kept, between, divided.
+    rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 32.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    config = LlamaConfig(**SHAPE, head_dim=16, rope_parameters=rope)
+    pair = Pair(models, "llama-3.2", LlamaForCausalLM, config, seed=81)
+    pair.check_setting(rope_parameters=PLAIN_ROPE)
+    plain = fixture.reconfigured(pair.file.model, rope_parameters=PLAIN_ROPE)
+    divisors = plain.model.rotary_emb.inv_freq / pair.file.model.model.rotary_emb.inv_freq
+    pair.file.writer.add_tensor("rope_freqs.weight", divisors.numpy())
+    pair.write("Llama 3.2: rotary scaling, the embedding is the classifier")
+
+
 def write_qwen3(models: Path) -> None:
     config = Qwen3Config(**WIDE, rope_parameters=PLAIN_ROPE | {"rope_theta": 1e6})
     pair = Pair(models, "qwen3", Qwen3ForCausalLM, config, seed=61)
@@ -237,6 +250,7 @@ def write_dynamic_beyond(models: Path) -> None:
 
 
 def write(models: Path) -> None:
+    write_llama_3_2(models)
     write_qwen3(models)
     write_smollm3(models)
     write_phi3(models)

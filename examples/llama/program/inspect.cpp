@@ -60,7 +60,8 @@ std::string describe_positions(const Config& config) {
     std::string text = "positions   rotary, base " + format("%g", config.rope_base);
     const RopeScaling& scaling = config.rope_scaling;
     if (scaling.type != RopeScaling::Type::none) {
-        text += std::string(", scaling ") + name_of(scaling.type) + " by " + format("%g", scaling.factor);
+        text += std::string(", scaling ") + name_of(scaling.type);
+        if (scaling.type != RopeScaling::Type::longrope) text += " by " + format("%g", scaling.factor);
     }
     if (!scaling.divisors.empty()) text += ", frequencies divided as the file lists";
     if (config.rotation() != config.head_dim) {
