@@ -35,7 +35,7 @@ using test::RandomWeights;
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-// Random weights of the first 128 rows and activations, and what their products should be.
+// Random weights and activations, and what their products should be.
 struct Problem {
     Problem(WeightType type, Index row_count, Index column_count, Index token_count)
         : weights(type, row_count, column_count, 2),
@@ -116,15 +116,16 @@ std::vector<Index> columns_of(WeightType type) {
     return {256, 512, 768, 2048 + 256};
 }
 
-class ProductKernels : public testing::TestWithParam<WeightType> {};
+class ProductsOfType : public testing::TestWithParam<WeightType> {};
 
-TEST_P(ProductKernels, OfBytesAgreeWithTheDefinition) {
-    if (is_plain(GetParam())) GTEST_SKIP() << "not of blocks";
+class ByteKernelsOfType : public testing::TestWithParam<WeightType> {};
+
+TEST_P(ByteKernelsOfType, AgreeWithTheDefinition) {
     if (detail::byte_kernels().empty()) GTEST_SKIP() << "this processor has none";
     const auto exact = [](float weight) { return static_cast<double>(weight); };
     for (const ByteKernels* const kernels : detail::byte_kernels()) {
         for (const Index columns : columns_of(GetParam())) {
-            for (const Index rows : {1, 2, 7, 16, 33, 128}) {
+            for (const Index rows : {1, 2, 7, 16, 33, 64}) {
                 Problem problem(GetParam(), rows, columns, 40);
                 Bytes x(*kernels, problem);
                 const std::vector<float> rounded = x.values();
@@ -146,12 +147,12 @@ TEST_P(ProductKernels, OfBytesAgreeWithTheDefinition) {
     }
 }
 
-TEST_P(ProductKernels, OfBFloat16AgreeWithTheDefinition) {
+TEST_P(ProductsOfType, InBFloat16AgreeWithTheDefinition) {
     if (detail::bfloat16_kernels().empty()) GTEST_SKIP() << "this processor has none";
     const auto nearest = [](float x) { return static_cast<float>(Eigen::bfloat16(x)); };
     for (const BFloat16Kernels* const kernels : detail::bfloat16_kernels()) {
         for (const Index columns : columns_of(GetParam())) {
-            for (const Index rows : {1, 2, 7, 16, 33, 128}) {
+            for (const Index rows : {1, 2, 7, 16, 33, 64}) {
                 Problem problem(GetParam(), rows, columns, 40);
                 const Index stride = padded(columns, detail::bfloat16_columns);
                 std::vector<std::uint16_t> x(at(padded(problem.tokens, detail::bfloat16_tokens) * stride));
@@ -177,7 +178,7 @@ TEST_P(ProductKernels, OfBFloat16AgreeWithTheDefinition) {
 }
 
 // The whole product: close to the exact one, and the same on any number of threads.
-TEST_P(ProductKernels, RoundedProductsAreCloseToExactOnes) {
+TEST_P(ProductsOfType, RoundedAreCloseToExactOnes) {
     const Index block = format_of(GetParam()).block;
     for (const Index tokens : {1, 3, 8, 9, 300}) {
         const Index inputs = block == 1 ? 500 : 512;
@@ -214,8 +215,13 @@ TEST_P(ProductKernels, RoundedProductsAreCloseToExactOnes) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, ProductKernels, testing::ValuesIn(test::all_types),
-                         [](const auto& type) { return format_of(type.param).name; });
+std::string name_of(const testing::TestParamInfo<WeightType>& type) { return format_of(type.param).name; }
+
+INSTANTIATE_TEST_SUITE_P(Types, ProductsOfType, testing::ValuesIn(test::all_types), name_of);
+
+constexpr std::span quantised_types = std::span(test::all_types).subspan<3>();
+static_assert(quantised_types.front() == WeightType::q4_0);
+INSTANTIATE_TEST_SUITE_P(Types, ByteKernelsOfType, testing::ValuesIn(quantised_types), name_of);
 
 TEST(ByteKernels, RoundToTheNearestOf255Steps) {
     for (const ByteKernels* const kernels : detail::byte_kernels()) {

@@ -269,6 +269,7 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
     object["tokens"] = tokens.size();
     object["skip"] = options.skip;
     object["device"] = options.device;
+    object["exact"] = options.exact;
     object.update(to_json(settings));
     object["prefill_chunk"] = options.prefill_chunk;
     if (options.window > 0) {

@@ -76,8 +76,8 @@ struct ByteFormat {
 constexpr int none = -1;
 
 /// Of blocks of 32 numbers, which begin with the scale and, without a centre, with what is added to the products:
-/// bytes(block). Of those of 256: unpack(block, scales, minima, f) calls f(i, numbers 32 i to 32 i + 31) for all i < 8;
-/// minima are left alone where there is a centre.
+/// bytes(block). Of those of 256: unpack(block, scales, minima, f) stores scales and, unless there is a centre, minima,
+/// then calls f(i, numbers 32 i to 32 i + 31) for i = 0, 1, ... 7.
 template <WeightType>
 struct ByteBlock;
 
@@ -229,8 +229,8 @@ struct ByteBlock<WeightType::iq4_xs> : ByteFormat<32, 255, 128> {
         for (Index i = 0; i < 8; ++i) {
             const auto integer = static_cast<int>((lower >> 4 * i & 15U) | (upper >> 2 * i & 3U) << 4U);
             scales[i] = scale * static_cast<float>(integer - 32);
-            f(i, iq4_values(nibbles(block + 8 + 16 * i)));
         }
+        for (Index i = 0; i < 8; ++i) f(i, iq4_values(nibbles(block + 8 + 16 * i)));
     }
 };
 

@@ -73,7 +73,8 @@ __m256 halves_of_8(const std::byte* first) {
     return _mm256_cvtph_ps(_mm_setr_epi16(half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)));
 }
 
-/// Scales of the parts of a run, and minima where the format has no centre; f(i, numbers 32 i to 32 i + 31).
+/// Scales of the parts of a run, and minima where the format has no centre; then f(i, numbers 32 i to 32 i + 31) in the
+/// order of i.
 template <WeightType type, class F>
 void unpack_run(const std::byte* packed, float* scales, float* minima, F&& f) {
     using Format = ByteBlock<type>;
@@ -107,11 +108,15 @@ float multiply_row(const std::byte* row, Index columns, const ByteActivations& x
         }
         alignas(32) float scales[parts];
         alignas(32) float minima[parts];
+        alignas(32) float factors[parts];
         const auto multiply = [&](Index i, __m256i numbers) {
             __m256 factor;
             if constexpr (Format::part == 32) {
-                factor = _mm256_broadcast_ss(x.scales + first / 32 + i);
-                factor = _mm256_mul_ps(factor, _mm256_broadcast_ss(scales + i));
+                if (i == 0) {
+                    _mm256_store_ps(factors,
+                                    _mm256_mul_ps(_mm256_load_ps(scales), _mm256_loadu_ps(x.scales + first / 32)));
+                }
+                factor = _mm256_broadcast_ss(factors + i);
             } else {
                 factor = _mm256_set_m128(_mm_broadcast_ss(scales + 2 * i + 1), _mm_broadcast_ss(scales + 2 * i));
                 factor = _mm256_mul_ps(factor, _mm256_broadcast_ss(x.scales + first / 32 + i));
