@@ -75,6 +75,16 @@ TEST_F(GgufParts, AreTheModelTheyWereSplitFrom) {
     EXPECT_EQ(read_gguf_vocabulary(path(0)).tokens.size(), 7u);
 }
 
+TEST_F(GgufParts, TheFirstMayHaveTheMetadataAlone) {
+    for (const GgufWriter::Tensor& tensor : parts_[0].tensors) {
+        parts_[1].add(tensor.name, tensor.type, tensor.shape, tensor.data);
+    }
+    parts_[0].tensors.clear();
+    write();
+    EXPECT_EQ(open_gguf_parts(path(0)).tensors().size(), whole_.tensors.size());
+    EXPECT_EQ(refusal(), "accepted");
+}
+
 TEST_F(GgufParts, OfOneAreAFileOfAnyName) {
     GgufWriter file = whole_;
     file.set("split.no", std::uint16_t{0});
