@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "llama/tokenizers/tokenizer_json.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -70,7 +71,8 @@ private:
         if (!vocabulary.is_object() || vocabulary.empty()) fail("model.vocab is no object with tokens");
         // Some files leave ids out; yet memory stays in proportion to the file.
         const json& added = member(root_, "added_tokens");
-        id_limit_ = 4 * (vocabulary.size() + (added.is_array() ? added.size() : 0));
+        id_limit_ =
+            std::min(4 * (vocabulary.size() + (added.is_array() ? added.size() : 0)), ByteLevelBpeParts::most_tokens);
         for (const auto& [token, value] : vocabulary.items()) {
             const std::size_t id = read_id(value, "token " + in_quotes(token));
             if (id >= parts_.tokens.size()) parts_.tokens.resize(id + 1);
