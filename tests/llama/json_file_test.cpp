@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <stdexcept>
@@ -52,9 +53,21 @@ TEST(JsonFile, WhatIsNoJsonIsRefusedInOneShortLine) {
     EXPECT_THAT(refusal("\"\x1b[2J\""), AllOf(HasSubstr("at byte"), testing::Not(HasSubstr("\x1b"))));
 }
 
+// The parser's messages repeat what they are about.
+TEST(JsonFile, TextsAndNumbersThatDoNotEndAreRefusedBeforeTheyAreRead) {
+    EXPECT_THAT(refusal("[1,\"" + std::string(1'000'000, 'x')), HasSubstr("a text that does not end, begun at byte 3"));
+    EXPECT_THAT(refusal(R"(["a\",1])"), HasSubstr("a text that does not end, begun at byte 1"));
+    EXPECT_EQ(refusal(R"(["a\\",1,"\"","\u00e9"])"), "accepted");
+    EXPECT_THAT(refusal("[" + std::string(5000, '1') + "]"),
+                HasSubstr("a number or name that does not end at byte 4097"));
+    EXPECT_THAT(refusal("[\"a\nb\"]"), HasSubstr("a control character at byte 3"));
+    EXPECT_THAT(refusal("[\"\xc3\xa9\xff\"]"), HasSubstr("no UTF-8 at byte 4"));
+    EXPECT_THAT(refusal("[\"a\\"), HasSubstr("a text that does not end"));
+}
+
 TEST(JsonFile, NothingFollowsANulCharacter) {
-    EXPECT_THAT(refusal(std::string("{}\0 anything", 12)), HasSubstr("NUL character at byte 2"));
-    EXPECT_THAT(refusal(std::string("{}\0", 3)), HasSubstr("NUL character at byte 2"));
+    EXPECT_THAT(refusal(std::string("{}\0 anything", 12)), HasSubstr("a control character at byte 2"));
+    EXPECT_THAT(refusal(std::string("{}\0", 3)), HasSubstr("a control character at byte 2"));
     EXPECT_EQ(parse("\"a\\u0000b\""), std::string("a\0b", 3));
 }
 
@@ -94,6 +107,7 @@ TEST(JsonFile, TimeIsLinear) {
         records += std::string(i > 0 ? "," : "") + R"({"instruction":"a","output":"b"})";
         tensors += (i > 0 ? ",\"" : "\"") + number + R"(":{"shape":[1,2]})";
     }
+    const std::clock_t begin = std::clock();
     int taken = 0;
     const auto take = [&](const std::string&, const json& value) { return value.is_object() && ++taken > 0; };
     const JsonMembers elements[] = {{"", JsonMembers::Of::array, take}};
@@ -102,6 +116,8 @@ TEST(JsonFile, TimeIsLinear) {
     const JsonMembers members[] = {{"", JsonMembers::Of::object, take}};
     EXPECT_EQ(parse(tensors + "}", members), json::object());
     EXPECT_EQ(taken, 400'000);
+    // A quarter of a second; 20 where every end goes over what came before.
+    EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 10);
 }
 
 class Streamed {

@@ -10,6 +10,7 @@
 
 #include "llama/io/file.hpp"
 #include "llama/io/in_quotes.hpp"
+#include "llama/io/utf8.hpp"
 
 namespace llama {
 
@@ -176,14 +177,42 @@ private:
     bool in_member_ = false;
 };
 
+// Looks at what the parser would repeat several times in its message, however long: texts that do not end, control
+// characters, bytes that are no UTF-8, endless numbers. It also takes a NUL character for the end of the file.
+void check_words(std::string_view text, const std::string& path) {
+    constexpr std::size_t longest_word = 4096;
+    const auto fail = [&](const char* what, std::size_t at) {
+        throw FileError(path, std::string("no usable JSON: ") + what + " at byte " + std::to_string(at));
+    };
+    constexpr std::size_t none = std::string_view::npos;
+    std::size_t quote = none;  // where the text began that is being read
+    std::size_t word = 0;      // bytes of the number or name that is being read
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        const auto byte = static_cast<unsigned char>(text[at]);
+        if (byte == 0 || (byte < 0x20 && quote != none)) fail("a control character", at);
+        if (byte >= 0x80) {
+            const std::size_t length = utf8_length(text.substr(at));
+            if (length == 0) fail("no UTF-8", at);
+            at += length - 1;
+        } else if (quote == none) {
+            if (byte == '"') quote = at;
+            const bool in_word = byte > ' ' && std::string_view("\"[]{},:").find(text[at]) == none;
+            word = in_word ? word + 1 : 0;
+            if (word > longest_word) fail("a number or name that does not end", at);
+        } else if (byte == '"') {
+            quote = none;
+        } else if (byte == '\\') {
+            ++at;  // a quote behind it is the text's own; whatever else is for the parser
+        }
+    }
+    if (quote != none) fail("a text that does not end, begun", quote);
+}
+
 }  // namespace
 
 json parse_json(std::span<const std::byte> bytes, const std::string& path, std::span<const JsonMembers> streamed) {
-    // The parser takes one for the end.
-    if (const auto zero = std::find(bytes.begin(), bytes.end(), std::byte{0}); zero != bytes.end()) {
-        throw FileError(path, "no usable JSON: a NUL character at byte " + std::to_string(zero - bytes.begin()));
-    }
     const auto* const begin = reinterpret_cast<const char*>(bytes.data());
+    check_words({begin, bytes.size()}, path);
     Builder builder(bytes.size(), path, streamed);
     json::sax_parse(begin, begin + bytes.size(), &builder);
     return std::move(builder).take();

@@ -86,6 +86,13 @@ TEST_F(HostileFiles, OfLargeTokenizerJson) {
         expect_handled(std::to_string(count) + " tokens", {{"tokenizer.json", with(more, merges)}, {"text", text}},
                        tokenize("tokenizer.json"));
     }
+    for (const int count : {130'000, 400'000}) {
+        const std::string more = bytes + "," + listed(static_cast<std::size_t>(count), [](const std::string& i) {
+                                     return "\"a" + i + "\":" + std::to_string(1000 + 4 * std::stoi(i));
+                                 });
+        expect_handled(std::to_string(count) + " ids far apart",
+                       {{"tokenizer.json", with(more, merges)}, {"text", text}}, tokenize("tokenizer.json"));
+    }
     for (const std::string pair : {R"("i n",)", R"(["i","n"],)", R"(["\u0120","t"],)"}) {
         for (const std::size_t count : {300'000U, 700'000U, 1'000'000U, 2'000'000U}) {
             expect_handled(std::to_string(count) + " merges " + pair,
