@@ -137,6 +137,27 @@ void add_device_option(CLI::App& command, ModelOptions& options) {
         ->description("How keys and values are stored [f32; on a GPU that of the weights]");
 }
 
+void add_sampler_options(CLI::App& command, SamplerOptions& sampler) {
+    command.add_option("--temperature", sampler.temperature, "0: always the most likely token")
+        ->check(number(0.0, 1e6))
+        ->capture_default_str()
+        ->type_name("T");
+    command.add_option("--top-k", sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+        ->check(number<Index>(0, most_tokens))
+        ->capture_default_str()
+        ->type_name("K");
+    command
+        .add_option("--top-p", sampler.top_p,
+                    "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
+        ->check(number(0.0, 1.0))
+        ->capture_default_str()
+        ->type_name("P");
+    command.add_option("--seed", sampler.seed, "Equal seeds give equal texts")
+        ->check(number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
+        ->capture_default_str()
+        ->type_name("N");
+}
+
 void add_training_options(CLI::App& command, TrainingOptions& options) {
     std::string group = "Data";
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "llama/model/sampler.hpp"
 #include "llama/program/options.hpp"
 #include "llama/program/training_options.hpp"
 
@@ -26,6 +27,8 @@ void add_adapter_option(CLI::App& command, ModelOptions& options);
 
 /// For the commands that run on a GPU as well; after add_model_options().
 void add_device_option(CLI::App& command, ModelOptions& options);
+
+void add_sampler_options(CLI::App& command, SamplerOptions& sampler);
 
 void add_training_options(CLI::App& command, TrainingOptions& options);
 

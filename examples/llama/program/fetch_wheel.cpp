@@ -119,18 +119,19 @@ void check_space(const fs::path& directory, const KnownModel& model) {
 
 bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
-// The line of pip's that says it: the last one with ERROR, else the last one.
+// The line of pip's that says it: the last one with ERROR, else, as with an exception of Python's, the last one.
 std::string reason_in(const std::string& message) {
     constexpr std::string_view mark = "ERROR: ";
     std::string_view text = message;
     if (const std::size_t at = text.rfind(mark); at != std::string_view::npos) {
-        text.remove_prefix(at + mark.size());
-        return std::string(text.substr(0, text.find('\n')));
+        const std::string_view rest = text.substr(at + mark.size());
+        const std::string_view line = rest.substr(0, rest.find('\n'));
+        if (line != "Exception:") return std::string(line);
     }
     while (text.ends_with('\n')) text.remove_suffix(1);
+    if (text.empty()) return "it says nothing";
     const std::size_t line = text.rfind('\n');
-    return text.empty() ? "it says nothing"
-                        : std::string(line == std::string_view::npos ? text : text.substr(line + 1));
+    return std::string(line == std::string_view::npos ? text : text.substr(line + 1));
 }
 
 [[noreturn]] void fail_download(const std::string& message) {

@@ -38,27 +38,6 @@ std::function<int()> with_threads(std::shared_ptr<Options> options, int (*comman
     };
 }
 
-void add_sampler_options(CLI::App* command, llama::SamplerOptions& sampler) {
-    command->add_option("--temperature", sampler.temperature, "0: always the most likely token")
-        ->check(llama::number(0.0, 1e6))
-        ->capture_default_str()
-        ->type_name("T");
-    command->add_option("--top-k", sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
-        ->check(llama::number<Index>(0, llama::most_tokens))
-        ->capture_default_str()
-        ->type_name("K");
-    command
-        ->add_option("--top-p", sampler.top_p,
-                     "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
-        ->check(llama::number(0.0, 1.0))
-        ->capture_default_str()
-        ->type_name("P");
-    command->add_option("--seed", sampler.seed, "Equal seeds give equal texts")
-        ->check(llama::number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
-        ->capture_default_str()
-        ->type_name("N");
-}
-
 // Options of a conversation.
 template <class Options>
 std::vector<CLI::Option*> add_chat_options(CLI::App* command, Options& options) {
@@ -86,7 +65,7 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
         ->check(llama::number<Index>(0, llama::most_tokens))
         ->capture_default_str()
         ->type_name("N");
-    add_sampler_options(command, options->sampler);
+    llama::add_sampler_options(*command, options->sampler);
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
     CLI::Option* const chat =
         command->add_flag("--chat", options->chat, "The prompt is a user's message; only the reply is written");
@@ -106,7 +85,7 @@ void add_chat(CLI::App& app, std::function<int()>& run) {
         ->check(llama::number<Index>(1, llama::most_tokens))
         ->capture_default_str()
         ->type_name("N");
-    add_sampler_options(command, options->sampler);
+    llama::add_sampler_options(*command, options->sampler);
     command->add_flag("--verbose", options->verbose, "After each reply, say how fast it was");
     llama::add_model_options(*command, *options);
     llama::add_adapter_option(*command, *options);
