@@ -125,7 +125,7 @@ TEST_P(ByteKernelsOfType, AgreeWithTheDefinition) {
     const auto exact = [](float weight) { return static_cast<double>(weight); };
     for (const ByteKernels* const kernels : detail::byte_kernels()) {
         for (const Index columns : columns_of(GetParam())) {
-            for (const Index rows : {1, 2, 7, 16, 33, 64}) {
+            for (const Index rows : {1, 2, 7, 16, 33, 128}) {
                 Problem problem(GetParam(), rows, columns, 40);
                 Bytes x(*kernels, problem);
                 const std::vector<float> rounded = x.values();
@@ -152,7 +152,7 @@ TEST_P(ProductsOfType, InBFloat16AgreeWithTheDefinition) {
     const auto nearest = [](float x) { return static_cast<float>(Eigen::bfloat16(x)); };
     for (const BFloat16Kernels* const kernels : detail::bfloat16_kernels()) {
         for (const Index columns : columns_of(GetParam())) {
-            for (const Index rows : {1, 2, 7, 16, 33, 64}) {
+            for (const Index rows : {1, 2, 7, 16, 33, 128}) {
                 Problem problem(GetParam(), rows, columns, 40);
                 const Index stride = padded(columns, detail::bfloat16_columns);
                 std::vector<std::uint16_t> x(at(padded(problem.tokens, detail::bfloat16_tokens) * stride));

@@ -220,7 +220,7 @@ void Input::multiply_floats(const Product& product, Index first_token, Index tok
         return;
     }
     constexpr Index at_once = 1024;  // a multiple of every block
-    float* const converted = scratch<float>(exact_tile.rows * at_once);
+    float* const converted = scratch<float>(task_rows * at_once);
     out.setZero();
     for (Index column = 0; column < w.columns; column += at_once) {
         const Index columns = std::min(at_once, w.columns - column);

@@ -50,14 +50,9 @@ inline constexpr Index serial_work_of_many = Index{1} << 20;
 inline constexpr Index serial_rounding = Index{1} << 16;
 // Multiply-adds of one task of a product with one token: some hundred kilobytes of weights.
 inline constexpr Index task_work = Index{1} << 16;
-// Weight rows and tokens of one task of a product with many tokens. Where these are rounded, a task takes less time,
-// and more of it to arrange the weights.
-struct Tile {
-    Index rows;
-    Index tokens;
-};
-inline constexpr Tile exact_tile{128, 256};
-inline constexpr Tile rounded_tile{64, 512};
+// Weight rows and tokens of one task of a product with many tokens.
+inline constexpr Index task_rows = 128;
+inline constexpr Index task_tokens = 256;
 
 // What products multiply: activations [tokens, inputs], and as what the types of the weights need besides, in memory of
 // the calling thread that is kept and valid until its next Input.
@@ -105,9 +100,8 @@ void multiply(std::initializer_list<Product> products, const float* x, Index tok
               Arithmetic arithmetic = Arithmetic::exact) {
     using namespace detail;
     const Index inputs = products.begin()->weights.columns;
-    const Tile tile = arithmetic == Arithmetic::exact ? exact_tile : rounded_tile;
-    const Index rows_at_once = tokens > 1 ? tile.rows : std::max<Index>(8, task_work / inputs / 8 * 8);
-    const Index token_tiles = divide_up(tokens, tile.tokens);
+    const Index rows_at_once = tokens > 1 ? task_rows : std::max<Index>(8, task_work / inputs / 8 * 8);
+    const Index token_tiles = divide_up(tokens, task_tokens);
     const auto tasks_of = [&](const Product& p) { return divide_up(p.weights.rows, rows_at_once) * token_tiles; };
     Index outputs = 0;
     Index tasks = 0;
@@ -126,8 +120,8 @@ void multiply(std::initializer_list<Product> products, const float* x, Index tok
         const Index row = task / token_tiles * rows_at_once;
         const Index rows = std::min(rows_at_once, product->weights.rows - row);
         if (tokens == 1) return input.multiply_rows(*product, row, rows);
-        const Index token = task % token_tiles * tile.tokens;
-        input.multiply_tile(*product, token, std::min(tile.tokens, tokens - token), row, rows);
+        const Index token = task % token_tiles * task_tokens;
+        input.multiply_tile(*product, token, std::min(task_tokens, tokens - token), row, rows);
     };
     const bool serial = tokens * outputs * inputs < (tokens == 1 ? serial_work_of_one : serial_work_of_many);
     SerialIf<E>{executor, serial}.for_each(tasks, run);

@@ -31,7 +31,7 @@ struct ByteActivations {
 };
 
 /// Rows that a tile has at most, and columns of it that are unpacked at once.
-inline constexpr Index largest_tile_rows = 64;
+inline constexpr Index largest_tile_rows = 128;
 inline constexpr Index columns_at_once = 2048;
 
 /// Bytes of scratch that multiply_tile needs, aligned for any register.
