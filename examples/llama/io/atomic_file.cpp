@@ -13,6 +13,13 @@ namespace llama {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// A link that stands for an open file: what it seems to point to is only a name for people.
+bool is_descriptor(const std::string& path) { return path.starts_with("/proc/") || path.starts_with("/dev/fd/"); }
+
+}  // namespace
+
 std::string follow_links(const std::string& path) {
     constexpr int most = 40;  // as the kernel
     fs::path target(path);
@@ -21,8 +28,8 @@ std::string follow_links(const std::string& path) {
         if (fs::symlink_status(target, error).type() != fs::file_type::symlink) return target.string();
         const fs::path next = fs::read_symlink(target, error);
         if (error) throw FileError(path, error.message());
+        if (is_descriptor(target.string())) return {};
         target = target.parent_path() / next;
-        if (target.string().starts_with("/proc/")) return {};
     }
     throw FileError(path, std::strerror(ELOOP));
 }

@@ -4,9 +4,6 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include "llama/io/file.hpp"
-#define AtomicFile NewAtomicFile
-#define write_once new_write_once
 
 namespace llama {
 

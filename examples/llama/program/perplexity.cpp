@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <bit>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -12,8 +10,6 @@
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -27,6 +23,7 @@
 #include "llama/model/loss.hpp"
 #include "llama/model/thread_executor.hpp"
 #include "llama/program/json_output.hpp"
+#include "llama/program/loss_digits.hpp"
 #include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/partial_result.hpp"
@@ -131,34 +128,6 @@ nlohmann::ordered_json to_json(const PositionBuckets& buckets) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const PositionBuckets::Bucket& bucket : buckets.buckets()) list.push_back({bucket.targets, bucket.loss});
     return list;
-}
-
-// Losses as one string, 16 digits each: of a long text they would be millions of JSON values.
-constexpr std::size_t digits_of_loss = 16;
-
-std::string to_digits(std::span<const double> losses) {
-    std::string digits;
-    digits.reserve(losses.size() * digits_of_loss);
-    for (const double loss : losses) {
-        const auto bits = std::bit_cast<std::uint64_t>(loss);
-        for (int shift = 60; shift >= 0; shift -= 4) digits += "0123456789abcdef"[bits >> shift & 15];
-    }
-    return digits;
-}
-
-std::vector<double> from_digits(std::string_view digits) {
-    if (digits.size() % digits_of_loss != 0) throw std::runtime_error("a loss is cut off");
-    std::vector<double> losses;
-    losses.reserve(digits.size() / digits_of_loss);
-    for (; !digits.empty(); digits.remove_prefix(digits_of_loss)) {
-        std::uint64_t bits = 0;
-        const char* const end = digits.data() + digits_of_loss;
-        const auto [read, error] = std::from_chars(digits.data(), end, bits, 16);
-        const auto loss = std::bit_cast<double>(bits);
-        if (error != std::errc{} || read != end || !std::isfinite(loss)) throw std::runtime_error("no loss");
-        losses.push_back(loss);
-    }
-    return losses;
 }
 
 nlohmann::ordered_json to_json(const Result& result) {

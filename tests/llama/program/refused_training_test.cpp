@@ -146,9 +146,9 @@ TEST_F(TrainProgram, WritesNowhereButIntoItsOwnDirectory) {
     expect_refusal(run(train("used")), 1, {"used: exists; must be new or an empty directory"});
     EXPECT_THAT(names_of(file("used")), ElementsAre("notes"));
     expect_refusal(run(train("used", {"--resume"})), 2, {"--resume", "training_state.safetensors"});
-    expect_refusal(run(train("text.txt")), 1, {"text.txt: exists"});
+    expect_refusal(run(train("text.txt")), 1, {"text.txt: Not a directory"});
     expect_refusal(run(train("text.txt/out")), 1, {"text.txt/out: "});
-    expect_refusal(run(finetune("base")), 1, {"base: exists"});
+    expect_refusal(run(finetune("base")), 1, {"base: holds a training that is finished"});
     // Noticed before the work, not after it.
     expect_refusal(run(train("out", {"--json", file("nowhere/run.json")})), 1, {"nowhere/run.json"});
     EXPECT_THAT(names_of(file("out")), IsEmpty());
