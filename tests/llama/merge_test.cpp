@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
@@ -45,7 +46,7 @@ protected:
         directory_.write("model/generation_config.json", R"({"eos_token_id": 7})");
         directory_.write("model/README.md", "not of the model");
         directory_.write("adapter/adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 3})");
-        TestTensors adapter;
+        TestTensors& adapter = adapter_;
         adapter["base_model.model." + up_proj + ".lora_A.weight"] = random_tensor({2, 8}, "F32", 1);
         adapter["base_model.model." + up_proj + ".lora_B.weight"] = random_tensor({12, 2}, "F32", 2);
         adapter["base_model.model.model.norm.weight"] = random_tensor({8}, "F16", 3);
@@ -76,6 +77,7 @@ protected:
     }
 
     TemporaryDirectory directory_;
+    TestTensors adapter_;
 };
 
 TEST_F(Merge, WritesTheModelThatTheAdapterMakes) {
@@ -129,6 +131,41 @@ TEST_F(Merge, TakesANewOrEmptyDirectoryOnly) {
     directory_.write("out", "a file");
     EXPECT_THAT(refusal(), HasSubstr("must be new or an empty directory"));
     EXPECT_EQ(test::read_text(directory_ / "out"), "a file");
+}
+
+TEST_F(Merge, FillsTheEmptyDirectoryThatALinkPointsTo) {
+    std::filesystem::create_directory(directory_ / "empty");
+    std::filesystem::create_symlink("empty", directory_ / "out");
+    EXPECT_EQ(run(), 0);
+    EXPECT_TRUE(std::filesystem::is_symlink(directory_ / "out"));
+    EXPECT_TRUE(std::filesystem::exists(directory_ / "empty/model.safetensors"));
+}
+
+TEST_F(Merge, RefusesNumbersThatAreNoneByTheNameOfTheirTensor) {
+    const auto not_written = [&](const std::string& file, TestTensors tensors, const std::string& name, float number) {
+        const std::string before = test::read_text(directory_ / file);
+        tensors.at(name).values[5] = number;
+        directory_.write(file, make_safetensors(tensors));
+        const std::string message = refusal();
+        directory_.write(file, before);
+        EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
+        return message;
+    };
+    const std::string adapter = "adapter/adapter_model.safetensors";
+    const std::string lora_a = "base_model.model." + up_proj + ".lora_A.weight";
+    const std::string norm = "base_model.model.model.norm.weight";
+    EXPECT_THAT(not_written(adapter, adapter_, lora_a, NAN),
+                HasSubstr("tensor \"" + lora_a + "\" has an element that is not a number, at 5"));
+    EXPECT_THAT(not_written(adapter, adapter_, norm, -INFINITY),
+                HasSubstr("tensor \"" + norm + "\" has an element that is minus infinite, at 5"));
+    for (const char* const name : {"model.layers.0.mlp.up_proj.weight", "model.layers.1.input_layernorm.weight",
+                                   "model.layers.1.mlp.up_proj.weight"}) {
+        EXPECT_THAT(not_written("model/model.safetensors", test::small_model("BF16"), name, INFINITY),
+                    HasSubstr("tensor \"" + std::string(name) + "\" has an element that is "));
+    }
+    directory_.write("adapter/adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 1e308})");
+    EXPECT_THAT(refusal(), HasSubstr("merged with it, tensor \"" + up_proj + ".weight\" has an element that is "));
+    EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
 }
 
 TEST_F(Merge, LeavesNothingBehindWhenItFails) {

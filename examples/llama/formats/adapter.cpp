@@ -125,6 +125,7 @@ private:
         const NamedWeights& target = find_target(reference, name);
         const std::vector<Index>& shape = reference.tensor.shape;
         const WeightType type = reference.type();
+        reference.check_finite();
         if (target.vector != nullptr) {
             reference.check_shape(target.shape);
             *target.vector = load_vector(checkpoint_, reference);
@@ -171,7 +172,13 @@ private:
         const Matrix left = embedding ? Matrix(load(a, rank, rows).transpose()) : load(b, rows, rank);
         const Matrix right = embedding ? Matrix(load(b, columns, rank).transpose()) : load(a, rank, columns);
         const auto scale = static_cast<float>(config.scale(module));
-        set(target, sum(*target.matrix, left.topRows(used_rows), right, scale), false);
+        const Weights merged = sum(*target.matrix, left.topRows(used_rows), right, scale);
+        const Index count = merged.rows * merged.columns;
+        if (const Index place = find_not_finite(merged.data, merged.type, count); place < count) {
+            throw FileError(path, "merged with it, tensor " + in_quotes(target.name) + " " +
+                                      describe_not_finite(merged.data, merged.type, place));
+        }
+        set(target, merged, false);
         changed_[target.name] = WeightType::f32;
     }
 
@@ -184,6 +191,7 @@ private:
 
     static Matrix load(const TensorReference& reference, Index rows, Index columns) {
         reference.check_shape({rows, columns});
+        reference.check_finite();
         Matrix matrix(rows, columns);
         to_floats(reference.tensor.bytes.data(), reference.type(), rows * columns, matrix.data());
         return matrix;

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/json_file.hpp"
 
 namespace llama {
@@ -113,7 +114,8 @@ void copy_companions(const std::string& from, const std::string& to) {
 }
 
 void write_hugging_face(const std::string& directory, const Checkpoint& checkpoint, WeightType type,
-                        const ModelSource& source, const WriteProgress& progress) {
+                        const ModelSource& source, const WriteProgress& progress,
+                        const std::map<std::string, std::string>& metadata) {
     if (!has_hugging_face_layout(checkpoint)) {
         throw FileError(directory, "only weights in Hugging Face's layout can be written; these are " +
                                        (checkpoint.format.empty() ? "in another" : checkpoint.format));
@@ -129,7 +131,7 @@ void write_hugging_face(const std::string& directory, const Checkpoint& checkpoi
     if (!source.tokenizer.empty()) {
         copy_tokenizer(source.tokenizer, directory, checkpoint.config.begin_of_text >= 0);
     }
-    write_safetensors(directory + "/model.safetensors", tensors, progress);
+    write_safetensors(directory + "/model.safetensors", tensors, progress, metadata);
 }
 
 }  // namespace llama

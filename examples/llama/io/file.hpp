@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -122,96 +121,6 @@ inline std::vector<char> read_all(int descriptor, const std::string& name) {
 /// All bytes of a file or pipe; FileError if it cannot be read.
 inline std::vector<char> read_file(const std::string& path) {
     return read_all(Descriptor::open_for_reading(path).number(), path);
-}
-
-/// Writes a file all at once or not at all: the content goes to a file beside it, which takes its name
-/// when it is complete. What is no regular file (a terminal, a pipe, /dev/null) is written directly.
-class AtomicFile {
-public:
-    /// Adds a piece to the file.
-    using Append = std::function<void(std::string_view)>;
-
-    /// Throws FileError now if `path` cannot be written later. Nothing is left behind.
-    explicit AtomicFile(std::string path) : path_(std::move(path)) {
-        struct stat status{};
-        if (::stat(path_.c_str(), &status) == 0) {
-            if (S_ISDIR(status.st_mode)) throw FileError(path_, std::strerror(EISDIR));
-            if (::access(path_.c_str(), W_OK) != 0) throw FileError(path_, std::strerror(errno));
-            direct_ = !S_ISREG(status.st_mode);
-        }
-        if (!direct_) Temporary probe(path_);
-    }
-
-    /// Throws FileError; the earlier content of the file, if any, then still stands.
-    void write(std::string_view content) const {
-        write_pieces([content](const Append& append) { append(content); });
-    }
-
-    /// The same for content that is too large to be held at once: `produce` appends one piece after the other.
-    /// The file stays as it was, too, if `produce` throws.
-    void write_pieces(const std::function<void(const Append&)>& produce) const {
-        if (direct_) {
-            const Descriptor file(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
-            if (file.number() < 0) throw FileError(path_, std::strerror(errno));
-            produce([&](std::string_view piece) { write_all(file.number(), piece); });
-            return;
-        }
-        Temporary temporary(path_);
-        produce([&](std::string_view piece) { write_all(temporary.number(), piece); });
-        if (::fsync(temporary.number()) != 0) throw FileError(path_, std::strerror(errno));
-        temporary.rename_to(path_);
-    }
-
-private:
-    // A new file in the directory of the target, gone at the end of its scope unless it was renamed.
-    class Temporary {
-    public:
-        explicit Temporary(const std::string& target) : name_(target + ".XXXXXX") {
-            file_ = Descriptor(::mkstemp(name_.data()));
-            if (file_.number() < 0) throw FileError(target, std::strerror(errno));
-            const mode_t mask = ::umask(0);
-            ::umask(mask);
-            ::fchmod(file_.number(), 0666 & ~mask);
-        }
-        Temporary(const Temporary&) = delete;
-        Temporary& operator=(const Temporary&) = delete;
-        ~Temporary() {
-            if (!name_.empty()) ::unlink(name_.c_str());
-        }
-
-        int number() const { return file_.number(); }
-
-        void rename_to(const std::string& target) {
-            if (::rename(name_.c_str(), target.c_str()) != 0) throw FileError(target, std::strerror(errno));
-            name_.clear();
-        }
-
-    private:
-        std::string name_;
-        Descriptor file_;
-    };
-
-    void write_all(int descriptor, std::string_view content) const {
-        while (!content.empty()) {
-            const ssize_t count = ::write(descriptor, content.data(), content.size());
-            if (count < 0 && errno == EINTR) continue;
-            if (count < 0) throw FileError(path_, std::strerror(errno));
-            content.remove_prefix(static_cast<std::size_t>(count));
-        }
-    }
-
-    std::string path_;
-    bool direct_ = false;
-};
-
-/// Writes a file that is not to change any more: with the same content it may be there already, with another it is
-/// refused.
-inline void write_once(const std::string& path, std::string_view content) {
-    if (!file_exists(path)) return AtomicFile(path).write(content);
-    const std::vector<char> there = read_file(path);
-    if (std::string_view(there.data(), there.size()) != content) {
-        throw FileError(path, "exists with another content; give a new or an empty directory");
-    }
 }
 
 }  // namespace llama

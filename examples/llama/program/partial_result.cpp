@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/io/usage_error.hpp"

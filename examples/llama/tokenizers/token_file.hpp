@@ -12,6 +12,7 @@
 #include <system_error>
 #include <vector>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/model/config.hpp"
 

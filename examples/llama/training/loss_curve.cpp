@@ -16,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/io/format.hpp"
 
