@@ -273,6 +273,18 @@ TEST_F(InstructionRecordsTest, AreSkippedWhereTheOutputIsNoToken) {
     }
 }
 
+TEST_F(InstructionRecordsTest, EndAsTheModelSaysIfTheTokenizerDoesNot) {
+    const std::string path = file(R"([{"instruction": "a", "output": "AB"}])");
+    const auto last_of = [&](const std::vector<Token>& of_tokenizer, Token of_model) {
+        const InstructionRecords records(path, TrimmingTokenizer(of_tokenizer), 256, 100, 1, 1, {}, of_model);
+        EXPECT_EQ(records.example(0).targets(), records.example(0).tokens.back() == 'B' ? 2 : 3);
+        return records.example(0).tokens.back();
+    };
+    EXPECT_EQ(last_of({}, 7), 7);
+    EXPECT_EQ(last_of({5, 6}, 7), 5);
+    EXPECT_EQ(last_of({}, -1), 'B');
+}
+
 TEST_F(InstructionRecordsTest, OfMoreValuesThanMemoryShouldTakeAreRefused) {
     std::string content = "[";
     for (int i = 0; i < 1 << 24; ++i) content += "0,";

@@ -166,6 +166,12 @@ void add_training_options(CLI::App& command, TrainingOptions& options) {
         ->capture_default_str();
     add_threads_option(command, options.threads);
     command.get_option("--threads")->group(group);
+    add("--activations", options.activations,
+        "keep those of all layers for the way back, or recompute each layer's there: a fifth more time, a sixth of "
+        "their "
+        "memory, the same result [keep, unless they would take a quarter of the machine's memory]",
+        "")
+        ->check(CLI::IsMember(std::vector<std::string>{"keep", "recompute"}));
 
     add_policy_options(command, options, true, "Cache");
 

@@ -14,6 +14,7 @@
 #include "freqkv/version.hpp"
 #include "llama/program/command_line.hpp"
 #include "llama/program/program.hpp"
+#include "llama/training/trained_parts.hpp"
 
 // freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
 // signal's number if SIGINT or SIGTERM ended it.
@@ -197,10 +198,20 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
         return command->add_option(name, value, description)->type_name(type)->group("Model");
     };
     add("--model", options->model, "Hugging Face model", "DIR")->required();
-    add("--tokenizer", options->tokenizer, "[the model's own]", "FILE");
+    add("--tokenizer", options->tokenizer, "For --text and --instructions [the model's own]", "FILE");
     CLI::Option* const full =
-        command->add_flag("--full", options->full, "Train all weights and write a whole model")->group("Model");
-    add("--rank", options->rank, "Of the adaptation of q, k, v and o; embedding and norms are trained as well", "N")
+        command->add_flag("--full", options->full, "Train the weights themselves and write a whole model")
+            ->group("Model");
+    add("--train", options->parts,
+        "What is trained, as q,k,v,o: an adapter has low-rank factors for projections (q, k, v, o, gate, up, down) and "
+        "holds embedding, norms and classifier whole. Those two show a model what its compressed cache is, and are "
+        "most "
+        "of the file; q,k,v,o is small and fits every PEFT [q,k,v,o,embedding,norms; with --full everything]",
+        "PARTS")
+        ->delimiter(',')
+        ->check(CLI::IsMember(
+            std::vector<std::string>(llama::TrainedParts::names.begin(), llama::TrainedParts::names.end())));
+    add("--rank", options->rank, "Of the low-rank factors", "N")
         ->check(llama::number<Index>(1, 1 << 16))
         ->capture_default_str()
         ->excludes(full);

@@ -8,12 +8,14 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -21,6 +23,7 @@
 #include "llama/model/loss.hpp"
 #include "llama/model/thread_executor.hpp"
 #include "llama/program/json_output.hpp"
+#include "llama/program/loss_digits.hpp"
 #include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/partial_result.hpp"
@@ -129,7 +132,7 @@ nlohmann::ordered_json to_json(const PositionBuckets& buckets) {
 }
 
 nlohmann::ordered_json to_json(const Result& result) {
-    return {{"nll", result.nll},
+    return {{"nll", to_digits(result.nll)},
             {"buckets", to_json(result.buckets)},
             {"compressions", result.compressions},
             {"seconds", result.seconds}};
@@ -138,7 +141,7 @@ nlohmann::ordered_json to_json(const Result& result) {
 Result from_json(const nlohmann::json& state, std::size_t most, const std::string& path) {
     try {
         Result result;
-        result.nll = state.at("nll").get<std::vector<double>>();
+        result.nll = from_digits(state.at("nll").get_ref<const std::string&>());
         std::vector<PositionBuckets::Bucket> buckets;
         for (const auto& [targets, loss] : state.at("buckets").get<std::vector<std::pair<Index, double>>>()) {
             buckets.push_back({targets, loss});
@@ -246,14 +249,16 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
 }
 
 std::optional<PartialResult> partial_result(const PerplexityOptions& options, const nlohmann::ordered_json& run,
-                                            std::span<const Token> tokens) {
+                                            const Checkpoint& checkpoint, std::span<const Token> tokens) {
     std::error_code error;
     const bool to_file =
         !options.json.empty() && options.json != "-" &&
         (!std::filesystem::exists(options.json, error) || std::filesystem::is_regular_file(options.json, error));
     if (!to_file && !options.resume) return std::nullopt;
     nlohmann::ordered_json made_with = run;
-    made_with["text"] = format("%016llx", static_cast<unsigned long long>(fingerprint(tokens)));
+    const auto digits = [](std::uint64_t hash) { return format("%016llx", static_cast<unsigned long long>(hash)); };
+    made_with["weights"] = digits(fingerprint(checkpoint, make_executor(options.threads)));
+    made_with["text"] = digits(fingerprint(tokens));
     return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", std::move(made_with));
 }
 
@@ -327,11 +332,12 @@ int perplexity(const PerplexityOptions& options) {
     const CacheSettings settings = resolve(options, checkpoint, options.window > 0 ? options.window : count);
     const JsonOutput json(options.json);
     const nlohmann::ordered_json run = describe_run(options, settings, tokens);
-    std::optional<PartialResult> partial = partial_result(options, run, tokens);
+    std::optional<PartialResult> partial = partial_result(options, run, checkpoint, tokens);
     Result result;
     if (options.resume) {
-        const nlohmann::json state = partial->load();
         const std::size_t most = windows > 0 ? static_cast<std::size_t>(windows) : tokens.size() - 1;
+        constexpr std::size_t most_of_the_rest = std::size_t{1} << 20;
+        const nlohmann::json state = partial->load(most_of_the_rest + most * digits_of_loss);
         if (!state.is_null()) result = from_json(state, most, partial->path());
     }
     Interrupt::install();

@@ -85,7 +85,8 @@ int train(const TrainOptions& options);
 
 struct FinetuneOptions : TrainingOptions {
     std::string model;
-    bool full = false;  ///< all weights instead of an adapter
+    bool full = false;               ///< weights themselves instead of an adapter
+    std::vector<std::string> parts;  ///< of TrainedParts::names; empty: FreqKV's, or with `full` all
     Index rank = 8;
     double alpha = 16;
 };

@@ -106,7 +106,7 @@ TEST_F(TrainProgram, RefusesShapesThatNoModelHas) {
         return run(train("out", {option, value}));
     };
     expect_refusal(with("--dim", "36"), 2, {"--dim 36", "2 --heads", "8"});
-    expect_refusal(with("--kv-heads", "3"), 1, {"3 key and value heads", "divide", "4 query heads"});
+    expect_refusal(with("--kv-heads", "3"), 2, {"--kv-heads 3", "divide --heads", "4"});
     expect_refusal(with("--learning-rate", "0"), 2, {"--learning-rate"});
     expect_refusal(with("--learning-rate", "1e30"), 2, {"--learning-rate"});
     expect_refusal(with("--tokenizer", file("text.txt")), 1, {"text.txt"});
@@ -132,17 +132,19 @@ TEST_F(TrainProgram, WritesNowhereButIntoItsOwnDirectory) {
     expect_refusal(run(train("used")), 1, {"used: exists; must be new or an empty directory"});
     EXPECT_THAT(names_of(file("used")), ElementsAre("notes"));
     expect_refusal(run(train("used", {"--resume"})), 2, {"--resume", "training_state.safetensors"});
-    expect_refusal(run(train("text.txt")), 1, {"text.txt: exists"});
+    expect_refusal(run(train("text.txt")), 1, {"text.txt: Not a directory"});
     expect_refusal(run(train("text.txt/out")), 1, {"text.txt/out: "});
-    expect_refusal(run(finetune("base")), 1, {"base: exists"});
+    expect_refusal(run(finetune("base")), 1, {"base: holds a training that is finished"});
     // Noticed before the work, not after it.
     expect_refusal(run(train("out", {"--json", file("nowhere/run.json")})), 1, {"nowhere/run.json"});
     EXPECT_THAT(names_of(file("out")), IsEmpty());
-    // A finished training is no state, and stays.
+    // A finished training stays, and there is nothing to do for it.
     output_of(train("out", {"--steps", "1"}));
     const auto before = content_of(file("out"));
-    expect_refusal(run(train("out", {"--steps", "1"})), 1, {"out: exists"});
-    expect_refusal(run(train("out", {"--steps", "1", "--resume"})), 2, {"--resume"});
+    expect_refusal(run(train("out", {"--steps", "1"})), 1, {"out: holds a training that is finished"});
+    EXPECT_EQ(output_of(train("out", {"--steps", "1", "--resume"})), file("out") + ": finished before, 1 steps\n");
+    expect_refusal(run(train("out", {"--steps", "1", "--resume", "--seed", "1"})), 2,
+                   {"--seed: ", "was started with 0"});
     EXPECT_TRUE(content_of(file("out")) == before);
 }
 
