@@ -7,7 +7,7 @@ models come with.
 
 Every character stands alone, doubled, and between letters, digits, spaces, signs and ends of lines. The tokenizers have
 a token for each byte and for every two that meet at the edge of a character, so that the ids show where pieces end.
-Needs tokenizers. Ends with the characters that differ; those are in one version of Unicode and not in the other.
+Needs tokenizers. Ends each line with the characters that differ.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tempfile
 import unicodedata
 
 import tokenizers
-from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -49,13 +49,16 @@ PATTERNS = {
 }
 
 
+PATTERNS["qwen2, NFC"] = PATTERNS["qwen2"]
+
+
 def byte_alphabet():
     printable = [b for b in range(256) if 0x21 <= b <= 0x7E or (b >= 0xA1 and b != 0xAD)]
     others = itertools.count(0x100)
     return [chr(b) if b in printable else chr(next(others)) for b in range(256)]
 
 
-def tokenizer_with(pre_tokenizer):
+def tokenizer_with(pre_tokenizer, nfc):
     letters = byte_alphabet()
     plain = sorted({byte for context in CONTEXTS for byte in context.format("").encode()})
     begins = [*range(0x80), *range(0xC2, 0xF5)]
@@ -66,6 +69,8 @@ def tokenizer_with(pre_tokenizer):
     vocabulary = {token: i for i, token in enumerate([*letters, *(a + b for a, b in merges)])}
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizer
+    if nfc:
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.add_special_tokens([SEPARATOR])
     return tokenizer
 
@@ -108,7 +113,7 @@ def main():
         directory = pathlib.Path(name)
         (directory / "text.txt").write_text(text, encoding="utf-8", newline="")
         for pattern in arguments.patterns:
-            tokenizer = tokenizer_with(PATTERNS[pattern])
+            tokenizer = tokenizer_with(PATTERNS[pattern], "NFC" in pattern)
             tokenizer.save(str(directory / "tokenizer.json"))
             subprocess.run([arguments.program, "tokenize", "--tokenizer", directory / "tokenizer.json", "--text",
                             directory / "text.txt", "--out", directory / "ids", "--token-format", "u32"], check=True,

@@ -79,6 +79,7 @@ PAGES = {
     "added tokens": "<think>the river</think> <|im_start <|im_start|><|im_start|>|> <<think>> \u212b§ A\u030a§ Å§ ▁ _",
     "flags": "a <l> b <r> c<w>d <w> e<w>\u00e9 <lr>  \n f \u3000<l><lr> <r><w>_ <w>- g<n>h <n>x \u24d0<w> i<w>",
     "missing bytes": "a\x04b \x04\x13\x14 \u00c0\u00e9\u0113 \U000f4321\x1d\x06z\x04\x04",
+    "newer characters": "a\U00011f04b 1\U00016130\U00016130 \u1c89x !\U00013460 \U000313502 \U00010d6ec\U00010d50\U00010d70 \u0897a",
     "long run": "a" * 200 + " " * 60 + "\n" * 30 + "ab" * 40 + "!" * 50,
 }
 

@@ -334,6 +334,16 @@ TEST(RegexSplitter, GoesThroughAnyTextByTheModelsOwnPatterns) {
     }
 }
 
+TEST(RegexSplitter, KnowsTheCharactersOfTheTokenizersLibrary) {
+    RegexScratch scratch;
+    std::vector<std::string_view> pieces;
+    // A letter of Unicode 15, a digit and a letter of Unicode 16, a sign that is newer than both, an ideograph of 15.
+    const std::string text = "a\xf0\x91\xbc\x84 \xf0\x96\x84\xb0\xe1\xb2\x89!\xf0\x9f\xab\xa9\xf0\xb1\x8d\x90";
+    RegexSplitter(std::string(pre_token_patterns::gpt2)).split(text, scratch, pieces);
+    EXPECT_THAT(pieces, ElementsAre("a\xf0\x91\xbc\x84", " \xf0\x96\x84\xb0", "\xe1\xb2\x89", "!\xf0\x9f\xab\xa9",
+                                    "\xf0\xb1\x8d\x90"));
+}
+
 TEST(RegexSplitter, RefusesVerbsAndMatchesOfNothing) {
     for (const char* const pattern : {"(?:(*ACCEPT)|x)a", "(*NO_JIT)a", "a(*COMMIT)"}) {
         EXPECT_THROW(RegexSplitter{std::string(pattern)}, std::invalid_argument) << pattern;

@@ -8,7 +8,10 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <optional>
 #include <stdexcept>
+
+#include "llama/tokenizers/newer_characters.hpp"
 
 namespace llama {
 
@@ -165,7 +168,8 @@ RegexSplitter::RegexSplitter(const TextSplit& split) : behavior_(split.behavior)
 void RegexSplitter::split(std::string_view text, RegexScratch& scratch, std::vector<std::string_view>& pieces) const {
     StepCounter steps(text.size());
     pcre2_set_callout(scratch.context_.get(), StepCounter::count, &steps);
-    const auto* const subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    const std::optional<std::string> older = with_older_characters(text);
+    const auto* const subject = reinterpret_cast<PCRE2_SPTR>(older ? older->data() : text.data());
     const PCRE2_SIZE* const match = pcre2_get_ovector_pointer(scratch.data_.get());
     PieceMaker parts(text, behavior_, invert_, pieces);
     std::size_t at = 0;
