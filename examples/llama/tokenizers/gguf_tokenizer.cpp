@@ -33,7 +33,7 @@ struct Family {
 const std::vector<Family>& families() {
     using namespace pre_token_patterns;
     static const std::vector<Family> all{
-        {.pre = "default", .patterns = {punctuation, gpt2, digits, three_digits}},
+        {.pre = "default", .patterns = {punctuation, gpt2, numbers, three_digits}},
         {.pre = "gpt-2", .patterns = {gpt2}},
         {.pre = "phi-2", .patterns = {gpt2}},
         {.pre = "mpt", .patterns = {gpt2}},

@@ -27,9 +27,11 @@ inline constexpr const char* qwen2 =
 
 /// Where a file does not say: llama.cpp cuts a text by these, one after the other.
 inline constexpr const char* punctuation = R"([\p{P}\$\+<=>\^~\|]+)";
+inline constexpr const char* numbers = R"(\p{N}+)";
 inline constexpr const char* three_digits = R"([0-9][0-9][0-9])";
 
-inline constexpr const char* digit = R"(\p{N})";
-inline constexpr const char* digits = R"(\p{N}+)";
+/// The tokenizers library takes digits from a newer version of Unicode than letters: two ranges are its own.
+inline constexpr const char* digit = R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}])";
+inline constexpr const char* digits = R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}]+)";
 
 }  // namespace llama::pre_token_patterns
