@@ -7,6 +7,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ceilings.hpp"
@@ -106,7 +107,7 @@ void prefill(benchmark::State& state) {
 }
 
 // The product with one token of 16384 x 4096 weights of one type, far more than the caches hold, on one thread.
-void product(benchmark::State& state, llama::WeightType type) {
+void product(benchmark::State& state, llama::WeightType type, llama::Arithmetic arithmetic) {
     constexpr Index rows = 16384;
     constexpr Index columns = 4096;
     llama::Weights weights{nullptr, type, rows, columns};
@@ -117,7 +118,9 @@ void product(benchmark::State& state, llama::WeightType type) {
     weights.data = bytes.data();
     std::vector<float> x(columns), row(columns), y(rows);
     for (float& value : x) value = static_cast<float>(random.uniform() - 0.5);
-    const auto multiply = [&] { llama::multiply({{weights, y.data()}}, x.data(), 1, freqkv::SerialExecutor{}); };
+    const auto multiply = [&] {
+        llama::multiply({{weights, y.data()}}, x.data(), 1, freqkv::SerialExecutor{}, arithmetic);
+    };
     multiply();
     for (const Index r : {Index{0}, rows - 1}) {
         llama::dequantize(weights, r, 0, columns, row.data());
@@ -127,7 +130,8 @@ void product(benchmark::State& state, llama::WeightType type) {
             sum += term;
             size += std::abs(term);
         }
-        ceilings::require(std::abs(static_cast<double>(y[static_cast<std::size_t>(r)]) - sum) <= 1e-5 * size,
+        ceilings::require(std::abs(static_cast<double>(y[static_cast<std::size_t>(r)]) - sum) <=
+                              (arithmetic == llama::Arithmetic::exact ? 1e-5 : 1e-2) * size,
                           std::string("product of ") + llama::format_of(type).name);
     }
     const double seconds = ceilings::fastest(state, multiply);
@@ -160,11 +164,15 @@ void register_all() {
         bench->ArgName("threads")->Arg(1)->Unit(benchmark::kMillisecond)->UseManualTime();
         if (cores > 1) bench->Arg(cores);
     }
-    using Type = llama::WeightType;
-    for (const Type type : {Type::f32, Type::f16, Type::bf16, Type::q8_0, Type::q4_0, Type::q4_k, Type::q6_k}) {
-        benchmark::RegisterBenchmark((std::string("product/") + llama::format_of(type).name).c_str(), product, type)
-            ->Unit(benchmark::kMillisecond)
-            ->UseManualTime();
+    for (std::size_t i = 0; i < llama::weight_types; ++i) {
+        const auto type = static_cast<llama::WeightType>(i);
+        for (const auto& [name, arithmetic] : {std::pair{"product/", llama::Arithmetic::exact},
+                                               std::pair{"rounded_product/", llama::Arithmetic::rounded}}) {
+            benchmark::RegisterBenchmark((std::string(name) + llama::format_of(type).name).c_str(), product, type,
+                                         arithmetic)
+                ->Unit(benchmark::kMillisecond)
+                ->UseManualTime();
+        }
     }
 }
 

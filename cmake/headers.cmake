@@ -89,6 +89,7 @@ set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp
     freqkv/in_place.hpp
     freqkv/detail/attention/partial_attention.hpp
+    freqkv/detail/attention/score_cap.hpp
     freqkv/detail/attention/tile_attention.hpp)
 
 set(FREQKV_HEADERS_adjoint

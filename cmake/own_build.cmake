@@ -31,6 +31,11 @@ if(FREQKV_NATIVE)
     check_cxx_compiler_flag(-march=native FREQKV_HAS_MARCH_NATIVE)
     if(FREQKV_HAS_MARCH_NATIVE)
         target_compile_options(freqkv_own_build INTERFACE -march=native)
+        # Clang 19 warns of what it makes itself of -march=native on a processor with AVX10.
+        check_cxx_compiler_flag(-Wno-invalid-feature-combination FREQKV_HAS_FEATURE_COMBINATION_WARNING)
+        if(FREQKV_HAS_FEATURE_COMBINATION_WARNING AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+            target_compile_options(freqkv_own_build INTERFACE -Wno-invalid-feature-combination)
+        endif()
     endif()
 endif()
 

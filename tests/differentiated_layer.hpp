@@ -93,8 +93,8 @@ std::vector<C> random(Index count, naive::Random& next) {
 template <class C, class P>
 class Layer {
 public:
-    Layer(const Shape& shape, const P& policy)
-        : shape_(shape), attention(shape.options(), shape.template rope<C>(), policy) {
+    Layer(const Shape& shape, const P& policy, const AttentionOptions& options = {})
+        : shape_(shape), attention(shape.options(), shape.template rope<C>(), policy, options) {
         naive::Random next(7);
         q = random<C>(shape.query_heads * shape.tokens * shape.key_dim, next);
         k = random<C>(shape.kv_heads * shape.tokens * shape.key_dim, next);

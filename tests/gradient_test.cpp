@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -72,9 +73,9 @@ void expect_gradient(const char* name, std::vector<double>& x, const std::vector
 }
 
 template <class P>
-void expect_gradients(const P& policy, const Shape& shape, Index compressions) {
+void expect_gradients(const P& policy, const Shape& shape, Index compressions, const AttentionOptions& options = {}) {
     SCOPED_TRACE(shape.name());
-    Layer<double, P> layer(shape, policy);
+    Layer<double, P> layer(shape, policy, options);
     SinkedKVCache<double, P> cache(shape.options(), shape.rope<double>(), policy);
     ChunkedAttention<double>().forward(layer.queries(std::as_const(layer.q)), layer.keys(std::as_const(layer.k)),
                                        layer.values(std::as_const(layer.v)), cache, layer.results(layer.out));
@@ -153,6 +154,21 @@ TEST(Gradient, ThroughALocalWindowIsThatOfFiniteDifferences) {
 TEST(Gradient, OfFullAttentionIsThatOfFiniteDifferences) {
     for (const Index tokens : {1, 2, 40, 150}) {
         ASSERT_NO_FATAL_FAILURE(expect_gradients(Full(), Shape{.tokens = tokens}, 0));
+    }
+}
+
+TEST(Gradient, OfCappedScoresAndWindowsIsThatOfFiniteDifferences) {
+    const AttentionOptions all[] = {{.score_cap = 0.5}, {.score_cap = 2}, {.window = 1},
+                                    {.window = 9},      {.window = 70},   {.score_cap = 0.5, .window = 13}};
+    for (const AttentionOptions& options : all) {
+        SCOPED_TRACE("cap " + std::to_string(options.score_cap) + ", window " + std::to_string(options.window));
+        for (const Index tokens : {1, 2, 40, 150}) {
+            ASSERT_NO_FATAL_FAILURE(expect_gradients(Full(), Shape{.tokens = tokens}, 0, options));
+        }
+        Shape shape;
+        shape.tokens = text_length(shape, 0.5, 3);
+        ASSERT_NO_FATAL_FAILURE(expect_gradients(LowPass<>(), shape, 3, options));
+        ASSERT_NO_FATAL_FAILURE(expect_gradients(LocalWindow(), shape, 3, options));
     }
 }
 

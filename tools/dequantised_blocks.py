@@ -13,7 +13,18 @@ TYPES = [
     (gguf.GGMLQuantizationType.Q4_0, 4, [0]),
     (gguf.GGMLQuantizationType.Q4_K, 2, [0, 2]),
     (gguf.GGMLQuantizationType.Q6_K, 2, [208]),
+    (gguf.GGMLQuantizationType.Q4_1, 12, [0, 2]),
+    (gguf.GGMLQuantizationType.Q5_0, 12, [0]),
+    (gguf.GGMLQuantizationType.Q5_1, 12, [0, 2]),
+    (gguf.GGMLQuantizationType.IQ4_NL, 12, [0]),
+    (gguf.GGMLQuantizationType.Q2_K, 8, [80, 82]),
+    (gguf.GGMLQuantizationType.Q3_K, 8, [108]),
+    (gguf.GGMLQuantizationType.Q5_K, 8, [0, 2]),
+    (gguf.GGMLQuantizationType.IQ4_XS, 8, [0]),
 ]
+
+# The largest halves, the smallest, the largest subnormal one, zeros.
+EXTREMES = [65504, -65504, 2.0**-24, -(2.0**-24), 2.0**-14 - 2.0**-24, 0.0, -0.0]
 
 
 def random_blocks(rng, kind, count, halves):
@@ -22,6 +33,8 @@ def random_blocks(rng, kind, count, halves):
     for at in halves:
         # Both signs and subnormal ones; no infinity, no NaN.
         values = rng.uniform(-1, 1, count) * 10.0 ** rng.uniform(-7, 2, count)
+        if count > len(EXTREMES):
+            values[: len(EXTREMES)] = rng.permutation(EXTREMES)
         blocks[:, at : at + 2] = values.astype(np.float16).view(np.uint8).reshape(count, 2)
     if kind == gguf.GGMLQuantizationType.BF16:
         blocks[:, 1] &= 0xBF  # below 2

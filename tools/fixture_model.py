@@ -30,7 +30,8 @@ def randomise(model: PreTrainedModel, seed: int) -> None:
         for name, parameter in sorted(model.named_parameters()):
             values = torch.randn(parameter.shape, generator=generator)
             if "norm" in name:
-                values = 1 + 0.2 * values
+                # Gemma adds 1 itself.
+                values = 0.2 * values + (0 if model.config.model_type.startswith("gemma") else 1)
             elif name.endswith("bias"):
                 values = 0.5 * values
             else:

@@ -10,6 +10,16 @@ Type = gguf.GGMLQuantizationType
 
 K_BLOCK = 256
 
+# The types that the package reads but has no quantiser for: where in a block the half for the scales stands, and the
+# half for the minima, if the type has any.
+HALVES = {
+    Type.IQ4_NL: (0, None),
+    Type.IQ4_XS: (0, None),
+    Type.Q2_K: (80, 82),
+    Type.Q3_K: (108, None),
+    Type.Q5_K: (0, 2),
+}
+
 
 @dataclasses.dataclass
 class Stored:
@@ -21,8 +31,14 @@ class Stored:
 
 
 def store(values: np.ndarray, kind: Type, random: np.random.Generator) -> Stored:
-    """K-quants take nothing but the shape and the size of the numbers from `values`."""
+    """K-quants and IQ4 take nothing but the shape and the size of the numbers from `values`."""
     values = np.ascontiguousarray(values, dtype=np.float32)
+    if kind in HALVES:
+        block, _ = gguf.GGML_QUANT_SIZES[kind]
+        if values.shape[-1] % block != 0:
+            return store(values, Type.Q8_0, random)
+        data = random_blocks(kind, values.size // block, float(values.std()), random).reshape(values.shape[0], -1)
+        return Stored(kind, data, gguf.dequantize(data, kind).reshape(values.shape).astype(np.float32))
     if kind in MADE_UP:
         if values.shape[-1] % K_BLOCK != 0:
             kind = Type.Q8_0  # as files do with matrices that the block does not divide
@@ -45,6 +61,30 @@ def half(values: np.ndarray) -> np.ndarray:
 
 def from_half(bytes_of: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bytes_of).view("<f2").astype(np.float32)
+
+
+def random_blocks(kind: Type, count: int, size: float, random: np.random.Generator) -> np.ndarray:
+    """[count, bytes of a block]: all bits at random but for the halves, which make the numbers' deviation about
+    `size` and their mean 0."""
+    scale_at, minimum_at = HALVES[kind]
+    blocks = random.integers(256, size=(count, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+
+    def with_halves(scale: np.ndarray, minimum: np.ndarray) -> np.ndarray:
+        blocks[:, scale_at : scale_at + 2] = half(scale)
+        if minimum_at is not None:
+            blocks[:, minimum_at : minimum_at + 2] = half(minimum)
+        return blocks
+
+    one, none = np.ones(count), np.zeros(count)
+    ratio = 0.0
+    if minimum_at is not None:
+        scaled = gguf.dequantize(with_halves(one, none), kind)
+        ratio = -float(scaled.mean() / gguf.dequantize(with_halves(none, one), kind).mean())
+    deviation = float(gguf.dequantize(with_halves(one, ratio * one), kind).std())
+    if minimum_at is not None:
+        deviation *= 2  # as with Q4_K: the numbers of a part lean to one side together
+    scale = size / deviation * random.uniform(0.7, 1.3, count)
+    return with_halves(scale, ratio * scale)
 
 
 def q4_k_blocks(count: int, size: float, random: np.random.Generator) -> np.ndarray:

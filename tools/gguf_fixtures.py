@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Models in GGUF files, and the logits of the numbers that these stand for."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,11 @@ import gguf
 import numpy as np
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     LlamaConfig,
-    LlamaForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
 import fixture_model as fixture
@@ -33,6 +33,16 @@ NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.qkv_proj": "attn_qkv",
+    "mlp.gate_up_proj": "ffn_up",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+}
+# Where there are norms behind the blocks, too, one name means another norm.
+GEMMA_NAMES = NAMES | {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
 }
 BASE = 10000.0
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": BASE}
@@ -53,17 +63,22 @@ SHAPE = {
 WIDE_SHAPE = SHAPE | {"vocab_size": 40, "hidden_size": 256, "head_dim": 16, "tie_word_embeddings": True}
 
 
-def gguf_name(name: str) -> str:
+def is_gemma(config: PretrainedConfig) -> bool:
+    return config.model_type.startswith("gemma")
+
+
+def gguf_name(config: PretrainedConfig, name: str) -> str:
     """Of a tensor of transformers, "model.layers.0.self_attn.q_proj.weight"."""
+    names = GEMMA_NAMES if is_gemma(config) else NAMES
     module, _, kind = name.rpartition(".")
     if module.startswith("model.layers."):
         _, _, layer, inner = module.split(".", 3)
-        return f"blk.{layer}.{NAMES[inner]}.{kind}"
-    return f"{NAMES[module]}.{kind}"
+        return f"blk.{layer}.{names[inner]}.{kind}"
+    return f"{names[module]}.{kind}"
 
 
 def is_permuted(architecture: str, name: str) -> bool:
-    return architecture == "llama" and ("q_proj" in name or "k_proj" in name)
+    return architecture in ("llama", "smollm3") and ("q_proj" in name or "k_proj" in name)
 
 
 class Case:
@@ -72,10 +87,10 @@ class Case:
     def __init__(self, path: Path, config: PretrainedConfig, kind: Type, seed: int) -> None:
         self.path = path
         self.tokens = fixture.random_tokens(config.vocab_size, seed + 1000)
-        model_class = LlamaForCausalLM if config.model_type == "llama" else Qwen2ForCausalLM
-        self.model = model_class._from_config(config, attn_implementation="eager").eval()
+        self.model = AutoModelForCausalLM.from_config(
+            copy.deepcopy(config), dtype=torch.float32, attn_implementation="eager").eval()
         fixture.randomise(self.model, seed)
-        self.writer = gguf.GGUFWriter(path, config.model_type)
+        self.writer = gguf.GGUFWriter(path, config.model_type.removesuffix("_text"))
         self.add_shape(config)
         self.add_weights(kind, np.random.default_rng(seed))
 
@@ -93,26 +108,31 @@ class Case:
         writer.add_head_count(config.num_attention_heads)
         writer.add_head_count_kv(config.num_key_value_heads)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-        if config.model_type == "llama":
-            writer.add_rope_dimension_count(self.head_dim())
+        rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+        writer.add_rope_freq_base(rope["rope_theta"])
+        if config.model_type in ("llama", "smollm3", "phi3"):
+            writer.add_rope_dimension_count(int(self.head_dim() * rope.get("partial_rotary_factor", 1)))
         if self.head_dim() * config.num_attention_heads != config.hidden_size:
             writer.add_key_length(self.head_dim())
             writer.add_value_length(self.head_dim())
 
     def add_weights(self, kind: Type, random: np.random.Generator) -> None:
         """Puts the weights into the file, and what the file says back into the model."""
+        config = self.model.config
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 values = parameter.numpy()
                 if values.ndim == 1:
-                    self.writer.add_tensor(gguf_name(name), values.copy())
+                    stored = values + np.float32(1) if is_gemma(config) and name.endswith("norm.weight") else values.copy()
+                    if config.model_type in ("llama", "smollm3") and name.endswith(("q_proj.bias", "k_proj.bias")):
+                        stored = fixture.in_heads(values, self.head_dim(), fixture.to_adjacent)
+                    self.writer.add_tensor(gguf_name(config, name), stored)
                     continue
-                permuted = is_permuted(self.model.config.model_type, name)
+                permuted = is_permuted(config.model_type, name)
                 if permuted:
                     values = fixture.in_heads(values, self.head_dim(), fixture.to_adjacent)
                 stored = store(values, kind, random)
-                self.writer.add_tensor(gguf_name(name), stored.data, raw_dtype=stored.type)
+                self.writer.add_tensor(gguf_name(config, name), stored.data, raw_dtype=stored.type)
                 values = stored.values
                 if permuted:
                     values = fixture.in_heads(values, self.head_dim(), fixture.to_half_split)
@@ -127,8 +147,10 @@ class Case:
         name = self.path.name
         logits = fixture.logits_of(self.model, self.tokens)
         fixture.attention_is_uneven(name, self.model, self.tokens)
-        other_pairs = fixture.other_pairs(self.model, fixture.to_half_split)
-        for feature, other in ({"its pairs": other_pairs} | (without or {})).items():
+        others = dict(without or {})
+        if hasattr(self.model.model.layers[0].self_attn, "q_proj"):
+            others["its pairs"] = fixture.other_pairs(self.model, fixture.to_half_split)
+        for feature, other in others.items():
             fixture.check_effect(name, feature, logits, fixture.logits_of(other, self.tokens))
         fixture.write_expected(self.path.with_suffix(".json"), note, self.tokens, logits, positions)
         fixture.check_conditioning(name, logits, self.model, self.tokens)
@@ -158,7 +180,17 @@ def write_types(models: Path) -> None:
         ("gguf-q4_k", Type.Q4_K, WIDE_SHAPE, "Q4_K with random blocks; attn_output and ffn_down in Q8_0"),
         ("gguf-q6_k", Type.Q6_K, WIDE_SHAPE, "Q6_K with random blocks; attn_output and ffn_down in Q8_0"),
     ]
-    for seed, (name, kind, shape, note) in enumerate(files, start=31):
+    more = [
+        ("gguf-q4_1", Type.Q4_1, SHAPE, "Q4_1"),
+        ("gguf-q5_0", Type.Q5_0, SHAPE, "Q5_0"),
+        ("gguf-q5_1", Type.Q5_1, SHAPE, "Q5_1"),
+        ("gguf-iq4_nl", Type.IQ4_NL, SHAPE, "IQ4_NL with random blocks"),
+        ("gguf-q2_k", Type.Q2_K, WIDE_SHAPE, "Q2_K with random blocks; attn_output and ffn_down in Q8_0"),
+        ("gguf-q3_k", Type.Q3_K, WIDE_SHAPE, "Q3_K with random blocks; attn_output and ffn_down in Q8_0"),
+        ("gguf-q5_k", Type.Q5_K, WIDE_SHAPE, "Q5_K with random blocks; attn_output and ffn_down in Q8_0"),
+        ("gguf-iq4_xs", Type.IQ4_XS, WIDE_SHAPE, "IQ4_XS with random blocks; attn_output and ffn_down in Q8_0"),
+    ]
+    for seed, (name, kind, shape, note) in [*enumerate(files, start=31), *enumerate(more, start=51)]:
         config = LlamaConfig(**shape, rope_parameters=PLAIN_ROPE)
         Case(models / f"{name}.gguf", config, kind, seed).finish(note)
 

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import adapter_fixtures
+import architecture_fixtures
 import dequantised_blocks
 import gguf_fixtures
 import gradient_fixtures
@@ -42,6 +43,7 @@ def main() -> None:
     huggingface_fixtures.write(models)
     adapter_fixtures.write(models)
     gguf_fixtures.write(models, tokenizers)
+    architecture_fixtures.write(models)
     gradient_fixtures.write(gradients)
     model_gradient_fixtures.write(model_gradients, models)
     dequantised_blocks.write(out / "gguf_blocks.gguf")

@@ -11,7 +11,9 @@ Needs sentencepiece, tokenizers and transformers. The tests read the result and 
 import io
 import json
 import pathlib
+import re
 import sys
+import tempfile
 
 import sentencepiece
 import tokenizers
@@ -75,6 +77,9 @@ PAGES = {
     "punctuation": "...!!! --- ((x)) «a» “b” ‘c’ — … $€£ #@%^&*_~`|\\ <>\n,,\n;;\r\n",
     "special tokens": "<|begin_of_text|>The<|end_of_text|> <|eot_id|><|im_start|>user\nkeeper<|im_end|>\n<s>a</s><unk><0x0A>",
     "added tokens": "<think>the river</think> <|im_start <|im_start|><|im_start|>|> <<think>> \u212b§ A\u030a§ Å§ ▁ _",
+    "flags": "a <l> b <r> c<w>d <w> e<w>\u00e9 <lr>  \n f \u3000<l><lr> <r><w>_ <w>- g<n>h <n>x \u24d0<w> i<w>",
+    "missing bytes": "a\x04b \x04\x13\x14 \u00c0\u00e9\u0113 \U000f4321\x1d\x06z\x04\x04",
+    "newer characters": "a\U00011f04b 1\U00016130\U00016130 \u1c89x !\U00013460 \U000313502 \U00010d6ec\U00010d50\U00010d70 \u0897a",
     "long run": "a" * 200 + " " * 60 + "\n" * 30 + "ab" * 40 + "!" * 50,
 }
 
@@ -174,6 +179,97 @@ def smollm():
     return json.loads(tokenizer.to_str()), None
 
 
+def flags():
+    """Added tokens that take white space with them, stand alone, or are looked for in the normalised text."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = split_and_bytes(LLAMA3_PATTERN)
+    train_bpe(tokenizer, 280)
+    tokenizer.add_special_tokens([AddedToken("<l>", lstrip=True), AddedToken("<r>", rstrip=True)])
+    tokenizer.add_tokens([
+        AddedToken("<lr>", lstrip=True, rstrip=True),
+        AddedToken("<w>", single_word=True),
+        AddedToken("<n>", normalized=True, rstrip=True),
+        AddedToken("keeper", single_word=True, lstrip=True),
+    ])
+    return json.loads(tokenizer.to_str()), None
+
+
+def gaps(**unknown):
+    """A vocabulary without tokens for some bytes."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    train_bpe(tokenizer, 280)
+    content = json.loads(tokenizer.to_str())
+    # The characters that stand for the bytes 4, 6, 19, 20, 0xc0, 0xf3 and 0xf4 in GPT-2's alphabet.
+    missing = ["\u0104", "\u0106", "\u0113", "\u0114", "\u00c0", "\u00f3", "\u00f4"]
+    for character in missing:
+        del content["model"]["vocab"][character]
+    content["model"]["merges"] = [m for m in content["model"]["merges"] if not any(c in part for c in missing for part in m)]
+    if unknown:
+        content["model"]["vocab"]["<unk>"] = 280
+        content["model"].update(unk_token="<unk>", **unknown)
+    return content, None
+
+
+def llama2_json(model, legacy):
+    """What transformers makes of a tokenizer.model."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory)
+        (path / "tokenizer.model").write_bytes(model)
+        write_json(path / "tokenizer_config.json", {
+            "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+            "add_bos_token": True, "legacy": legacy,
+        })
+        transformers.AutoTokenizer.from_pretrained(path).save_pretrained(path / "saved")
+        return (json.loads((path / "saved" / "tokenizer.json").read_text()),
+                {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True})
+
+
+def llama2_prepend(content):
+    """The same as older files have it: with a normalizer, and control tokens that are normalised with the text."""
+    content = json.loads(json.dumps(content))
+    content["pre_tokenizer"] = None
+    content["normalizer"] = {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+    ]}
+    for token in content["added_tokens"]:
+        token["normalized"] = token["content"] == "</s>"
+    content["added_tokens"].append({"id": 460, "content": "keeper", "single_word": True, "lstrip": False,
+                                    "rstrip": False, "normalized": False, "special": False})
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                   {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]},
+                           "</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}},
+    }
+    return content, None
+
+
+def gemma(content):
+    """No byte for an unknown character, no space at the beginning, words cut as Gemma's file says."""
+    content = json.loads(json.dumps(content))
+    content["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    content["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                                "invert": False}
+    content["model"].update(byte_fallback=False, fuse_unk=True, unk_token="<unk>")
+    content["decoder"] = {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    ]}
+    return content, None
+
+
+def encode_parts(processor, text):
+    """Control tokens become what they say, and what lies between them is a text for sentencepiece: as LLaMA-2's slow
+    tokenizer and llama.cpp do it."""
+    ids = []
+    for part in re.split("(<s>|</s>|<unk>)", text):
+        control = part in ("<s>", "</s>", "<unk>")
+        ids += [processor.piece_to_id(part)] if control else processor.encode(part)
+    return ids
+
+
 def write_json(path, content):
     path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
@@ -187,7 +283,7 @@ def write(directory=DEFAULT_DIRECTORY):
     model = llama2()
     (directory / "llama2" / "tokenizer.model").write_bytes(model)
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    ids["llama2"] = [processor.encode(text) for text in PAGES.values()]
+    ids["llama2"] = [encode_parts(processor, text) for text in PAGES.values()]
     # What a GGUF file holds of the same tokenizer; its types are numbered as SentencePiece numbers them.
     kinds = [(processor.is_unknown, 2), (processor.is_control, 3), (processor.is_unused, 5), (processor.is_byte, 6)]
     size = processor.vocab_size()
@@ -197,8 +293,14 @@ def write(directory=DEFAULT_DIRECTORY):
         "types": [next((kind for is_kind, kind in kinds if is_kind(i)), 1) for i in range(size)],
     })
 
-    for name, make in (("llama3", llama3), ("qwen2", qwen2), ("gpt2", gpt2), ("smollm", smollm)):
-        content, config = make()
+    saved = llama2_json(model, legacy=False)
+    made = {
+        "llama3": llama3(), "qwen2": qwen2(), "gpt2": gpt2(), "smollm": smollm(), "flags": flags(), "gaps": gaps(),
+        "gaps-unknown": gaps(fuse_unk=False), "gaps-fused": gaps(fuse_unk=True),
+        "llama2-first": saved, "llama2-always": llama2_json(model, legacy=True),
+        "llama2-prepend": llama2_prepend(saved[0]), "gemma": gemma(saved[0]),
+    }
+    for name, (content, config) in made.items():
         (directory / name).mkdir(parents=True, exist_ok=True)
         path = directory / name / "tokenizer.json"
         write_json(path, content)

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/attention/partial_attention.hpp"
@@ -19,12 +20,17 @@ namespace freqkv::inline FREQKV_ISA {
 struct AttentionOptions {
     /// Scores are multiplied by it before the softmax; 0: 1 / sqrt(key_dim). YaRN's magnitude belongs here.
     double scale = 0;
+    /// Scores become score_cap * tanh(score / score_cap) before the softmax, as in Gemma 2; 0: they stay.
+    double score_cap = 0;
+    /// A query sees the latest `window` entries of its list, itself included; 0: all. Under a policy that keeps at
+    /// least window - 1 of them untouched (LocalWindow without sinks), a token sees exactly the latest `window` tokens.
+    Index window = 0;
 };
 
 /// Causal attention that drives its cache: fill it, attend, compress, go on. Query i attends to
-/// everything in the cache up to and including itself, at the rotary positions of the cache. Feeding
-/// tokens one by one, in chunks or all at once is the same up to rounding, and leaves the cache the same
-/// to the last bit.
+/// everything in the cache up to and including itself, or the latest of it, at the rotary positions of the cache.
+/// Feeding tokens one by one, in chunks or all at once is the same up to rounding, and leaves the cache the same to the
+/// last bit.
 ///
 /// T is the element type of q, k, v and the result; the cache may store another. The scores of a chunk
 /// are never held as a matrix: scratch does not depend on the context, but for one token's partial
@@ -34,9 +40,12 @@ struct AttentionOptions {
 template <class T>
 class ChunkedAttention {
 public:
-    /// Throws Error for a negative or non-finite scale.
-    explicit ChunkedAttention(const AttentionOptions& options = {}) : scale_(options.scale) {
-        require(std::isfinite(scale_) && scale_ >= 0, "scale", scale_, "must be finite and not negative");
+    /// Throws Error for a negative option, or one that is not finite.
+    explicit ChunkedAttention(const AttentionOptions& options = {}) : options_(options) {
+        const auto usable = [](double value) { return std::isfinite(value) && value >= 0; };
+        require(usable(options.scale), "scale", options.scale, "must be finite and not negative");
+        require(usable(options.score_cap), "score_cap", options.score_cap, "must be finite and not negative");
+        require(options.window >= 0, "window", options.window, "must not be negative");
     }
 
     /// Appends k and v to the cache and attends. All un-rotated, with any strides:
@@ -91,8 +100,11 @@ private:
 
     template <class C>
     C scale(Index key_dim) const {
-        return static_cast<C>(scale_ > 0 ? scale_ : 1 / std::sqrt(static_cast<double>(key_dim)));
+        return static_cast<C>(options_.scale > 0 ? options_.scale : 1 / std::sqrt(static_cast<double>(key_dim)));
     }
+
+    // Entries that a query sees at most.
+    Index window() const { return options_.window > 0 ? options_.window : std::numeric_limits<Index>::max(); }
 
     // A query [key_dim] rotated at `position` and scaled, to `to`; `angles` is scratch.
     template <class C>
@@ -112,8 +124,9 @@ private:
         const Index group = cache.query_heads() / cache.kv_heads();
         const Index key_dim = cache.key_dim();
         const Index value_dim = cache.value_dim();
+        const auto seen = [&](Index h) { return std::min(cache.size(h) - later, window()); };
         Index longest = 0;
-        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h) - later);
+        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, seen(h));
         constexpr Index stretch = Partial::max_keys;
         const Index stretches = (longest + stretch - 1) / stretch;
         const Index total = cache.kv_heads() * stretches;
@@ -136,8 +149,9 @@ private:
         }
         // Stretch s of all heads' stretches, of that head's keys or values; empty behind the end.
         const auto rows_of = [&](const auto& head, Index s) {
-            const Index begin = s % stretches * stretch;
-            return head.middle_rows(begin, std::clamp<Index>(head.rows - later - begin, 0, stretch));
+            const Index end = head.rows - later;
+            const Index begin = std::max<Index>(0, end - window()) + s % stretches * stretch;
+            return head.middle_rows(begin, std::clamp<Index>(end - begin, 0, stretch));
         };
         // A few tasks for each worker, of stretches in a row: the next one's keys are fetched ahead.
         const auto attend_stretches = [&](Index task, Index worker) {
@@ -150,7 +164,8 @@ private:
                     s + 1 < end ? rows_of(cache.keys((s + 1) / stretches), s + 1) : keys.middle_rows(0, 0);
                 const Partial partial(partials + s * partial_size, group, value_dim);
                 partial.attend(queries + h * group * query_stride, keys, rows_of(cache.values(h), s), next,
-                               reinterpret_cast<C*>(scratch + worker * worker_bytes));
+                               reinterpret_cast<C*>(scratch + worker * worker_bytes),
+                               static_cast<C>(options_.score_cap));
             }
         };
         if (cache.query_heads() * longest * (key_dim + value_dim) < serial_work) {
@@ -159,7 +174,7 @@ private:
             executor.for_each(tasks, attend_stretches);
         }
         for (Index h = 0; h < cache.query_heads(); ++h) {
-            const Index own = (cache.size(h / group) - later + stretch - 1) / stretch;
+            const Index own = (seen(h / group) + stretch - 1) / stretch;
             const MatrixView<T> result = out.head(h);
             Partial::combine(partials + h / group * stretches * partial_size, own, group, value_dim, h % group,
                              result.data, result.column_stride, log_sums.data == nullptr ? nullptr : log_sums.row(h));
@@ -192,7 +207,8 @@ private:
                            query + cache.key_dim());
                 tile.set_query(r, query);
             }
-            tile.attend(cache.keys(h), cache.values(h), {base, first, group});
+            tile.attend(cache.keys(h), cache.values(h), {base, first, group, window()},
+                        static_cast<C>(options_.score_cap));
             for (Index r = 0; r < count; ++r) {
                 const Index query_head = h * group + (first + r) % group;
                 const Index token = (first + r) / group;
@@ -203,7 +219,7 @@ private:
         });
     }
 
-    double scale_;
+    AttentionOptions options_;
     Workspace workspace_;
 };
 

@@ -39,8 +39,10 @@ std::vector<std::string> names() {
 
 Checkpoint open(const std::string& name) {
     if (name.starts_with("adapter-")) {
-        Checkpoint checkpoint = open_checkpoint(directory + "/llama-mha");
-        merge_adapter(checkpoint, directory + "/" + name);
+        const std::string adapter = directory + "/" + name;
+        const std::string base = read_json(adapter + "/adapter_config.json").at("base_model_name_or_path");
+        Checkpoint checkpoint = open_checkpoint(directory + "/" + base);
+        merge_adapter(checkpoint, adapter);
         return checkpoint;
     }
     return open_checkpoint(directory + "/" + name + (name.starts_with("gguf-") ? ".gguf" : ""));
@@ -99,7 +101,55 @@ INSTANTIATE_TEST_SUITE_P(Models, FixtureModel, testing::ValuesIn(names()), [](co
     return title;
 });
 
-TEST(FixtureModels, AreAllThere) { EXPECT_GE(names().size(), 30u); }
+TEST(FixtureModels, AreAllThere) { EXPECT_GE(names().size(), 51u); }
+
+// Logits [tokens, vocabulary] of a text in pieces.
+template <class P>
+std::vector<float> logits_of(const Checkpoint& checkpoint, const P& policy, const CacheSizes& sizes,
+                             std::span<const Token> tokens, std::size_t chunk) {
+    Llama<float, P, freqkv::SerialExecutor> model(checkpoint, sizes, policy, {});
+    std::vector<float> all;
+    for (std::size_t first = 0; first < tokens.size(); first += chunk) {
+        const std::size_t count = std::min(chunk, tokens.size() - first);
+        model.forward(tokens.subspan(first, count));
+        const std::span<const float> logits = model.logits(0, static_cast<Index>(count));
+        all.insert(all.end(), logits.begin(), logits.end());
+    }
+    return all;
+}
+
+// Of a text that is many times as long as the window: what a layer with a window sees is exact, whatever becomes of the
+// others' caches, and however the text is cut.
+TEST(LocalLayers, DoNotDependOnThePolicy) {
+    for (const char* const name : {"gemma2", "gemma3", "smollm3"}) {
+        SCOPED_TRACE(name);
+        Checkpoint checkpoint = open(name);
+        checkpoint.config.local_layers.assign(static_cast<std::size_t>(checkpoint.config.layers), true);
+        checkpoint.config.local_window = 8;
+        std::vector<Token> tokens;
+        for (Token t = 0; t < 300; ++t) tokens.push_back((t * t + 3 * t) % 37);
+        const std::vector<float> expected = logits_of(checkpoint, freqkv::Full{}, {300, 0, 0}, tokens, 300);
+        for (const std::size_t chunk : {1U, 7U, 300U}) {
+            const std::vector<float> actual = logits_of(checkpoint, freqkv::LowPass<>{}, {10, 4, 0}, tokens, chunk);
+            ASSERT_EQ(actual.size(), expected.size());
+            for (std::size_t i = 0; i < actual.size(); ++i) {
+                ASSERT_NEAR(actual[i], expected[i], 1e-4) << "logit " << i << ", chunks of " << chunk;
+            }
+        }
+        // With a window that holds the text, the layers see what those without one see.
+        if (checkpoint.config.local_rope_base > 0) continue;
+        checkpoint.config.local_window = 300;
+        const std::vector<float> whole = logits_of(checkpoint, freqkv::LowPass<>{}, {10, 4, 0}, tokens, 300);
+        checkpoint.config.local_layers.clear();
+        const std::vector<float> full = logits_of(checkpoint, freqkv::Full{}, {300, 0, 0}, tokens, 7);
+        float difference = 0;
+        for (std::size_t i = 0; i < full.size(); ++i) {
+            ASSERT_NEAR(whole[i], full[i], 1e-4) << "logit " << i;
+            difference = std::max(difference, std::abs(full[i] - expected[i]));
+        }
+        EXPECT_GT(difference, 0.1F) << "the window does not matter";
+    }
+}
 
 TEST(SlidingWindow, IsTheLargestCapacity) {
     const Config config = read_config(directory + "/mistral-sliding");

@@ -248,7 +248,9 @@ TEST_F(Gguf, RotaryScalingIsRead) {
         });
     };
     EXPECT_EQ(refused("longrope", "factor", 2),
-              "llama.rope.scaling.type is longrope; none, linear and yarn are supported");
+              "the tensor rope_factors_long.weight is missing, which llama.rope.scaling.type longrope needs");
+    EXPECT_EQ(refused("su", "factor", 2),
+              "llama.rope.scaling.type is su; none, linear, yarn and longrope are supported");
     EXPECT_THAT(refused("linear", "attn_factor", 2), HasSubstr("must be 1 unless the type is yarn"));
     EXPECT_THAT(refused("yarn", "attn_factor", NAN), HasSubstr("must be positive"));
     EXPECT_THAT(refused("yarn", "yarn_ext_factor", 0.5F), HasSubstr("yarn_ext_factor is 0.5"));
@@ -277,14 +279,12 @@ TEST_F(Gguf, HyperparametersThatNoModelHasAreRefused) {
     EXPECT_THAT(with("embedding_length", std::uint32_t{32}),
                 HasSubstr("token_embd.weight is [16, 7], must be [32, 7] (columns first)"));
     EXPECT_THAT(with("expert_count", std::uint32_t{8}), HasSubstr("a mixture of 8 experts"));
-    EXPECT_THAT(refusal_after([](GgufWriter& file) { file.set("split.count", std::uint16_t{3}); }),
-                HasSubstr("one of 3 parts of a model"));
     EXPECT_EQ(refusal_after([](GgufWriter& file) { file.remove("llama.context_length"); }),
               "llama.context_length is missing");
     EXPECT_EQ(refusal_after([](GgufWriter& file) { file.remove("general.architecture"); }),
               "general.architecture is missing");
-    EXPECT_EQ(refusal_after([](GgufWriter&) {}, {.architecture = "gemma2"}),
-              "the architecture is gemma2; llama and qwen2 are supported");
+    EXPECT_EQ(refusal_after([](GgufWriter&) {}, {.architecture = "gemma4"}),
+              "the architecture is gemma4; supported are llama, qwen2, qwen3, smollm3, phi3, gemma2, gemma3");
     EXPECT_THAT(refusal_after([](GgufWriter& file) { file.set("tokenizer.ggml.eos_token_id", std::uint32_t{7}); }),
                 HasSubstr("tokenizer.ggml.eos_token_id is 7, must be below the size of the vocabulary, which is 7"));
 }
@@ -306,7 +306,11 @@ TEST_F(Gguf, WeightsThatDoNotFitTheModelAreNamed) {
     EXPECT_EQ(refusal_after([](GgufWriter& file) {
                   file.add("blk.0.attn_output.bias", WeightType::f32, {16}, std::string(64, '\0'));
               }),
-              "the tensor blk.0.attn_output.bias belongs to nothing that is supported");
+              "the tensor blk.1.attn_output.bias is missing");
+    EXPECT_EQ(refusal_after([](GgufWriter& file) {
+                  file.add("blk.1.attn_output.bias", WeightType::f32, {16}, std::string(64, '\0'));
+              }),
+              "the tensor blk.1.attn_output.bias belongs to nothing that is supported");
     EXPECT_EQ(refusal_after([](GgufWriter& file) {
                   file.add("blk.0.attn_rot_embd.weight", WeightType::f32, {2}, std::string(8, '\0'));
               }),

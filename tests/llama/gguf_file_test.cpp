@@ -8,6 +8,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "llama/formats/gguf_checkpoint.hpp"
@@ -203,8 +204,24 @@ TEST_F(Gguf, ATensorTableThatMakesNoSenseIsRefused) {
     EXPECT_THAT(with([](Tensor& t) { t.type = test::ggml_type(WeightType::q4_k); }),
                 HasSubstr("has 16 columns, must be a multiple of 256, the block of Q4_K"));
     EXPECT_THAT(with([](Tensor& t) { t.name = "output.weight"; }), HasSubstr("output.weight occurs twice"));
-    EXPECT_THAT(with([](Tensor& t) { t.type = 13; }),
-                HasSubstr("blk.0.attn_q.weight is Q5_K; F32, F16, BF16, Q8_0, Q4_0, Q4_K and Q6_K are supported"));
+    for (const auto& [number, name] : {std::pair{9U, "Q8_1"},
+                                       {15U, "Q8_K"},
+                                       {16U, "IQ2_XXS"},
+                                       {29U, "IQ1_M"},
+                                       {26U, "I32"},
+                                       {35U, "TQ2_0"},
+                                       {39U, "MXFP4"},
+                                       {40U, "NVFP4"},
+                                       {41U, "Q1_0"}}) {
+        EXPECT_EQ(with([&](Tensor& t) { t.type = number; }),
+                  "the tensor blk.0.attn_q.weight is " + std::string(name) +
+                      "; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K and IQ4_XS "
+                      "are supported");
+    }
+    for (const std::uint32_t dropped : {4U, 31U, 38U}) {
+        EXPECT_THAT(with([&](Tensor& t) { t.type = dropped; }),
+                    HasSubstr("of the unknown type " + std::to_string(dropped)));
+    }
     EXPECT_THAT(with([](Tensor& t) { t.type = 1000; }),
                 HasSubstr("blk.0.attn_q.weight is of the unknown type 1000; F32"));
 }

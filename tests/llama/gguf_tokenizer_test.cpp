@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +15,7 @@
 
 #include "llama/io/file.hpp"
 #include "llama/io/json_file.hpp"
+#include "llama/io/utf8.hpp"
 #include "llama/tokenizer_pages.hpp"
 #include "llama/tokenizers/sentencepiece_model.hpp"
 
@@ -44,7 +47,7 @@ GgufVocabulary bpe_vocabulary(const std::string& name, const std::string& pre) {
     const auto set = [&](const std::string& token, std::size_t id, PieceType type) {
         if (id >= vocabulary.tokens.size()) {
             vocabulary.tokens.resize(id + 1);
-            vocabulary.types.resize(id + 1);
+            vocabulary.types.resize(id + 1, static_cast<std::int32_t>(PieceType::unused));
         }
         vocabulary.tokens[id] = token;
         vocabulary.types[id] = static_cast<std::int32_t>(type);
@@ -114,15 +117,141 @@ TEST(GgufTokenizer, BeginsWithBosWhereTheFileOrItsKindSaysSo) {
     qwen2.add_bos = true;
     EXPECT_EQ(make_gguf_tokenizer(qwen2, "")->begin_of_text(), qwen2.bos);
     qwen2.eos = -1;
-    EXPECT_THAT(make_gguf_tokenizer(qwen2, "")->end_of_text(), ElementsAre());
+    EXPECT_THAT(make_gguf_tokenizer(qwen2, "")->end_of_text(), ElementsAre(420, 422));
+}
+
+TEST(GgufTokenizer, ReadsControlTokensInTexts) {
+    // As llama.cpp does: what follows a control token gets a space as a text does, unless the file says no.
+    GgufVocabulary vocabulary = sentencepiece_vocabulary();
+    vocabulary.tokens.emplace_back("<|im_start|>");
+    vocabulary.scores.push_back(-1000);
+    vocabulary.types.push_back(static_cast<std::int32_t>(PieceType::control));
+    vocabulary.tokens.emplace_back("<tool>");
+    vocabulary.scores.push_back(0);
+    vocabulary.types.push_back(static_cast<std::int32_t>(PieceType::user_defined));
+    const auto tokenizer = make_gguf_tokenizer(vocabulary, "");
+    const auto of = [&](const std::string& text) { return tokenizer->encode(text); };
+    std::vector<Token> expected = of("the river");
+    expected.insert(expected.end(), {2, 1, 460});
+    for (const Token token : of("keeper")) expected.push_back(token);
+    expected.push_back(461);
+    for (const Token token : of("a")) expected.push_back(token);
+    EXPECT_EQ(of("the river</s><s><|im_start|>keeper<tool>a"), expected);
+    EXPECT_EQ(tokenizer->decode(3, 460), "");
+    EXPECT_EQ(tokenizer->decode(3, 461), "<tool>");
+    const std::vector<Token> plain = tokenizer->encode("a</s><tool>", SpecialTokens::plain);
+    EXPECT_EQ(std::count(plain.begin(), plain.end(), 2), 0);
+    EXPECT_EQ(std::count(plain.begin(), plain.end(), 461), 1);
+    vocabulary.add_space_prefix = false;
+    const auto bare = make_gguf_tokenizer(vocabulary, "");
+    std::vector<Token> two = bare->encode("keeper");
+    two.push_back(2);
+    for (const Token token : bare->encode("keeper")) two.push_back(token);
+    EXPECT_EQ(bare->encode("keeper</s>keeper"), two);
+}
+
+TEST(GgufTokenizer, EndsATextWithWhatIsKnownToEndOne) {
+    GgufVocabulary vocabulary =
+        bpe_vocabulary("qwen2", "qwen2");  // <|endoftext|> 420, <|im_start|> 421, <|im_end|> 422
+    vocabulary.eos = 421;
+    vocabulary.other_ends = {7, 421};
+    EXPECT_THAT(make_gguf_tokenizer(vocabulary, "")->end_of_text(), ElementsAre(421, 7, 420, 422));
+    // What says so by its text is a control token, whatever its type.
+    vocabulary.types[422] = static_cast<std::int32_t>(PieceType::normal);
+    EXPECT_THAT(make_gguf_tokenizer(vocabulary, "")->encode("<|im_end|>"), ElementsAre(422));
+    EXPECT_EQ(make_gguf_tokenizer(vocabulary, "")->decode(0, 422), "");
+    EXPECT_EQ(make_gguf_tokenizer(vocabulary, "")->appended_end(), -1);
+    vocabulary.add_eos = true;
+    EXPECT_EQ(make_gguf_tokenizer(vocabulary, "")->appended_end(), 421);
+    GgufVocabulary llama = sentencepiece_vocabulary();
+    llama.eos = -1;
+    EXPECT_THAT(make_gguf_tokenizer(llama, "")->end_of_text(), ElementsAre(2));  // </s>
+}
+
+TEST(GgufTokenizer, LeavesOutBytesWithoutATokenAsLlamaCppDoes) {
+    GgufVocabulary vocabulary = bpe_vocabulary("gaps", "gpt-2");
+    const auto tokenizer = make_gguf_tokenizer(vocabulary, "");
+    test::expect_same_ids_on_all_pages(*tokenizer, "gaps", [](const std::string&) {});
+    EXPECT_EQ(tokenizer->encode("a\x04"
+                                "b"),
+              tokenizer->encode("a\x06"
+                                "b"));
+    EXPECT_EQ(tokenizer
+                  ->encode("a\x04"
+                           "b")
+                  .size(),
+              2u);
+}
+
+TEST(GgufTokenizer, CutsTextsAsTheFamilySays) {
+    for (const char* const pre : {"deepseek-r1-qwen", "megrez", "kormo"}) {
+        const auto tokenizer = make_gguf_tokenizer(bpe_vocabulary("qwen2", pre), "");
+        test::expect_same_ids_on_all_pages(*tokenizer, "qwen2", [](const std::string&) {});
+    }
+    for (const char* const pre : {"llama-v3", "falcon3", "pixtral"}) {
+        const auto tokenizer = make_gguf_tokenizer(bpe_vocabulary("llama3", pre), "");
+        test::expect_same_ids_on_all_pages(*tokenizer, "llama3", [](const std::string&) {});
+        EXPECT_EQ(tokenizer->begin_of_text(), 424);
+    }
+    for (const char* const pre : {"starcoder", "refact", "codeshell", "command-r"}) {
+        const auto tokenizer = make_gguf_tokenizer(bpe_vocabulary("smollm", pre), "");
+        test::expect_same_ids_on_all_pages(*tokenizer, "smollm", [](const std::string&) {});
+    }
+    EXPECT_EQ(make_gguf_tokenizer(bpe_vocabulary("qwen2", "tekken"), "")->begin_of_text(), 425);
+    EXPECT_EQ(make_gguf_tokenizer(bpe_vocabulary("qwen2", "smaug-bpe"), "")->begin_of_text(), -1);
+}
+
+// Tokens of one byte each, and for every two of them, so that it shows where pieces end.
+std::vector<std::string> cut_by(const std::string& pre, const std::string& text) {
+    GgufVocabulary vocabulary = bpe_vocabulary("gpt2", pre);
+    const std::set<std::string> known(vocabulary.tokens.begin(), vocabulary.tokens.end());
+    std::vector<std::string> units;
+    for (const std::string& token : vocabulary.tokens) {
+        const std::size_t length = utf8_length(token);
+        if (length == token.size() && (token == "\xc4\xa0" || text.find(token) != std::string::npos))
+            units.push_back(token);
+    }
+    vocabulary.merges.clear();
+    for (const std::string& left : units) {
+        for (const std::string& right : units) {
+            vocabulary.merges.push_back(left + " " + right);
+            if (known.contains(left + right)) continue;
+            vocabulary.tokens.push_back(left + right);
+            vocabulary.types.push_back(static_cast<std::int32_t>(PieceType::normal));
+        }
+    }
+    const auto tokenizer = make_gguf_tokenizer(vocabulary, "m.gguf");
+    std::vector<std::string> pieces;
+    for (const Token token : tokenizer->encode(text)) pieces.emplace_back(tokenizer->decode(-1, token));
+    return pieces;
+}
+
+TEST(GgufTokenizer, CutsByDefaultAsLlamaCppDoes) {
+    // GPT-2 takes a space to what follows it and numbers and signs as a whole; the default has signs first, then
+    // numbers, three digits at a time.
+    EXPECT_THAT(cut_by("gpt-2", " +"), ElementsAre(" +"));
+    EXPECT_THAT(cut_by("default", " +"), ElementsAre(" ", "+"));
+    EXPECT_THAT(cut_by("gpt-2", " 7"), ElementsAre(" 7"));
+    EXPECT_THAT(cut_by("default", " 7"), ElementsAre(" ", "7"));
+    EXPECT_THAT(cut_by("gpt-2", "12345"), ElementsAre("12", "34", "5"));
+    EXPECT_THAT(cut_by("default", "12345"), ElementsAre("12", "3", "45"));
+}
+
+TEST(GgufTokenizer, SaysWhatItAssumesWhereTheFileDoesNotSay) {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(cut_by("", " +12345"), cut_by("default", " +12345"));
+    EXPECT_THAT(
+        testing::internal::GetCapturedStderr(),
+        testing::MatchesRegex("freqkv-llama: warning: m.gguf: tokenizer.ggml.pre is missing, [^\n]*\"default\" is "
+                              "assumed[^\n]*\n"));
 }
 
 TEST(GgufTokenizer, RefusesWhatItDoesNotKnow) {
     GgufVocabulary vocabulary = sentencepiece_vocabulary();
     vocabulary.model = "bert\n";
     EXPECT_THAT(refusal(vocabulary), HasSubstr(R"(tokenizer.ggml.model is "bert\x0a", supported are llama and gpt2)"));
-    EXPECT_THAT(refusal(bpe_vocabulary("qwen2", "tekken")),
-                HasSubstr(R"("tekken", supported are default, gpt-2, llama3)"));
+    EXPECT_THAT(refusal(bpe_vocabulary("qwen2", "bloom")),
+                HasSubstr(R"("bloom", supported are default, gpt-2, phi-2)"));
 }
 
 TEST(GgufTokenizer, RefusesPartsThatDoNotFit) {
@@ -152,8 +281,8 @@ TEST(GgufTokenizer, RefusesPartsThatDoNotFit) {
     bad.merges[5] = "ab";
     EXPECT_THAT(refusal(bad), HasSubstr(R"(merge 5 is "ab", must be two tokens)"));
     bad = bpe_vocabulary("qwen2", "qwen2");
-    bad.tokens[0] = "!!";
-    EXPECT_THAT(refusal(bad), HasSubstr("no token for byte 33"));
+    bad.merges.clear();
+    EXPECT_THAT(refusal(bad), HasSubstr("tokenizer.ggml.merges is missing"));
 }
 
 }  // namespace

@@ -62,14 +62,30 @@ inline std::uint32_t ggml_type(WeightType type) {
             return 1;
         case WeightType::bf16:
             return 30;
-        case WeightType::q8_0:
-            return 8;
         case WeightType::q4_0:
             return 2;
+        case WeightType::q4_1:
+            return 3;
+        case WeightType::q5_0:
+            return 6;
+        case WeightType::q5_1:
+            return 7;
+        case WeightType::q8_0:
+            return 8;
+        case WeightType::iq4_nl:
+            return 20;
+        case WeightType::q2_k:
+            return 10;
+        case WeightType::q3_k:
+            return 11;
         case WeightType::q4_k:
             return 12;
+        case WeightType::q5_k:
+            return 13;
         case WeightType::q6_k:
             return 14;
+        case WeightType::iq4_xs:
+            return 23;
     }
     return 0;
 }
@@ -258,6 +274,22 @@ inline GgufWriter small_gguf(const GgufModelOptions& options = {}) {
     vector("output_norm.weight", dim);
     if (!tied) matrix("output", vocabulary, dim);
     return file;
+}
+
+/// The file in `count` parts as llama.cpp splits one: the metadata are in the first, the tensors spread over all.
+inline std::vector<GgufWriter> split(const GgufWriter& whole, std::size_t count) {
+    std::vector<GgufWriter> parts(count);
+    parts[0].entries = whole.entries;
+    for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
+        const GgufWriter::Tensor& tensor = whole.tensors[i];
+        parts[i * count / whole.tensors.size()].add(tensor.name, tensor.type, tensor.shape, tensor.data);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        parts[i].set("split.no", static_cast<std::uint16_t>(i));
+        parts[i].set("split.count", static_cast<std::uint16_t>(count));
+        parts[i].set("split.tensors.count", static_cast<std::int32_t>(whole.tensors.size()));
+    }
+    return parts;
 }
 
 }  // namespace llama::test

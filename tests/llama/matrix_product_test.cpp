@@ -6,77 +6,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <vector>
-
-#include <Eigen/Core>
 
 #include "freqkv/executor.hpp"
 #include "llama/model/dequantize.hpp"
-#include "llama/model/random.hpp"
+#include "llama/naive_row.hpp"
+#include "llama/random_weights.hpp"
 
 namespace llama {
 namespace {
 
-std::vector<float> random_values(Index count, std::uint64_t seed) {
-    Random random(seed);
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) value = static_cast<float>(2 * random.uniform() - 1);
-    return values;
-}
-
-// A matrix in memory of its own: random numbers, or random blocks with scales that are no larger than 1 / 256.
-class RandomWeights {
-public:
-    RandomWeights(WeightType type, Index rows, Index columns, std::uint64_t seed)
-        : bytes_(static_cast<std::size_t>(rows * columns / format_of(type).block * format_of(type).bytes) + 1) {
-        Random random(seed);
-        for (std::byte& byte : bytes_) byte = static_cast<std::byte>(random.next() & 0xff);
-        // Quantised blocks may lie anywhere.
-        std::byte* const data = bytes_.data() + (format_of(type).block > 1 ? 1 : 0);
-        weights_ = {data, type, rows, columns};
-        const auto put = [&](Index i, auto value) {
-            std::memcpy(data + i * Index{sizeof value}, &value, sizeof value);
-        };
-        const auto number = [&] { return static_cast<float>(2 * random.uniform() - 1); };
-        const auto put_scale = [&](Index offset) {
-            const Eigen::half scale(number() / 256);
-            std::memcpy(data + offset, &scale, sizeof scale);
-        };
-        const Index blocks = rows * columns / format_of(type).block;
-        for (Index i = 0; i < blocks; ++i) {
-            const Index at = i * format_of(type).bytes;
-            switch (type) {
-                case WeightType::f32:
-                    put(i, number());
-                    break;
-                case WeightType::f16:
-                    put(i, Eigen::half(number()));
-                    break;
-                case WeightType::bf16:
-                    put(i, Eigen::bfloat16(number()));
-                    break;
-                case WeightType::q8_0:
-                case WeightType::q4_0:
-                    put_scale(at);
-                    break;
-                case WeightType::q4_k:
-                    put_scale(at), put_scale(at + 2);
-                    break;
-                case WeightType::q6_k:
-                    put_scale(at + 208);
-                    break;
-            }
-        }
-    }
-
-    Weights get() const { return weights_; }
-
-private:
-    std::vector<std::byte> bytes_;
-    Weights weights_;
-};
+using test::random_values;
+using test::RandomWeights;
 
 struct Case {
     WeightType type;
@@ -147,9 +88,7 @@ TEST_P(MatrixProductOfType, AgreesWithTheDefinition) {
     for (const Index tokens : {1, 5}) check_product({GetParam(), tokens, 2048 + 256, 9});
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, MatrixProductOfType,
-                         testing::Values(WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
-                                         WeightType::q4_k, WeightType::q6_k),
+INSTANTIATE_TEST_SUITE_P(Types, MatrixProductOfType, testing::ValuesIn(test::all_types),
                          [](const auto& type) { return format_of(type.param).name; });
 
 }  // namespace

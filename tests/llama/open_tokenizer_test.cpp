@@ -7,7 +7,10 @@
 #include <stdexcept>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "llama/formats/random_checkpoint.hpp"
+#include "llama/io/json_file.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/tokenizer_pages.hpp"
@@ -36,7 +39,26 @@ TEST(OpenTokenizer, FindsTheOneInTheDirectoryOfAModel) {
     const test::TemporaryDirectory both;
     std::filesystem::copy(test::tokenizer_fixture("llama2/tokenizer.model"), both / "tokenizer.model");
     std::filesystem::copy(test::tokenizer_fixture("llama3/tokenizer.json"), both / "tokenizer.json");
+    // tokenizer.json says more, as transformers sees it; tokenizer.model is read where it is of another kind.
+    EXPECT_EQ(vocabulary_of("", both.path()), 425);
+    nlohmann::json content = read_json(test::tokenizer_fixture("llama3/tokenizer.json"));
+    content["model"]["type"] = "Unigram";
+    both.write("tokenizer.json", content.dump());
     EXPECT_EQ(vocabulary_of("", both.path()), 460);
+    EXPECT_EQ(open_tokenizer(both.path())->vocabulary(), 460);
+}
+
+TEST(OpenTokenizer, KnowsTiktokensList) {
+    const test::TemporaryDirectory directory;
+    const std::string list = directory.write("tokenizer.model", "IQ== 0\nIg== 1\nIw== 2\n");
+    try {
+        vocabulary_of("", directory.path());
+        ADD_FAILURE() << "accepted";
+    } catch (const FileError& error) {
+        EXPECT_THAT(error.what(), HasSubstr(list + ": a list of tiktoken's"));
+    }
+    std::filesystem::copy(test::tokenizer_fixture("llama3/tokenizer.json"), directory / "tokenizer.json");
+    EXPECT_EQ(vocabulary_of("", directory.path()), 425);
 }
 
 TEST(OpenTokenizer, FindsTheOneInsideAGgufFile) {
@@ -70,8 +92,23 @@ TEST(OpenTokenizer, NamesWhatItLookedFor) {
         }
         return "accepted";
     };
-    EXPECT_THAT(refusal(empty.path()), HasSubstr(empty.path() + ": no tokenizer there (looked for tokenizer.model"));
+    EXPECT_THAT(refusal(empty.path()),
+                HasSubstr(empty.path() + ": no tokenizer there (looked for tokenizer.json, tokenizer.model"));
     EXPECT_THAT(refusal(empty.write("m.bin", "x")), HasSubstr("m.tokenizer.bin, tok512.bin, tokenizer.bin"));
+}
+
+TEST(EncodeText, WarnsOfASecondBosAndEndsWithEosWhereTheTokenizerDoes) {
+    const auto llama3 = open_tokenizer(test::tokenizer_fixture("llama3"), {});
+    testing::internal::CaptureStderr();
+    EXPECT_THAT(encode_prompt(*llama3, "!", "text", 425), testing::ElementsAre(420, 0));
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+    testing::internal::CaptureStderr();
+    EXPECT_THAT(encode_prompt(*llama3, "<|begin_of_text|>!", "text", 425), testing::ElementsAre(420, 420, 0));
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                testing::MatchesRegex("freqkv-llama: warning: text: [^\n]*begin-of-text token[^\n]*\n"));
+    const auto closed = open_tokenizer(test::tokenizer_fixture("llama2-prepend"), {});
+    EXPECT_EQ(encode_text(*closed, "a", "text", 461).back(), 2);
+    EXPECT_NE(encode_prompt(*closed, "a", "text", 461).back(), 2);
 }
 
 TEST(EncodeText, BeginsWithBosAndRefusesIdsThatTheModelDoesNotHave) {

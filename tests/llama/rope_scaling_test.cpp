@@ -92,6 +92,42 @@ TEST(RopeScaling, YarnIsARampFromFastToSlow) {
     EXPECT_NEAR(score_scale(config), magnitude * magnitude / 8, 1e-12);
     config.rope_scaling.attention_factor = 2;
     EXPECT_EQ(score_scale(config), 0.5);
+    EXPECT_EQ(rotated_query_factor(config), 1);
+    EXPECT_EQ(score_scale(config, {.rotated = false}), 0.125) << "what does not turn is not multiplied";
+    config.rotated_dims = 32;
+    EXPECT_EQ(score_scale(config), 0.125);
+    EXPECT_EQ(rotated_query_factor(config), 4) << "of both query and key";
+}
+
+TEST(RopeScaling, DynamicRaisesTheBaseBeyondTheWindow) {
+    Config config = config_of(Type::dynamic);
+    config.context = 100;
+    for (const Index positions : {0, 1, 100}) EXPECT_EQ(rope_options(config, positions).base, 500000);
+    EXPECT_NEAR(rope_options(config, 250).base, 500000 * std::pow(8 * 2.5 - 7, 64.0 / 62), 1e-4);
+}
+
+TEST(RopeScaling, LongropeHasListsForFewPositionsAndForMany) {
+    Config config = config_of(Type::longrope);
+    config.rotated_dims = 4;
+    config.rope_scaling.factor = 1;
+    config.rope_scaling.divisors = {1, 2};
+    config.rope_scaling.long_divisors = {3, 4};
+    for (const Index positions : {0, 2048}) {
+        EXPECT_EQ(rope_options(config, positions).frequency_factors, (std::vector<double>{1, 2}));
+    }
+    EXPECT_EQ(rope_options(config, 2049).frequency_factors, (std::vector<double>{3, 4}));
+    EXPECT_EQ(rope_options(config).rotated_dims, 4);
+}
+
+TEST(RopeScaling, KindsOfLayersTurnByThemselves) {
+    Config config = config_of(Type::linear);
+    EXPECT_EQ(rope_options(config, 0, {.rotated = false}).rotated_dims, 0);
+    EXPECT_EQ(rope_options(config, 0, {.local = true}).frequency_factors, std::vector<double>(32, 8.0));
+    config.local_rope_base = 10;
+    const freqkv::RopeOptions local = rope_options(config, 0, {.local = true});
+    EXPECT_EQ(local.base, 10);
+    EXPECT_TRUE(local.frequency_factors.empty()) << "their frequencies are not scaled";
+    EXPECT_EQ(rope_options(config).base, 500000);
 }
 
 }  // namespace

@@ -4,11 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "llama/io/protobuf.hpp"
+#include "llama/model/random.hpp"
 #include "llama/temporary_directory.hpp"
 #include "llama/tokenizer_pages.hpp"
 #include "llama/tokenizers/sentencepiece_model.hpp"
@@ -28,6 +30,7 @@ TEST(SentencePieceTokenizer, GivesTheSameIds) {
     const SentencePieceTokenizer tokenizer(model_path());
     test::expect_same_ids_on_all_pages(tokenizer, "llama2", [&](const std::string& text) {
         if (text.find("\xe2\x96\x81") != std::string::npos) return;  // U+2581 becomes a space
+        if (text.find("<s>") != std::string::npos) return;           // control tokens are no text
         EXPECT_EQ(test::decode_all(tokenizer, tokenizer.encode(text)), text);
     });
 }
@@ -37,6 +40,97 @@ TEST(SentencePieceTokenizer, HasTheControlTokensOfTheModel) {
     EXPECT_EQ(tokenizer.vocabulary(), 460);
     EXPECT_EQ(tokenizer.begin_of_text(), 1);
     EXPECT_THAT(tokenizer.end_of_text(), ElementsAre(2));
+}
+
+TEST(SentencePieceTokenizer, HeedsWhatTheFilesBesideItSay) {
+    const test::TemporaryDirectory directory;
+    const std::string path = directory.write("tokenizer.model", test::read_text(model_path()));
+    const auto with = [&](const std::string& config) {
+        directory.write("tokenizer_config.json", config);
+        return std::make_unique<SentencePieceTokenizer>(path);
+    };
+    EXPECT_EQ(with("{}")->begin_of_text(), 1);
+    EXPECT_EQ(with("{}")->appended_end(), -1);
+    EXPECT_EQ(with(R"({"add_bos_token": false, "add_eos_token": true})")->begin_of_text(), -1);
+    EXPECT_EQ(with(R"({"add_bos_token": false, "add_eos_token": true})")->appended_end(), 2);
+    // transformers: a space follows a control token in what it calls legacy only.
+    const std::vector<Token> spaced = with("{}")->encode("keeper");
+    const auto behind = [&](const std::string& config) {
+        std::vector<Token> tokens = with(config)->encode("</s>keeper");
+        EXPECT_EQ(tokens.front(), 2);
+        tokens.erase(tokens.begin());
+        return tokens;
+    };
+    EXPECT_EQ(behind("{}"), spaced);
+    EXPECT_EQ(behind(R"({"tokenizer_class": "LlamaTokenizer", "legacy": true})"), spaced);
+    EXPECT_NE(behind(R"({"tokenizer_class": "LlamaTokenizer"})"), spaced);
+    EXPECT_NE(behind(R"({"tokenizer_class": "LlamaTokenizer", "legacy": false})"), spaced);
+    EXPECT_NE(behind(R"({"legacy": false})"), spaced);
+}
+
+TEST(SentencePieceTokenizer, ReadsTokensThatWereAddedBesideIt) {
+    const test::TemporaryDirectory directory;
+    const std::string path = directory.write("tokenizer.model", test::read_text(model_path()));
+    const std::string named = R"({"eos_token": "<|im_end|>", "added_tokens_decoder": {
+        "460": {"content": "<|im_start|>", "special": true, "rstrip": true},
+        "462": {"content": "<tool>", "special": false}}})";
+    directory.write("tokenizer_config.json", named);
+    directory.write("added_tokens.json", R"({"<|ignored|>": 463})");
+    const SentencePieceTokenizer tokenizer(path);
+    EXPECT_EQ(tokenizer.vocabulary(), 463);
+    EXPECT_THAT(tokenizer.encode("<|im_start|> \n<tool></s>"), ElementsAre(460, 462, 2));
+    EXPECT_EQ(tokenizer.decode(3, 460), "");
+    EXPECT_EQ(tokenizer.decode(3, 461), "");
+    EXPECT_EQ(tokenizer.decode(3, 462), "<tool>");
+    // Older directories.
+    directory.write("tokenizer_config.json", "{}");
+    directory.write("special_tokens_map.json", R"({"additional_special_tokens": ["<|im_end|>"]})");
+    directory.write("added_tokens.json", R"({"<|im_end|>": 460, "<tool>": 461})");
+    const SentencePieceTokenizer older(path);
+    EXPECT_THAT(older.encode("<|im_end|><tool>"), ElementsAre(460, 461));
+    EXPECT_EQ(older.decode(3, 460), "");
+    EXPECT_EQ(older.decode(3, 461), "<tool>");
+    const auto refusal = [&](const std::string& content) -> std::string {
+        directory.write("added_tokens.json", content);
+        try {
+            const SentencePieceTokenizer refused(path);
+        } catch (const FileError& error) {
+            return error.what();
+        }
+        return "accepted";
+    };
+    EXPECT_THAT(refusal(R"({"<x>": 400000000})"), HasSubstr("\"<x>\" has the id 400000000"));
+    EXPECT_THAT(refusal(R"({"<x>": -1})"), HasSubstr("added_tokens.json: \"<x>\" has an id"));
+    EXPECT_THAT(refusal(R"({"": 460})"), HasSubstr("and 0 bytes"));
+    EXPECT_THAT(refusal("[]"), HasSubstr("no JSON object"));
+}
+
+TEST(SentencePieceTokenizer, CutsLongTextsWhereNothingChanges) {
+    // Without byte pieces unknown characters become one token together, and the model is not cut.
+    const std::vector<std::string> letters{"\xe2\x96\x81", "a", "b", "c", "\n"};
+    std::vector<std::string> pieces{"<unk>", "<s>", "</s>"};
+    std::vector<PieceType> types{PieceType::unknown, PieceType::control, PieceType::control};
+    for (const std::string& piece : {std::string("ab"), letters[0] + "ab", std::string("cc"), std::string("cca"),
+                                     letters[0] + "abcca", letters[0] + "cc"}) {
+        pieces.push_back(piece);
+    }
+    pieces.insert(pieces.end(), letters.begin(), letters.end());
+    types.resize(pieces.size(), PieceType::normal);
+    std::vector<float> scores;
+    for (std::size_t i = 0; i < pieces.size(); ++i) scores.push_back(-static_cast<float>(i));
+    const SentencePieceTokenizer whole(serialize_sentencepiece_bpe(pieces, scores, types, true), "", {});
+    for (int byte = 0; byte < 256; ++byte) {
+        constexpr const char* digits = "0123456789ABCDEF";
+        pieces.push_back(std::string("<0x") + digits[byte / 16] + digits[byte % 16] + ">");
+        types.push_back(PieceType::byte);
+        scores.push_back(0);
+    }
+    const SentencePieceTokenizer in_parts(serialize_sentencepiece_bpe(pieces, scores, types, true), "", {});
+    Random random(9);
+    std::string text;
+    while (text.size() < 300'000) text += "aabbcc \n"[random.next() % 8];
+    EXPECT_EQ(in_parts.encode(text) == whole.encode(text), true);
+    EXPECT_EQ(in_parts.encode(text).size() < text.size(), true);
 }
 
 TEST(SentencePieceTokenizer, DecodesAsAText) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <numeric>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -253,14 +254,16 @@ class TrimmingTokenizer final : public Tokenizer {
 public:
     explicit TrimmingTokenizer(std::vector<Token> end_of_text) : Tokenizer(-1, std::move(end_of_text)) {}
     Index vocabulary() const override { return 256; }
-    std::vector<Token> encode(std::string_view text) const override {
+    std::string_view decode(Token, Token) const override { return {}; }
+
+private:
+    std::vector<Token> do_encode(std::string_view text, std::span<const TextRange>) const override {
         const std::size_t last = text.find_last_not_of(' ');
         const std::string_view kept = text.substr(0, last == std::string_view::npos ? 0 : last + 1);
         std::vector<Token> tokens;
         for (const char c : kept) tokens.push_back(static_cast<unsigned char>(c));
         return tokens;
     }
-    std::string_view decode(Token, Token) const override { return {}; }
 };
 
 TEST_F(InstructionRecordsTest, AreSkippedWhereTheOutputIsNoToken) {
@@ -271,6 +274,18 @@ TEST_F(InstructionRecordsTest, AreSkippedWhereTheOutputIsNoToken) {
         ASSERT_EQ(records.examples_per_epoch(), 1);
         EXPECT_EQ(records.example(0).targets(), 1 + static_cast<Index>(end_of_text.size()));
     }
+}
+
+TEST_F(InstructionRecordsTest, EndAsTheModelSaysIfTheTokenizerDoesNot) {
+    const std::string path = file(R"([{"instruction": "a", "output": "AB"}])");
+    const auto last_of = [&](const std::vector<Token>& of_tokenizer, Token of_model) {
+        const InstructionRecords records(path, TrimmingTokenizer(of_tokenizer), 256, 100, 1, 1, {}, of_model);
+        EXPECT_EQ(records.example(0).targets(), records.example(0).tokens.back() == 'B' ? 2 : 3);
+        return records.example(0).tokens.back();
+    };
+    EXPECT_EQ(last_of({}, 7), 7);
+    EXPECT_EQ(last_of({5, 6}, 7), 5);
+    EXPECT_EQ(last_of({}, -1), 'B');
 }
 
 TEST_F(InstructionRecordsTest, OfMoreValuesThanMemoryShouldTakeAreRefused) {

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -73,25 +75,66 @@ protected:
 };
 
 TEST_F(Output, HasTheModelAndTheStateUntilItIsFinished) {
-    const TrainingOutput output(path(), WeightType::f32, {}, false);
-    save(output);
+    progress_.step = 1;
+    save(TrainingOutput(path(), WeightType::f32, {}, false));
     const Checkpoint checkpoint = open_checkpoint(path());
     const TrainableLlama read(checkpoint, std::nullopt, 0);
     ASSERT_EQ(read.trained().size(), model_.trained().size());
     EXPECT_TRUE(std::equal(read.trained().begin(), read.trained().end(), model_.trained().begin()));
 
     TrainableLlama restored(small_config(), 2);
-    const TrainingOutput resumed(path(), WeightType::f32, {}, true);
+    std::optional<TrainingOutput> output(std::in_place, path(), WeightType::f32, ModelSource{}, true);
+    EXPECT_THAT(refusal_of([&] { open(true); }), HasSubstr("out: in use: another process"));
     const std::vector<TrainingTensor> numbers{{"trained", restored.trained()}};
-    const TrainingProgress progress = resumed.load(options_, numbers);
+    EXPECT_FALSE(output->is_finished(options_));
+    const TrainingProgress progress = output->load(options_, numbers);
     EXPECT_EQ(progress.step, 1);
     EXPECT_EQ(progress.points, progress_.points);
     EXPECT_TRUE(std::equal(restored.trained().begin(), restored.trained().end(), model_.trained().begin()));
 
     EXPECT_TRUE(content().contains("training_state.safetensors"));
-    output.finish();
+    output->finish();
+    output.reset();
     EXPECT_FALSE(content().contains("training_state.safetensors"));
-    EXPECT_THROW(TrainingOutput(path(), WeightType::f32, {}, true), UsageError) << "nothing to resume";
+    EXPECT_THROW(open(true), UsageError) << "these are not the last weights, and there is nothing to resume";
+    EXPECT_THAT(refusal_of([&] { open(); }), HasSubstr("out: exists; must be new or an empty directory"));
+}
+
+TEST_F(Output, IsFinishedWithTheWeightsOfTheLastStep) {
+    options_["steps"] = 1;
+    {
+        const TrainingOutput output(path(), WeightType::f32, {}, false);
+        output.begin(options_);
+        save(output);
+        output.finish();
+    }
+    EXPECT_THAT(refusal_of([&] { open(); }), HasSubstr("out: holds a training that is finished"));
+    const TrainingOutput output(path(), WeightType::f32, {}, true);
+    EXPECT_TRUE(output.is_finished(options_));
+    options_["seed"] = 3;
+    EXPECT_THROW(output.is_finished(options_), UsageError);
+}
+
+// A killed training leaves that, or what a temporary file was to become, and nothing else.
+TEST_F(Output, BeginsAnewWhereNothingWasDone) {
+    open().begin(options_);
+    files_.write("out/training_state.safetensors.freqkv-abcdef", "half");
+    files_.write("out/config.json.freqkv-abcdef", "half");
+    EXPECT_EQ(refusal_of([&] { open(); }), "accepted");
+    EXPECT_THAT(content(), testing::ElementsAre(testing::Key("training_state.safetensors")));
+    const std::vector<float> before(model_.trained().begin(), model_.trained().end());
+    EXPECT_EQ(open(true).load(options_, tensors()).step, 0);
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), model_.trained().begin()));
+    files_.write("out/config.json", "{}");
+    EXPECT_THAT(refusal_of([&] { open(); }), HasSubstr("holds a training that was not finished; --resume goes on"));
+}
+
+TEST_F(Output, IsKnownToBeWritableBeforeTheWork) {
+    if (::geteuid() == 0) GTEST_SKIP() << "root may write anywhere";
+    std::filesystem::create_directory(path());
+    std::filesystem::permissions(path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+    EXPECT_THAT(refusal_of([&] { open(); }), HasSubstr("training_state.safetensors: Permission denied"));
+    std::filesystem::permissions(path(), std::filesystem::perms::owner_all);
 }
 
 TEST_F(Output, OfAnAdapterMergesToTheTrainedModel) {

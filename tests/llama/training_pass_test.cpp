@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "llama/training/training_pass.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 #include <cstdint>
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +35,8 @@ using test::infer;
 using test::random_text;
 using test::randomise;
 using test::small_llama;
+using testing::ElementsAre;
+using testing::SizeIs;
 using Pass = TrainingPass;
 
 #if defined(_OPENMP)
@@ -80,6 +85,18 @@ TEST_P(WholeModel, HasTheLossOfInference) {
 
 TEST_P(WholeModel, HasTheGradientOfItsLoss) {
     test::GradientCheck(model_, GetParam().sizes, policy_, example_).expect_gradient_of_loss();
+}
+
+// Not a bit differs from what is kept.
+TEST_P(WholeModel, ComputesActivationsAgainWithTheSameResult) {
+    Pass keeping(model_, GetParam().sizes, attention_under(policy_), 40);
+    Pass recomputing(model_, GetParam().sizes, attention_under(policy_), 40, true);
+    std::vector<float> expected(model_.trained().size()), gradient(model_.trained().size());
+    for (int i = 0; i < 2; ++i) {
+        EXPECT_EQ(recomputing.run(example_, 0.5f, gradient), keeping.run(example_, 0.5f, expected));
+        EXPECT_EQ(recomputing.loss(example_), keeping.loss(example_));
+    }
+    EXPECT_EQ(gradient, expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(LowPass, WholeModel,
@@ -150,14 +167,14 @@ TEST_F(SmallModel, CountsEachTargetOnce) {
 // Logits exist for a few tokens at a time.
 TEST_F(SmallModel, CountsEachTargetOnceInALargeVocabulary) {
     Config config = small_llama();
-    config.vocabulary = 20000;  // 26 tokens at a time
+    config.vocabulary = 1 << 17;  // 64 tokens at a time
     TrainableLlama model(config, 1);
     randomise(model, 2);
-    const std::vector<Token> tokens = random_text(31, 20000, 5);
+    const std::vector<Token> tokens = random_text(71, config.vocabulary, 5);
     const test::Inference inference = infer(model, sizes_, policy_, tokens);
-    Pass pass(model, sizes_, attention_under(policy_), 30);
+    Pass pass(model, sizes_, attention_under(policy_), 70);
     std::vector<float> gradient(model.trained().size());
-    for (const Index first_target : {1, 25, 26, 27, 28, 30}) {
+    for (const Index first_target : {1, 63, 64, 65, 66, 70}) {
         const double expected = inference.loss(first_target);
         EXPECT_NEAR(pass.loss({tokens, first_target}), expected, 1e-5 * expected) << first_target;
         EXPECT_NEAR(pass.run({tokens, first_target}, 1, gradient), expected, 1e-5 * expected) << first_target;
@@ -181,6 +198,22 @@ TEST_F(SmallModel, RefusesTextsOfOtherLengths) {
     EXPECT_THROW(pass.loss({std::span(tokens).first(1), 1}), freqkv::Error);
     EXPECT_NO_THROW(pass.loss({std::span(tokens).first(2), 1})) << "one target";
     EXPECT_GT(pass.bytes(), 30 * 24 * 4);
+}
+
+// Of each further layer only its input is kept: dim numbers for each token.
+TEST_F(SmallModel, TakesLittleMemoryForFurtherLayersIfItRecomputes) {
+    const auto bytes = [&](Index layers, bool recompute) {
+        Config config = small_llama();
+        config.layers = layers;
+        const TrainableLlama model(config, 1);
+        Pass pass(model, sizes_, attention_under(policy_), 40, recompute);
+        const std::vector<Token> tokens = random_text(41, 40, 4);
+        std::vector<float> gradient(model.trained().size());
+        pass.run({tokens, 1}, 1, gradient);
+        return pass.bytes();
+    };
+    EXPECT_EQ(bytes(12, true) - bytes(2, true), 10 * 40 * 24 * 4);
+    EXPECT_GT(bytes(12, false) - bytes(2, false), 10 * 40 * (2 * 24 + 3 * 32 + 2 * 20) * 4);
 }
 
 // --- low-rank adaptation
@@ -269,6 +302,31 @@ TEST_F(LowRank, HasTheGradientsOfTheWholeModel) {
 TEST_F(LowRank, HasTheGradientOfItsLoss) {
     randomise(*adapted_, 7);
     test::GradientCheck(*adapted_, sizes_, policy_, example_).expect_gradient_of_loss();
+}
+
+TEST_F(LowRank, TrainsThePartsThatAreChosen) {
+    const auto model_of = [&](const std::vector<std::string>& parts, bool low_rank) {
+        const std::optional<LoraOptions> lora = low_rank ? std::optional(LoraOptions{4, 6}) : std::nullopt;
+        auto model = std::make_unique<TrainableLlama>(whole_.checkpoint(), lora, 3, TrainedParts(parts));
+        randomise(*model, 7);
+        test::GradientCheck(*model, sizes_, policy_, example_).expect_gradient_of_loss();
+        std::set<std::string> modules;
+        for (const TrainableTensor& tensor : model->tensors()) {
+            EXPECT_EQ(is_factor(tensor), low_rank && tensor.name.find("_proj.") != std::string::npos) << tensor.name;
+            if (tensor.name.find("layers.0.") == std::string::npos) modules.insert(tensor.name);
+        }
+        return modules;
+    };
+    const std::string mlp = "model.layers.1.mlp.";
+    EXPECT_THAT(model_of({"gate", "down", "classifier"}, true),
+                ElementsAre("lm_head.weight", mlp + "down_proj.lora_A.weight", mlp + "down_proj.lora_B.weight",
+                            mlp + "gate_proj.lora_A.weight", mlp + "gate_proj.lora_B.weight"));
+    EXPECT_THAT(model_of({"up", "q"}, true), SizeIs(4));
+    EXPECT_THAT(model_of({"up"}, false), ElementsAre(mlp + "up_proj.weight"));
+    EXPECT_THAT(model_of({"v", "norms"}, false),
+                ElementsAre("model.layers.1.input_layernorm.weight", "model.layers.1.post_attention_layernorm.weight",
+                            "model.layers.1.self_attn.v_proj.bias", "model.layers.1.self_attn.v_proj.weight",
+                            "model.norm.weight"));
 }
 
 // --- batches

@@ -96,8 +96,13 @@ TEST_F(TrainingState, ComesBackBitForBit) {
 
 TEST_F(TrainingState, OfTheFirstStepHasNoLosses) {
     progress_ = {};
+    EXPECT_FALSE(is_state_of_beginning(path_));
     write();
+    EXPECT_TRUE(is_state_of_beginning(path_));
+    const std::string before = read_.bits();
     EXPECT_EQ(read_training_state(path_, options_, read_.tensors()).step, 0);
+    EXPECT_EQ(read_.bits(), before) << "a training begins with what its options say";
+    EXPECT_LT(test::read_text(path_).size(), 1000u);
 }
 
 TEST_F(TrainingState, WithOtherOptionsIsRefusedByTheirName) {
@@ -114,6 +119,27 @@ TEST_F(TrainingState, WithOtherOptionsIsRefusedByTheirName) {
     EXPECT_THAT(usage_error(options), HasSubstr("--warm-up: " + path_ + " was started without, not with 100"));
     EXPECT_EQ(read_.bits(), before) << "nothing was read";
     EXPECT_EQ(usage_error(options_), "accepted");
+}
+
+TEST_F(TrainingState, OfOtherWeightsOrDataIsRefused) {
+    options_["weights"] = "0123";
+    options_["data"] = "4567";
+    write();
+    json options = options_;
+    options["weights"] = "0124";
+    EXPECT_EQ(usage_error(options), "--model: " + path_ + " was started from other weights");
+    options = options_;
+    options["data"] = "4568";
+    EXPECT_THAT(usage_error(options), HasSubstr("--instructions: " + path_ + " was started with other data"));
+}
+
+TEST_F(TrainingState, BeyondTheLastStepIsRefused) {
+    options_["steps"] = 3;
+    write();
+    EXPECT_EQ(refusal_to_read(), "accepted");
+    options_["steps"] = 2;
+    write();
+    EXPECT_THAT(refusal_to_read(), HasSubstr("training.step is 3, must be at most 2"));
 }
 
 TEST_F(TrainingState, WithANumberThatIsNotFiniteIsNeverWritten) {
@@ -190,8 +216,9 @@ TEST_F(TrainingState, AFileThatIsNoneIsRefused) {
 }
 
 TEST_F(TrainingState, OfAnotherTypeIsRefused) {
-    json header = {
-        {"__metadata__", {{"training", json{{"options", options_}, {"step", 0}, {"losses", json::array()}}.dump()}}}};
+    json header;
+    header["__metadata__"]["training"] =
+        json{{"options", options_}, {"step", 1}, {"losses", {{1, 2, 0.5, 3.5, 1.5, 0.25, nullptr}}}}.dump();
     header["bias"] = {{"dtype", "BF16"}, {"shape", {3}}, {"data_offsets", {0, 6}}};
     directory_.write("state.safetensors", test::with_header(header.dump(), std::string(6, '\0')));
     EXPECT_THAT(refusal_to_read({{"bias", read_.bias}}), HasSubstr("tensor \"bias\" is BF16, must be F32"));

@@ -54,7 +54,7 @@ public:
           cublas_(stream_),
           attention_(score_scale(config)),
           activations_(config, std::max<Index>(chunk, 1)) {
-        const freqkv::cuda::Rope rope(rope_options(config_));
+        const freqkv::cuda::Rope rope(rope_options(config_, sizes.expected_positions()));
         freqkv::cuda::CacheOptions options;
         options.kv_heads = config_.kv_heads;
         options.query_heads = config_.heads;

@@ -18,11 +18,13 @@ using MergeProgress = std::function<void(Index done, Index total)>;
 /// Merges a PEFT adapter into a checkpoint in Hugging Face's layout: LoRA matrices, W + scale * B A, computed and
 /// kept in F32, and whole tensors that were trained along, which are taken as they are. The directory has
 /// adapter_config.json and adapter_model.safetensors or .bin; the embedding and norms that LongLoRA's scripts save
-/// may stand beside them, or alone, in trainable_params.safetensors or .bin. Rows of an embedding beyond the
-/// model's vocabulary are dropped, with a note on standard error.
+/// may stand beside them, or alone, in trainable_params.safetensors or .bin.
 ///
-/// A LoRA of a shared embedding or classifier changes the one and not the other, as PEFT computes it: the two are
-/// no longer shared then.
+/// The vocabulary grows by tokens that were added to both the embedding and the classifier. Rows that only one of them
+/// has are dropped, with a note on standard error.
+///
+/// A LoRA of a shared embedding or classifier changes the one and not the other, as PEFT computes it unless the adapter
+/// says otherwise: the two are no longer shared then.
 ///
 /// Throws FileError for what is not understood and for tensors that fit nothing; the checkpoint is of no use then.
 ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& directory, const MergeProgress& progress = {});

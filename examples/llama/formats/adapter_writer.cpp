@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llama/formats/safetensors.hpp"
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/io/in_quotes.hpp"
 
@@ -63,7 +64,8 @@ std::string make_config(const std::string& path, const TrainedAdapter& adapter) 
 
 }  // namespace
 
-void write_adapter(const std::string& directory, const TrainedAdapter& adapter, WeightType type) {
+void write_adapter(const std::string& directory, const TrainedAdapter& adapter, WeightType type,
+                   const std::map<std::string, std::string>& metadata) {
     const std::string path = directory + "/adapter_model.safetensors";
     std::vector<TensorToWrite> tensors;
     const auto add = [&](const std::string& name, std::vector<Index> shape, const Weights& numbers) {
@@ -84,7 +86,7 @@ void write_adapter(const std::string& directory, const TrainedAdapter& adapter, 
     const std::string config = make_config(path, adapter);
     make_directory(directory);
     write_once(directory + "/adapter_config.json", config);
-    write_safetensors(path, tensors);
+    write_safetensors(path, tensors, {}, metadata);
 }
 
 }  // namespace llama

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -33,8 +34,9 @@ struct TrainedAdapter {
 };
 
 /// Writes adapter_config.json and adapter_model.safetensors as PEFT does, with all numbers in `type`, into a directory
-/// that is made if it is not there. Written again, the tensors are replaced at once. Throws FileError, also if the
-/// directory holds an adapter with another adapter_config.json.
-void write_adapter(const std::string& directory, const TrainedAdapter& adapter, WeightType type);
+/// that is made if it is not there. Written again, the tensors are replaced at once. `metadata` goes into the file of
+/// tensors. Throws FileError, also if the directory holds an adapter with another adapter_config.json.
+void write_adapter(const std::string& directory, const TrainedAdapter& adapter, WeightType type,
+                   const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace llama

@@ -20,13 +20,15 @@ struct GgufVocabulary {
     std::vector<std::string> merges;       ///< "a b", the best first; of byte-level BPE only
     Token bos = -1;                        ///< -1: none
     Token eos = -1;                        ///< -1: none
-    std::optional<bool> add_bos;           ///< whether a text begins with BOS; otherwise the kind of tokenizer says it
+    std::vector<Token> other_ends;         ///< of turns, messages, files: the model says them when it is done
+    std::optional<bool> add_bos, add_eos;  ///< what a text is put between; otherwise the kind of tokenizer says it
     std::optional<bool> add_space_prefix;  ///< of SentencePiece only; otherwise yes
 };
 
-/// A GGUF file (version 2 or 3, little-endian) of the architectures llama, to which Mistral belongs, and qwen2.
-/// Matrices are views into the mapped file, norms and biases are converted to float. Throws FileError naming what
-/// is wrong with the file or what of it is not supported; a weight that nothing would use is refused, too.
+/// A GGUF file (version 2 or 3, little-endian), or the first part of a split one, of the architectures of
+/// docs/checkpoints.md. Matrices are views into the mapped file, norms and biases are converted to float. Throws
+/// FileError naming what is wrong with the file or what of it is not supported; a weight that nothing would use is
+/// refused, too.
 Checkpoint read_gguf(const std::string& path);
 
 /// The same without the weights.

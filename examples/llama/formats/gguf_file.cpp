@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "llama/formats/gguf_parser.hpp"
 #include "llama/io/byte_cursor.hpp"
@@ -70,6 +71,22 @@ std::optional<bool> GgufFile::find_flag(std::string_view key) const {
     return flag == 1;
 }
 
+std::optional<std::vector<bool>> GgufFile::find_flags(std::string_view key) const {
+    const auto bytes = find_elements<std::uint8_t>(key, Type::boolean);
+    if (!bytes) return {};
+    std::vector<bool> flags;
+    for (const std::uint8_t flag : *bytes) {
+        if (flag > 1) fail(printable(key) + " has the element " + std::to_string(flag) + ", must be 0 or 1");
+        flags.push_back(flag == 1);
+    }
+    return flags;
+}
+
+bool GgufFile::is_array(std::string_view key) const {
+    const Value* const value = find(key);
+    return value != nullptr && value->type == Type::array;
+}
+
 std::optional<std::string_view> GgufFile::find_string(std::string_view key) const {
     const Value* const value = find(key, Type::string);
     if (value == nullptr) return {};
@@ -96,6 +113,22 @@ std::optional<std::vector<std::int32_t>> GgufFile::find_int32s(std::string_view 
 const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? nullptr : &found->second;
+}
+
+void GgufFile::append(GgufFile part) {
+    for (const auto& [name, tensor] : part.tensors_) {
+        if (!tensors_.emplace(name, tensor).second) {
+            part.fail("the tensor " + printable(name) + " is in another part of the model, too");
+        }
+    }
+    parts_.push_back(std::move(part.file_));
+}
+
+std::vector<MappedFile> GgufFile::take_mapped_files() && {
+    std::vector<MappedFile> files;
+    files.push_back(std::move(file_));
+    for (MappedFile& part : parts_) files.push_back(std::move(part));
+    return files;
 }
 
 const char* GgufFile::name_of(Type type) {

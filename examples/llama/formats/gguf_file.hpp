@@ -45,17 +45,24 @@ public:
     std::optional<Index> find_integer(std::string_view key) const;  ///< of any width, signed or not
     std::optional<double> find_number(std::string_view key) const;  ///< FLOAT32 or FLOAT64
     std::optional<bool> find_flag(std::string_view key) const;
+    std::optional<std::vector<bool>> find_flags(std::string_view key) const;  ///< an array of BOOL
     std::optional<std::string_view> find_string(std::string_view key) const;
     std::optional<std::vector<std::string_view>> find_strings(std::string_view key) const;
     std::optional<std::vector<float>> find_floats(std::string_view key) const;         ///< an array of FLOAT32
     std::optional<std::vector<std::int32_t>> find_int32s(std::string_view key) const;  ///< an array of INT32
 
+    /// Whether the file has the key, with an array as its value.
+    bool is_array(std::string_view key) const;
+
     /// Null if the file does not have it.
     const GgufTensor* find_tensor(std::string_view name) const;
     const std::map<std::string_view, GgufTensor>& tensors() const { return tensors_; }
 
-    /// What the tensors' data point into.
-    MappedFile take_mapped_file() && { return std::move(file_); }
+    /// Takes the tensors of a further part of the model. Throws FileError if one is there already.
+    void append(GgufFile part);
+
+    /// What the tensors' data point into: the file itself, then the further parts.
+    std::vector<MappedFile> take_mapped_files() &&;
 
     /// Throws FileError.
     [[noreturn]] void fail(const std::string& reason) const { throw FileError(path_, reason); }
@@ -98,6 +105,7 @@ private:
 
     std::string path_;
     MappedFile file_;
+    std::vector<MappedFile> parts_;  // that were appended
     int version_ = 0;
     std::map<std::string_view, Value> metadata_;
     std::map<std::string_view, GgufTensor> tensors_;

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <optional>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,47 +14,12 @@ static_assert(std::endian::native == std::endian::little, "GGUF files are read a
 
 namespace {
 
-// A type of GGML's tensors, by its number in the file.
-struct TensorType {
-    std::uint32_t number;
-    const char* name;
-    std::optional<WeightType> type;
-};
-
-constexpr TensorType tensor_types[] = {
-    {0, "F32", WeightType::f32},
-    {1, "F16", WeightType::f16},
-    {2, "Q4_0", WeightType::q4_0},
-    {3, "Q4_1", {}},
-    {6, "Q5_0", {}},
-    {7, "Q5_1", {}},
-    {8, "Q8_0", WeightType::q8_0},
-    {9, "Q8_1", {}},
-    {10, "Q2_K", {}},
-    {11, "Q3_K", {}},
-    {12, "Q4_K", WeightType::q4_k},
-    {13, "Q5_K", {}},
-    {14, "Q6_K", WeightType::q6_k},
-    {15, "Q8_K", {}},
-    {16, "IQ2_XXS", {}},
-    {17, "IQ2_XS", {}},
-    {18, "IQ3_XXS", {}},
-    {19, "IQ1_S", {}},
-    {20, "IQ4_NL", {}},
-    {21, "IQ3_S", {}},
-    {22, "IQ2_S", {}},
-    {23, "IQ4_XS", {}},
-    {24, "I8", {}},
-    {25, "I16", {}},
-    {26, "I32", {}},
-    {27, "I64", {}},
-    {28, "F64", {}},
-    {29, "IQ1_M", {}},
-    {30, "BF16", WeightType::bf16},
-    {34, "TQ1_0", {}},
-    {35, "TQ2_0", {}},
-    {39, "MXFP4", {}},
-    {40, "NVFP4", {}},
+// GGML's types of tensors, by their numbers in the file; null: none, or one that GGML has dropped.
+constexpr const char* type_names[] = {
+    "F32",   "F16",    "Q4_0",  "Q4_1",  nullptr, nullptr,   "Q5_0",   "Q5_1",    "Q8_0",  "Q8_1",   "Q2_K",
+    "Q3_K",  "Q4_K",   "Q5_K",  "Q6_K",  "Q8_K",  "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
+    "IQ2_S", "IQ4_XS", "I8",    "I16",   "I32",   "I64",     "F64",    "IQ1_M",   "BF16",  nullptr,  nullptr,
+    nullptr, "TQ1_0",  "TQ2_0", nullptr, nullptr, nullptr,   "MXFP4",  "NVFP4",   "Q1_0",
 };
 
 }  // namespace
@@ -202,11 +167,11 @@ GgufTensor GgufFile::Parser::read_tensor() {
         tensor.shape[i] = static_cast<Index>(size);
     }
     const auto number = cursor_.take<std::uint32_t>();
-    const auto* const found = std::find_if(std::begin(tensor_types), std::end(tensor_types),
-                                           [&](const TensorType& type) { return type.number == number; });
-    const bool known = found != std::end(tensor_types);
-    tensor.type = known ? found->type : std::nullopt;
-    tensor.type_name = known ? found->name : "of the unknown type " + std::to_string(number);
+    const char* const name = number < std::size(type_names) ? type_names[number] : nullptr;
+    tensor.type_name = name != nullptr ? name : "of the unknown type " + std::to_string(number);
+    for (std::size_t i = 0; i < weight_types; ++i) {
+        if (tensor.type_name == weight_formats[i].name) tensor.type = static_cast<WeightType>(i);
+    }
     return tensor;
 }
 

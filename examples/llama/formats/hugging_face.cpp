@@ -87,11 +87,20 @@ public:
         checkpoint_.path = directory;
         checkpoint_.config = config.config;
         for (const TensorFile& file : files_) {
-            for (const auto& [name, tensor] : file.tensors)
-                tensors_.try_emplace(name, Found{&file.path, &name, &tensor});
+            for (const auto& [name, tensor] : file.tensors) {
+                std::string_view known = name;
+                if (known.starts_with(config.prefix)) {
+                    known.remove_prefix(config.prefix.size());
+                } else if (is_for_images(name)) {
+                    continue;
+                }
+                tensors_.try_emplace(known, Found{&file.path, &name, &tensor});
+            }
         }
         resolve_classifier();
         check_layers();
+        // Llamas that were made of Qwen2 have q, k and v with biases only.
+        if (find("model.layers.0.self_attn.o_proj.bias") == nullptr) checkpoint_.config.output_bias = false;
         load();
         check_rest();
         checkpoint_.format = "Hugging Face " + config.family + ", " + describe_types();
@@ -110,6 +119,10 @@ private:
 
         TensorReference reference() const { return {*path, *name, *tensor}; }
     };
+
+    static bool is_for_images(std::string_view name) {
+        return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
+    }
 
     Found* find(std::string_view name) {
         const auto found = tensors_.find(name);
@@ -136,7 +149,7 @@ private:
 
     // Memory for the layers is taken only if the files hold as many.
     void check_layers() {
-        constexpr Index tensors_of_layer = 9;
+        const Index tensors_of_layer = checkpoint_.config.joined_projections ? 6 : 9;
         const Index layers = checkpoint_.config.layers;
         if (static_cast<Index>(tensors_.size()) < layers * tensors_of_layer) {
             throw FileError(checkpoint_.path, "config.json says " + std::to_string(layers) +
@@ -166,6 +179,7 @@ private:
                 *weights.vector = load_vector(checkpoint_, reference);
             }
         }
+        for (LayerWeights& layer : checkpoint_.layers) layer.split_joined(checkpoint_.config);
     }
 
     // What is left over would have changed the result, unless it is known not to.
@@ -212,19 +226,42 @@ std::vector<NamedWeights> named_weights(Checkpoint& checkpoint) {
             all.push_back({prefix + name, {size}, nullptr, &weights});
         };
         vector("input_layernorm.weight", layer.attention_norm, c.dim);
-        matrix("self_attn.q_proj", layer.wq, c.query_dim(), c.dim);
-        matrix("self_attn.k_proj", layer.wk, c.kv_dim(), c.dim);
-        matrix("self_attn.v_proj", layer.wv, c.kv_dim(), c.dim);
+        if (c.joined_projections) {
+            matrix("self_attn.qkv_proj", layer.qkv, c.query_dim() + 2 * c.kv_dim(), c.dim);
+        } else {
+            matrix("self_attn.q_proj", layer.wq, c.query_dim(), c.dim);
+            matrix("self_attn.k_proj", layer.wk, c.kv_dim(), c.dim);
+            matrix("self_attn.v_proj", layer.wv, c.kv_dim(), c.dim);
+        }
         matrix("self_attn.o_proj", layer.wo, c.dim, c.query_dim());
         if (c.attention_bias) {
             vector("self_attn.q_proj.bias", layer.q_bias, c.query_dim());
             vector("self_attn.k_proj.bias", layer.k_bias, c.kv_dim());
             vector("self_attn.v_proj.bias", layer.v_bias, c.kv_dim());
         }
-        vector("post_attention_layernorm.weight", layer.ffn_norm, c.dim);
-        matrix("mlp.gate_proj", layer.gate, c.hidden, c.dim);
-        matrix("mlp.up_proj", layer.up, c.hidden, c.dim);
+        if (c.output_bias) vector("self_attn.o_proj.bias", layer.o_bias, c.dim);
+        if (c.head_norms) {
+            vector("self_attn.q_norm.weight", layer.q_norm, c.head_dim);
+            vector("self_attn.k_norm.weight", layer.k_norm, c.head_dim);
+        }
+        // Where the block's output is normalised, too, this name is that norm's.
+        vector("post_attention_layernorm.weight", c.output_norms ? layer.attention_output_norm : layer.ffn_norm, c.dim);
+        if (c.output_norms) {
+            vector("pre_feedforward_layernorm.weight", layer.ffn_norm, c.dim);
+            vector("post_feedforward_layernorm.weight", layer.ffn_output_norm, c.dim);
+        }
+        if (c.joined_projections) {
+            matrix("mlp.gate_up_proj", layer.gate_up, 2 * c.hidden, c.dim);
+        } else {
+            matrix("mlp.gate_proj", layer.gate, c.hidden, c.dim);
+            matrix("mlp.up_proj", layer.up, c.hidden, c.dim);
+        }
         matrix("mlp.down_proj", layer.down, c.dim, c.hidden);
+        if (c.feed_forward_bias) {
+            vector("mlp.gate_proj.bias", layer.gate_bias, c.hidden);
+            vector("mlp.up_proj.bias", layer.up_bias, c.hidden);
+            vector("mlp.down_proj.bias", layer.down_bias, c.dim);
+        }
     }
     all.push_back({"model.norm.weight", {c.dim}, nullptr, &checkpoint.final_norm});
     all.push_back({classifier_name, {c.vocabulary, c.dim}, &checkpoint.classifier, nullptr});
@@ -237,7 +274,9 @@ bool has_hugging_face_layout(const Checkpoint& checkpoint) {
     for (const NamedWeights& weights : named_weights(view)) {
         plain = plain && (weights.matrix == nullptr || is_plain(weights.matrix->type));
     }
-    return plain && checkpoint.config.rope_pairing == freqkv::RopePairing::half_split;
+    // GGUF files of Gemma have the offset of the norms in their weights.
+    const bool norms_as_written = !checkpoint.config.output_norms || checkpoint.config.norm_offset != 0;
+    return plain && norms_as_written && checkpoint.config.rope_pairing == freqkv::RopePairing::half_split;
 }
 
 bool is_redundant_tensor(std::string_view name) { return name.ends_with("rotary_emb.inv_freq"); }

@@ -14,7 +14,7 @@ inline constexpr const char* embedding_name = "model.embed_tokens.weight";
 inline constexpr const char* classifier_name = "lm_head.weight";
 
 /// A directory with config.json and model.safetensors, or with the shards that model.safetensors.index.json lists:
-/// LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM in F32, F16 and BF16. Throws FileError.
+/// the architectures of docs/checkpoints.md in F32, F16 and BF16. Throws FileError.
 Checkpoint read_hugging_face(const std::string& directory);
 
 /// Of such a directory, or of a config.json itself; the end-of-text tokens of a generation_config.json beside it
@@ -36,7 +36,8 @@ struct NamedWeights {
 /// into the checkpoint.
 std::vector<NamedWeights> named_weights(Checkpoint& checkpoint);
 
-/// Queries and keys are rotated by halves, and no matrix is quantised: such weights may stand in a Hugging Face file.
+/// Queries and keys are rotated by halves, no matrix is quantised, and norms are as transformers has them: such weights
+/// may stand in a Hugging Face file.
 bool has_hugging_face_layout(const Checkpoint& checkpoint);
 
 /// A tensor that older versions of transformers saved although it follows from config.json.

@@ -4,63 +4,34 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "llama/formats/hugging_face_architecture.hpp"
+#include "llama/formats/hugging_face_layers.hpp"
+#include "llama/formats/hugging_face_rope.hpp"
 #include "llama/io/json_object.hpp"
 
 namespace llama {
 
 namespace {
 
-// What transformers takes where config.json is silent.
-struct Architecture {
-    const char* name;
-    const char* model_type;
-    const char* family;
-    Index context;
-    Index kv_heads;        // 0: as many as there are query heads
-    Index sliding_window;  // 0: none
-    Token begin_of_text;   // -1: none
-    Token end_of_text;     // -1: none
-};
+using Family = HuggingFaceFamily;
+using Architecture = HuggingFaceArchitecture;
 
-constexpr Architecture architectures[] = {
-    {"LlamaForCausalLM", "llama", "Llama", 2048, 0, 0, 1, 2},
-    {"MistralForCausalLM", "mistral", "Mistral", 131072, 8, 4096, 1, 2},
-    {"Qwen2ForCausalLM", "qwen2", "Qwen2", 32768, 32, 4096, -1, -1},
-};
-
-const Architecture& find_architecture(const JsonObject& object) {
-    std::string known;
-    for (const Architecture& architecture : architectures) {
-        known += (known.empty() ? "" : ", ") + std::string(architecture.name);
+// The settings that would change the arithmetic in a way that is not there.
+void check_arithmetic(const JsonObject& object, Family family) {
+    const bool may_have_mlp_bias = family == Family::llama || family == Family::smollm3;
+    if (object.flag("mlp_bias").value_or(false) && !may_have_mlp_bias) object.fail("mlp_bias", true, "not supported");
+    if (object.flag("use_bidirectional_attention").value_or(false)) {
+        object.fail("use_bidirectional_attention", true, "not supported");
     }
-    if (const nlohmann::json* const names = object.find("architectures")) {
-        const bool named = names->is_array() && !names->empty() && names->front().is_string();
-        if (!named) object.fail("architectures", *names, "must be a list of names");
-        for (const Architecture& architecture : architectures) {
-            if (names->front() == architecture.name) return architecture;
-        }
-        object.fail("the architecture", names->front(), "supported are " + known);
-    }
-    const std::string type = object.required("architectures", object.text("model_type"));
-    for (const Architecture& architecture : architectures) {
-        if (type == architecture.model_type) return architecture;
-    }
-    object.fail("model_type", type, "supported are llama, mistral, qwen2");
-}
-
-// The settings that would change the arithmetic.
-void check_arithmetic(const JsonObject& object) {
-    const std::string activation = object.text("hidden_act").value_or("silu");
-    if (activation != "silu") object.fail("hidden_act", activation, "must be \"silu\"");
-    if (object.flag("mlp_bias").value_or(false)) object.fail("mlp_bias", true, "not supported");
-    if (object.number("partial_rotary_factor").value_or(1) != 1) {
-        object.fail("partial_rotary_factor", *object.find("partial_rotary_factor"), "must be 1");
+    // transformers has the key and does nothing with it.
+    if (family == Family::gemma3 && object.find("attn_logit_softcapping") != nullptr) {
+        object.fail("attn_logit_softcapping", *object.find("attn_logit_softcapping"), "must be null in Gemma 3");
     }
     if (const nlohmann::json* const quantization = object.find("quantization_config")) {
         const auto method =
@@ -69,109 +40,38 @@ void check_arithmetic(const JsonObject& object) {
     }
 }
 
-Index read_sliding_window(const JsonObject& object, const Architecture& architecture, const Config& config) {
-    const std::string family = architecture.family;
-    if (family == "Llama") return 0;
-    if (family == "Qwen2" && !object.flag("use_sliding_window").value_or(false)) return 0;
-    const Index window =
-        object.has("sliding_window") ? object.whole("sliding_window").value_or(0) : architecture.sliding_window;
-    if (object.find("sliding_window") != nullptr && window < 1) {
-        object.fail("sliding_window", window, "must be at least 1, or null");
-    }
-    if (family == "Mistral" || window == 0) return window;
-    // Qwen2 counts the layers that see everything, or lists the kinds of all layers.
-    const Index full = object.whole("max_window_layers").value_or(28);
-    if (full < 0) object.fail("max_window_layers", full, "must not be negative");
-    Index sliding = std::max<Index>(0, config.layers - full);
-    if (const nlohmann::json* const kinds = object.find("layer_types")) {
-        if (!kinds->is_array()) object.fail("layer_types", *kinds, "must be a list");
-        sliding = std::count(kinds->begin(), kinds->end(), "sliding_attention");
-        if (sliding + std::count(kinds->begin(), kinds->end(), "full_attention") != config.layers) {
-            object.fail("layer_types", *kinds,
-                        "must say full_attention or sliding_attention for each of the " +
-                            std::to_string(config.layers) + " layers");
-        }
-    }
-    if (sliding > 0 && sliding < config.layers) {
-        object.fail("use_sliding_window", true,
-                    "but for " + std::to_string(sliding) + " of " + std::to_string(config.layers) +
-                        " layers only; the same window in all layers is supported");
-    }
-    return sliding > 0 ? window : 0;
+Activation read_activation(const JsonObject& object, const Architecture& architecture) {
+    const char* const key = architecture.is_gemma() ? "hidden_activation" : "hidden_act";
+    const std::string name = object.text(key).value_or(architecture.is_gemma() ? "gelu_pytorch_tanh" : "silu");
+    if (name == "silu") return Activation::silu;
+    if (name != "gelu_pytorch_tanh") object.fail(key, name, "supported are silu and gelu_pytorch_tanh");
+    return Activation::gelu_tanh;
 }
 
-double yarn_scale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
-
-// Numbers that transformers takes for missing if they are 0.
-double nonzero_or(const std::optional<double>& value, double otherwise) {
-    return value.value_or(0) != 0 ? *value : otherwise;
+void read_biases(const JsonObject& object, Family family, Config& config) {
+    const bool all = object.flag("attention_bias").value_or(false) && family != Family::mistral &&
+                     family != Family::qwen2 && family != Family::phi3;
+    config.attention_bias = all || family == Family::qwen2;
+    config.output_bias = all;
+    config.feed_forward_bias = object.flag("mlp_bias").value_or(false);
 }
 
-void read_yarn(const JsonObject& rope, RopeScaling& scaling, Index context) {
-    scaling.type = RopeScaling::Type::yarn;
-    const auto original = static_cast<double>(std::max<Index>(1, scaling.original_context));
-    scaling.factor = rope.number("factor").value_or(static_cast<double>(context) / original);
-    scaling.beta_fast = nonzero_or(rope.number("beta_fast"), scaling.beta_fast);
-    scaling.beta_slow = nonzero_or(rope.number("beta_slow"), scaling.beta_slow);
-    scaling.truncate = rope.flag("truncate").value_or(true);
-    const double mscale = rope.number("mscale").value_or(0);
-    const double mscale_all_dim = rope.number("mscale_all_dim").value_or(0);
-    if (const auto attention_factor = rope.number("attention_factor")) {
-        if (*attention_factor < 0) rope.fail("attention_factor", *attention_factor, "must not be negative");
-        scaling.attention_factor = *attention_factor;
-    } else if (mscale != 0 && mscale_all_dim != 0) {
-        scaling.attention_factor = yarn_scale(scaling.factor, mscale) / yarn_scale(scaling.factor, mscale_all_dim);
-        // A negative one would mean here that none is given.
-        if (!(scaling.attention_factor >= 0)) rope.fail("mscale", mscale, "makes a negative attention factor");
-    }
+// A number of Gemma's, of which null says that there is none.
+double read_cap(const JsonObject& object, const char* key, double missing) {
+    const double cap = object.has(key) ? object.number(key).value_or(0) : missing;
+    if (object.find(key) != nullptr && !(cap > 0)) object.fail(key, *object.find(key), "must be above 0, or null");
+    return cap;
 }
 
-void read_llama3(const JsonObject& rope, RopeScaling& scaling) {
-    scaling.type = RopeScaling::Type::llama3;
-    scaling.factor = rope.required_number("factor");
-    scaling.low_frequency_factor = rope.required_number("low_freq_factor");
-    scaling.high_frequency_factor = rope.required_number("high_freq_factor");
-    if (!(scaling.low_frequency_factor < scaling.high_frequency_factor)) {
-        rope.fail("low_freq_factor", scaling.low_frequency_factor,
-                  "must be below high_freq_factor, which is " + std::to_string(scaling.high_frequency_factor));
-    }
-}
-
-// rope_scaling of older files, rope_parameters since transformers 5; the base stands in either or beside them.
-void read_rope(const JsonObject& object, Config& config) {
-    config.rope_base = object.number("rope_theta").value_or(10000);
-    const char* key = "rope_scaling";
-    const nlohmann::json* value = object.find(key);
-    if (value == nullptr || value->empty()) value = object.find(key = "rope_parameters");
-    if (value == nullptr) return;
-    const JsonObject rope(*value, object.path(), std::string(key) + ".");
-    for (const auto& [name, entry] : value->items()) {
-        if (entry.is_object()) rope.fail(name, entry, "rotary parameters for each kind of layer are not supported");
-    }
-    config.rope_base = rope.number("rope_theta").value_or(config.rope_base);
-    if (rope.number("partial_rotary_factor").value_or(1) != 1) {
-        rope.fail("partial_rotary_factor", *rope.find("partial_rotary_factor"), "must be 1");
-    }
-    const char* const type_key = rope.find("rope_type") != nullptr ? "rope_type" : "type";
-    const std::string type = rope.text(type_key).value_or("default");
-    if (type == "default") return;
-    RopeScaling& scaling = config.rope_scaling;
-    // The whole model's stands before that of the rotary parameters, as in transformers.
-    scaling.original_context = object.whole("original_max_position_embeddings")
-                                   .value_or(rope.whole("original_max_position_embeddings").value_or(config.context));
-    if (scaling.original_context < 1) {
-        rope.fail("original_max_position_embeddings", scaling.original_context, "must be at least 1");
-    }
-    if (type == "linear" || type == "dynamic") {
-        scaling.type = type == "linear" ? RopeScaling::Type::linear : RopeScaling::Type::dynamic;
-        scaling.factor = rope.required_number("factor");
-    } else if (type == "yarn") {
-        read_yarn(rope, scaling, config.context);
-    } else if (type == "llama3") {
-        read_llama3(rope, scaling);
-    } else {
-        rope.fail(type_key, type, "supported are default, linear, dynamic, yarn, llama3");
-    }
+void read_gemma(const JsonObject& object, Family family, Config& config) {
+    config.output_norms = true;
+    config.norm_offset = 1;
+    config.embedding_scale = std::sqrt(static_cast<double>(config.dim));
+    config.query_scalar = object.number("query_pre_attn_scalar").value_or(256);
+    if (!(config.query_scalar > 0)) object.fail("query_pre_attn_scalar", config.query_scalar, "must be above 0");
+    const bool second = family == Family::gemma2;
+    config.score_cap = second ? read_cap(object, "attn_logit_softcapping", 50) : 0;
+    config.logit_cap = read_cap(object, "final_logit_softcapping", second ? 30 : 0);
 }
 
 void add_token(std::vector<Token>& tokens, const JsonObject& object, const nlohmann::json& value, Index vocabulary) {
@@ -216,26 +116,41 @@ void read_special_tokens(const JsonObject& object, const Architecture& architect
 }  // namespace
 
 HuggingFaceConfig parse_hugging_face_config(const nlohmann::json& json, const std::string& path) {
-    const JsonObject object(json, path);
-    const Architecture& architecture = find_architecture(object);
-    HuggingFaceConfig result{{}, architecture.family};
+    const JsonObject whole(json, path);
+    const Architecture& architecture = find_architecture(whole);
+    const Family family = architecture.family;
+    HuggingFaceConfig result{{}, architecture.title};
+    const nlohmann::json* text = &json;
+    if (architecture.part) {
+        text = whole.find("text_config");
+        if (text == nullptr) throw FileError(path, "text_config is missing");
+        result.prefix = "language_model.";
+    }
+    const JsonObject object(*text, path, architecture.part ? "text_config." : "");
     Config& config = result.config;
-    check_arithmetic(object);
+    check_arithmetic(object, family);
+    const auto whole_or = [&](const char* key, Index missing) {
+        return missing > 0 ? object.whole(key).value_or(missing) : object.required_whole(key);
+    };
     config.dim = object.required_whole("hidden_size");
     config.hidden = object.required_whole("intermediate_size");
     config.layers = object.required_whole("num_hidden_layers");
-    config.heads = object.required_whole("num_attention_heads");
-    config.vocabulary = object.required_whole("vocab_size");
+    config.heads = whole_or("num_attention_heads", architecture.heads);
+    config.vocabulary = whole_or("vocab_size", architecture.vocabulary);
     const bool kv_default = !object.has("num_key_value_heads") && architecture.kv_heads > 0;
     config.kv_heads = object.whole("num_key_value_heads").value_or(kv_default ? architecture.kv_heads : config.heads);
     config.context = object.whole("max_position_embeddings").value_or(architecture.context);
-    config.norm_epsilon = object.number("rms_norm_eps").value_or(1e-6);
-    config.shared_classifier = object.flag("tie_word_embeddings").value_or(false);
-    config.attention_bias =
-        result.family == "Qwen2" || (result.family == "Llama" && object.flag("attention_bias").value_or(false));
+    config.norm_epsilon = object.number("rms_norm_eps").value_or(architecture.norm_epsilon);
+    config.shared_classifier = object.flag("tie_word_embeddings").value_or(architecture.tied);
+    config.activation = read_activation(object, architecture);
+    read_biases(object, family, config);
+    config.head_norms = family == Family::qwen3 || family == Family::gemma3;
+    config.joined_projections = family == Family::phi3;
     config.rope_pairing = freqkv::RopePairing::half_split;
     if (const auto head_dim = object.whole("head_dim")) {
         config.head_dim = *head_dim;
+    } else if (architecture.head_dim > 0) {
+        config.head_dim = architecture.head_dim;
     } else {
         if (config.heads < 1 || config.dim % config.heads != 0) {
             object.fail("num_attention_heads", config.heads,
@@ -244,10 +159,13 @@ HuggingFaceConfig parse_hugging_face_config(const nlohmann::json& json, const st
         config.head_dim = config.dim / config.heads;
     }
     check_config(config, path);
-    config.sliding_window = read_sliding_window(object, architecture, config);
-    read_rope(object, config);
+    read_hugging_face_layers(object, architecture, config);
+    if (architecture.is_gemma()) read_gemma(object, family, config);
+    read_hugging_face_rope(object, architecture.rope, config);
+    // Without local layers nothing is left to turn by their base.
+    if (config.count_local_layers() == 0) config.local_rope_base = 0;
     check_config(config, path);
-    read_special_tokens(object, architecture, config);
+    read_special_tokens(whole.has("eos_token_id") ? whole : object, architecture, config);
     return result;
 }
 

@@ -12,7 +12,8 @@ namespace llama {
 /// What the config.json of a Hugging Face model says.
 struct HuggingFaceConfig {
     Config config;
-    std::string family;  ///< for people: "Llama", "Mistral", "Qwen2"
+    std::string family;    ///< for people: "Llama", "Gemma 2"
+    std::string prefix{};  ///< of the tensors' names, where there are those of a model for images beside them
 };
 
 /// Missing values are those that transformers takes. Throws FileError for an architecture, or a setting of it, that

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/json_file.hpp"
 
 namespace llama {
@@ -91,6 +92,7 @@ std::string finish_hugging_face_config(nlohmann::json config, const Checkpoint& 
     if (renamed) config["dtype"] = name;
     if (!renamed || config.contains("torch_dtype")) config["torch_dtype"] = name;
     config["tie_word_embeddings"] = checkpoint.config.shared_classifier;
+    config["vocab_size"] = checkpoint.config.vocabulary;  // an adapter may have added tokens
     return config.dump(2) + "\n";
 }
 
@@ -106,14 +108,17 @@ std::vector<TensorToWrite> list_tensors(const Checkpoint& checkpoint,
     return tensors;
 }
 
-void copy_companions(const std::string& from, const std::string& to) {
+void copy_companions(const std::string& from, const std::string& to, const std::string& tokenizer_from) {
     for (const char* const name : companions) {
-        if (file_exists(from + "/" + name)) copy_once(from + "/" + name, to + "/" + name);
+        const bool of_the_tokenizer = !tokenizer_from.empty() && std::string_view(name) != "generation_config.json";
+        const std::string source = (of_the_tokenizer ? tokenizer_from : from) + "/" + name;
+        if (file_exists(source)) copy_once(source, to + "/" + name);
     }
 }
 
 void write_hugging_face(const std::string& directory, const Checkpoint& checkpoint, WeightType type,
-                        const ModelSource& source, const WriteProgress& progress) {
+                        const ModelSource& source, const WriteProgress& progress,
+                        const std::map<std::string, std::string>& metadata) {
     if (!has_hugging_face_layout(checkpoint)) {
         throw FileError(directory, "only weights in Hugging Face's layout can be written; these are " +
                                        (checkpoint.format.empty() ? "in another" : checkpoint.format));
@@ -129,7 +134,7 @@ void write_hugging_face(const std::string& directory, const Checkpoint& checkpoi
     if (!source.tokenizer.empty()) {
         copy_tokenizer(source.tokenizer, directory, checkpoint.config.begin_of_text >= 0);
     }
-    write_safetensors(directory + "/model.safetensors", tensors, progress);
+    write_safetensors(directory + "/model.safetensors", tensors, progress, metadata);
 }
 
 }  // namespace llama

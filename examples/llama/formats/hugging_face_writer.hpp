@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,10 +23,12 @@ struct ModelSource {
 
 /// Writes config.json, tokenizer and model.safetensors, with all numbers in `type`, into a directory, which is made if
 /// it is not there. Written again, the weights are replaced at once: a directory holds no weights or complete ones.
+/// `metadata` goes into the file of weights.
 /// Throws FileError, also if the weights are not in Hugging Face's layout, if what the source gives cannot be written
 /// so, or if another config.json or tokenizer is there.
 void write_hugging_face(const std::string& directory, const Checkpoint& checkpoint, WeightType type,
-                        const ModelSource& source = {}, const WriteProgress& progress = {});
+                        const ModelSource& source = {}, const WriteProgress& progress = {},
+                        const std::map<std::string, std::string>& metadata = {});
 
 // What that is made of.
 
@@ -45,6 +48,7 @@ std::vector<TensorToWrite> list_tensors(const Checkpoint& checkpoint,
 void check_companion_tokenizer(const std::string& tokenizer);
 
 /// Copies the files beside a model's weights that belong to it: tokenizer, special tokens, settings of the generation.
-void copy_companions(const std::string& from, const std::string& to);
+/// Those of the tokenizer are from another directory if one is given.
+void copy_companions(const std::string& from, const std::string& to, const std::string& tokenizer_from = {});
 
 }  // namespace llama

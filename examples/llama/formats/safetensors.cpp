@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/in_quotes.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/io/json_object.hpp"
@@ -143,6 +144,15 @@ void check_range(const std::string& path, const TensorToWrite& tensor, std::span
     }
 }
 
+// Of numbers [first, first + count) of the tensor, as they are written.
+void check_finite(const std::string& path, const TensorToWrite& tensor, const std::byte* numbers, Index first,
+                  Index count) {
+    const Index place = find_not_finite(numbers, tensor.type, count);
+    if (place == count) return;
+    throw FileError(path, "not written: tensor " + in_quotes(tensor.name) + " " +
+                              describe_not_finite(numbers, tensor.type, place, first));
+}
+
 }  // namespace
 
 TensorFile read_safetensors(const std::string& path) {
@@ -208,6 +218,7 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
                 const Index count = std::min(piece, numbers - first);
                 const std::byte* const from = source.data + first * format_of(source.type).bytes;
                 if (source.type == tensor->type) {
+                    check_finite(path, *tensor, from, first, count);
                     append_bytes(from, count * width);
                 } else {
                     to_floats(from, source.type, count, floats.data());
@@ -215,6 +226,7 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
                         check_range(path, *tensor, {floats.data(), static_cast<std::size_t>(count)});
                     }
                     from_floats(floats.data(), tensor->type, count, converted.data());
+                    check_finite(path, *tensor, converted.data(), first, count);
                     append_bytes(converted.data(), count * width);
                 }
                 written += count * width;

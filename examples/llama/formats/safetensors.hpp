@@ -27,7 +27,7 @@ struct TensorToWrite {
 using WriteProgress = std::function<void(Index written, Index total)>;
 
 /// Writes a .safetensors file, all or nothing, with the metadata that transformers asks for besides the given ones.
-/// Throws FileError, also if a number is too large for F16.
+/// Throws FileError, also if a number is not finite, or too large for F16.
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                        const WriteProgress& progress = {}, const std::map<std::string, std::string>& metadata = {});
 

@@ -23,6 +23,12 @@ void TensorReference::check_shape(const std::vector<Index>& shape) const {
     }
 }
 
+void TensorReference::check_finite() const {
+    const Index count = static_cast<Index>(tensor.bytes.size()) / format_of(type()).bytes;
+    const Index place = find_not_finite(tensor.bytes.data(), type(), count);
+    if (place < count) fail(describe_not_finite(tensor.bytes.data(), type(), place));
+}
+
 std::string describe_shape(const std::vector<Index>& shape) {
     constexpr std::size_t most = 8;
     std::string text = "[";

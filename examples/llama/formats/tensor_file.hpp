@@ -39,6 +39,8 @@ struct TensorReference {
     WeightType type() const;
     /// Throws FileError unless the shape is the given one.
     void check_shape(const std::vector<Index>& shape) const;
+    /// Throws FileError if the numbers are not F32, F16 or BF16, or any is infinite or none.
+    void check_finite() const;
 };
 
 /// "[32000, 4096]"

@@ -103,10 +103,13 @@ struct CacheSettings {
     Index kept() const { return static_cast<Index>(ratio * static_cast<double>(span())); }
 };
 
-/// Bytes of the keys and values of all layers, `entries` in each head.
+/// Bytes of the keys and values of all layers, `entries` in each head; local layers have their window.
 inline Index cache_bytes(const Config& config, Index entries, CacheType type) {
-    return freqkv::checked_product("cache size in bytes", 2 * entries, config.layers, config.kv_dim(),
-                                   traits_of(type).bytes);
+    const Index local = config.count_local_layers();
+    return freqkv::checked_product("cache size in bytes", 2,
+                                   freqkv::checked_product("cache entries", entries, config.layers - local) +
+                                       freqkv::checked_product("cache entries", config.local_capacity(), local),
+                                   config.kv_dim(), traits_of(type).bytes);
 }
 
 }  // namespace llama

@@ -17,18 +17,33 @@ static_assert(std::endian::native == std::endian::little, "checkpoints are littl
 
 /// The weights of one transformer block.
 struct LayerWeights {
-    const float* attention_norm = nullptr;  ///< [dim]
-    Weights wq;                             ///< [heads * head_dim, dim]
-    Weights wk;                             ///< [kv_heads * head_dim, dim]
-    Weights wv;                             ///< [kv_heads * head_dim, dim]
-    Weights wo;                             ///< [dim, heads * head_dim]
-    const float* q_bias = nullptr;          ///< [heads * head_dim]; null: none
-    const float* k_bias = nullptr;          ///< [kv_heads * head_dim]; null: none
-    const float* v_bias = nullptr;          ///< [kv_heads * head_dim]; null: none
-    const float* ffn_norm = nullptr;        ///< [dim]
-    Weights gate;                           ///< w1, [hidden, dim]
-    Weights down;                           ///< w2, [dim, hidden]
-    Weights up;                             ///< w3, [hidden, dim]
+    const float* attention_norm = nullptr;         ///< [dim]
+    Weights wq;                                    ///< [heads * head_dim, dim]
+    Weights wk;                                    ///< [kv_heads * head_dim, dim]
+    Weights wv;                                    ///< [kv_heads * head_dim, dim]
+    Weights wo;                                    ///< [dim, heads * head_dim]
+    const float* q_bias = nullptr;                 ///< [heads * head_dim]; null: none
+    const float* k_bias = nullptr;                 ///< [kv_heads * head_dim]; null: none
+    const float* v_bias = nullptr;                 ///< [kv_heads * head_dim]; null: none
+    const float* o_bias = nullptr;                 ///< [dim]; null: none
+    const float* q_norm = nullptr;                 ///< [head_dim], of each query; null: none
+    const float* k_norm = nullptr;                 ///< [head_dim], of each key; null: none
+    const float* attention_output_norm = nullptr;  ///< [dim], of what attention gives; null: none
+    const float* ffn_norm = nullptr;               ///< [dim]
+    Weights gate;                                  ///< w1, [hidden, dim]
+    Weights down;                                  ///< w2, [dim, hidden]
+    Weights up;                                    ///< w3, [hidden, dim]
+    const float* gate_bias = nullptr;              ///< [hidden]; null: none
+    const float* down_bias = nullptr;              ///< [dim]; null: none
+    const float* up_bias = nullptr;                ///< [hidden]; null: none
+    const float* ffn_output_norm = nullptr;        ///< [dim], of what the feed-forward block gives; null: none
+
+    // Where projections are joined, the matrices that wq, wk, wv, gate and up are rows of.
+    Weights qkv;      ///< [(heads + 2 kv_heads) * head_dim, dim]
+    Weights gate_up;  ///< [2 hidden, dim]
+
+    /// Finds wq, wk and wv in qkv, and gate and up in gate_up, if there are any.
+    void split_joined(const Config& config);
 };
 
 /// A Llama on disk, whatever its format. Matrices are mostly views into mapped files, which are read when they

@@ -6,16 +6,16 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__F16C__) || defined(__AVX2__)
+#if defined(__F16C__) || defined(__SSSE3__)
 #include <immintrin.h>
 #endif
 
 #include "freqkv/detail/lanes/lanes.hpp"
 #include "llama/model/weights.hpp"
 
-// GGML's quantised blocks as floats. A number is scale * integer or scale * integer - minimum, where scale and
-// minimum are a half of the block times an integer of at most 8 bits of a part of it. All products are exact in
-// float, so neither their order nor a fused multiply-add changes a result.
+// GGML's quantised blocks of 32 numbers as floats. A number is scale * integer or scale * integer - minimum, where
+// scale and minimum are a half of the block, in super_blocks.hpp times an integer of at most 8 bits of a part of it.
+// All products are exact in float, so neither their order nor a fused multiply-add changes a result.
 namespace llama {
 
 namespace detail {
@@ -94,6 +94,32 @@ inline void store_factors(float (&out)[16], Bytes16 q, int zero, float scale) {
 #endif
 }
 
+/// Bits 0 to 15 of the two bytes at `from`, each as bit 4 of a byte of its own. Reads 16 bytes.
+inline Bytes16 load_fifth_bits(const std::byte* from) {
+    const Bytes16 bytes = load_16(from);
+    const Bytes16 spread = __builtin_shufflevector(bytes, bytes, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    constexpr Bytes16 bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    return reinterpret_cast<Bytes16>((spread & bits) != 0) & 0x10;
+}
+
+/// What the numbers 0 to 15 of the types IQ4_NL and IQ4_XS stand for, plus 128: closer to each other near zero, as
+/// weights are.
+inline Bytes16 look_up_iq4(Bytes16 q) {
+    constexpr Bytes16 values = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+#if defined(__SSSE3__)
+    auto found =
+        reinterpret_cast<Bytes16>(_mm_shuffle_epi8(reinterpret_cast<__m128i>(values), reinterpret_cast<__m128i>(q)));
+#if !defined(__clang__)
+    asm("" : "+x"(found));  // or GCC widens what it has seen shuffled one by one
+#endif
+    return found;
+#else
+    Bytes16 found;
+    for (int i = 0; i < 16; ++i) found[i] = values[q[i] & 0x0f];
+    return found;
+#endif
+}
+
 }  // namespace detail
 
 /// One block of a quantised type. unpack(block, out) writes its format_of(type).block floats; neither address is
@@ -124,63 +150,48 @@ struct Block<WeightType::q4_0> {
 };
 
 template <>
-struct Block<WeightType::q4_k> {
-    /// A half for the scales, one for the minima; the scales and minima of 8 parts of 32 numbers, 6 bits each, in
-    /// 12 bytes; 4 times 32 bytes, whose lower 4 bits are one part and whose upper ones the next.
+struct Block<WeightType::q4_1> {
+    /// A half for the scale, one for what is added; 16 bytes as in Q4_0.
     static void unpack(const std::byte* block, float* out) {
-        const detail::Bytes16 parts = unpack_parts(block + 4);
-        float scales[16];  // the first 8
-        float minima[16];  // the last 8
-        detail::store_factors(scales, parts, 0, detail::load_half(block));
-        detail::store_factors(minima, parts, 0, detail::load_half(block + 2));
-        for (Index part = 0; part < 8; part += 2) {
-            for (Index i = 0; i < 32; i += 16) {
-                const detail::Bytes16 q = detail::load_16(block + 16 + 16 * part + i);
-                float* const to = out + 32 * part + i;
-                detail::store_16(to, q & 0x0f, 0, scales[part], minima[8 + part]);
-                detail::store_16(to + 32, q >> 4, 0, scales[part + 1], minima[8 + part + 1]);
-            }
-        }
-    }
-
-private:
-    using Words4 [[gnu::vector_size(16)]] = std::uint32_t;
-
-    /// 8 scales, then 8 minima. Of parts 0 to 3, bytes 0 to 3 hold the scales and bytes 4 to 7 the minima in their
-    /// lower 6 bits. Of parts 4 to 7, bytes 8 to 11 hold the lower 4 bits of both, and the upper 2 bits of bytes 0
-    /// to 7 the rest. The numbers follow, so that 16 bytes can be read.
-    static detail::Bytes16 unpack_parts(const std::byte* packed) {
-        const auto words = reinterpret_cast<Words4>(detail::load_16(packed));
-        const Words4 first = __builtin_shufflevector(words, words, 0, 0, 1, 1) >> Words4{0, 2, 0, 2};
-        const Words4 last = __builtin_shufflevector(words, words, 2, 2, 2, 2) >> Words4{0, 0, 0, 4};
-        return reinterpret_cast<detail::Bytes16>((first & Words4{0x3f3f3f3f, 0x30303030, 0x3f3f3f3f, 0x30303030}) |
-                                                 (last & Words4{0, 0x0f0f0f0f, 0, 0x0f0f0f0f}));
+        const float scale = detail::load_half(block);
+        const float least = detail::load_half(block + 2);
+        const detail::Bytes16 q = detail::load_16(block + 4);
+        detail::store_16(out, q & 0x0f, 0, scale, -least);
+        detail::store_16(out + 16, q >> 4, 0, scale, -least);
     }
 };
 
 template <>
-struct Block<WeightType::q6_k> {
-    /// 128 bytes of lower 4 bits; 64 bytes of upper 2 bits; the scales of 16 parts of 16 numbers, signed bytes; a
-    /// half. Of each half of the block, number 64 a + i has its lower bits in bits 4 a of byte i < 64, and number
-    /// 32 b + i its upper bits in bits 2 b of byte i < 32.
+struct Block<WeightType::q5_0> {
+    /// A half; 4 bytes, whose bit i is the upper bit of number i; 16 bytes of lower 4 bits as in Q4_0.
     static void unpack(const std::byte* block, float* out) {
-        float scales[16];
-        detail::store_factors(scales, detail::load_signed_16(block + 192), 128, detail::load_half(block + 208));
-        for (Index first = 0; first < 256; first += 128) {
-            for (Index i = first; i < first + 32; i += 16) {
-                const auto store = [&](Index at, detail::Bytes16 q) {
-                    detail::store_16(out + at, q, 32, scales[at / 16]);
-                };
-                const std::byte* const lower = block + i - first / 2;
-                const detail::Bytes16 low = detail::load_16(lower);
-                const detail::Bytes16 next_low = detail::load_16(lower + 32);
-                const detail::Bytes16 high = detail::load_16(block + 128 + i - first / 4 * 3);
-                store(i, (low & 0x0f) | (high << 4 & 0x30));
-                store(i + 32, (next_low & 0x0f) | (high << 2 & 0x30));
-                store(i + 64, low >> 4 | (high & 0x30));
-                store(i + 96, next_low >> 4 | (high >> 2 & 0x30));
-            }
-        }
+        const float scale = detail::load_half(block);
+        const detail::Bytes16 q = detail::load_16(block + 6);
+        detail::store_16(out, (q & 0x0f) | detail::load_fifth_bits(block + 2), 16, scale);
+        detail::store_16(out + 16, q >> 4 | detail::load_fifth_bits(block + 4), 16, scale);
+    }
+};
+
+template <>
+struct Block<WeightType::q5_1> {
+    /// A half for the scale, one for what is added; the rest as in Q5_0.
+    static void unpack(const std::byte* block, float* out) {
+        const float scale = detail::load_half(block);
+        const float least = detail::load_half(block + 2);
+        const detail::Bytes16 q = detail::load_16(block + 8);
+        detail::store_16(out, (q & 0x0f) | detail::load_fifth_bits(block + 4), 0, scale, -least);
+        detail::store_16(out + 16, q >> 4 | detail::load_fifth_bits(block + 6), 0, scale, -least);
+    }
+};
+
+template <>
+struct Block<WeightType::iq4_nl> {
+    /// A half; 16 bytes as in Q4_0, of places in a table.
+    static void unpack(const std::byte* block, float* out) {
+        const float scale = detail::load_half(block);
+        const detail::Bytes16 q = detail::load_16(block + 2);
+        detail::store_16(out, detail::look_up_iq4(q & 0x0f), 128, scale);
+        detail::store_16(out + 16, detail::look_up_iq4(q >> 4), 128, scale);
     }
 };
 

@@ -15,7 +15,7 @@ namespace {
 class DividedPart {
 public:
     explicit DividedPart(const Config& config)
-        : scaling_(config.rope_scaling), base_(config.rope_base), dims_(static_cast<double>(config.head_dim)) {}
+        : scaling_(config.rope_scaling), base_(config.rope_base), dims_(static_cast<double>(config.rotation())) {}
 
     double of_pair(Index pair) const {
         switch (scaling_.type) {
@@ -27,6 +27,7 @@ public:
                 return llama3(static_cast<double>(pair));
             case RopeScaling::Type::none:
             case RopeScaling::Type::dynamic:
+            case RopeScaling::Type::longrope:
                 return 0;
         }
         return 0;
@@ -65,33 +66,60 @@ private:
     double dims_;
 };
 
+bool has_own_base(const Config& config, LayerKind kind) { return kind.local && config.local_rope_base > 0; }
+
+// By what the base grows for more positions than were trained (the "dynamic NTK" of Peng et al. 2023, as transformers
+// computes it for a text of that length).
+double dynamic_growth(const Config& config, Index positions) {
+    if (config.rotation() == 2) return 1;  // the one frequency does not depend on the base
+    const double factor = config.rope_scaling.factor;
+    const double length =
+        static_cast<double>(std::max(positions, config.context)) / static_cast<double>(config.context);
+    const auto dims = static_cast<double>(config.rotation());
+    return std::pow(factor * length - (factor - 1), dims / (dims - 2));
+}
+
+// What queries and keys are multiplied by after their rotation.
+double magnitude_of(const Config& config, LayerKind kind) {
+    const RopeScaling& scaling = config.rope_scaling;
+    const bool scaled = scaling.type == RopeScaling::Type::yarn || scaling.type == RopeScaling::Type::longrope;
+    if (!scaled || !kind.rotated || has_own_base(config, kind)) return 1;
+    if (scaling.attention_factor >= 0) return scaling.attention_factor;
+    return scaling.type == RopeScaling::Type::yarn && scaling.factor > 1 ? 0.1 * std::log(scaling.factor) + 1 : 1;
+}
+
 }  // namespace
 
-freqkv::RopeOptions rope_options(const Config& config) {
+freqkv::RopeOptions rope_options(const Config& config, Index positions, LayerKind kind) {
     freqkv::RopeOptions options;
     options.head_dim = config.head_dim;
-    options.base = config.rope_base;
+    options.rotated_dims = kind.rotated ? config.rotation() : 0;
+    options.base = has_own_base(config, kind) ? config.local_rope_base : config.rope_base;
     options.pairing = config.rope_pairing;
+    if (!kind.rotated || has_own_base(config, kind)) return options;
     const RopeScaling& scaling = config.rope_scaling;
+    if (scaling.type == RopeScaling::Type::dynamic) options.base *= dynamic_growth(config, positions);
+    const bool many = scaling.type == RopeScaling::Type::longrope && positions > scaling.original_context;
+    const std::vector<double>& divisors = many ? scaling.long_divisors : scaling.divisors;
     const DividedPart divided(config);
-    options.frequency_factors.reserve(static_cast<std::size_t>(config.head_dim / 2));
-    for (Index pair = 0; pair < config.head_dim / 2; ++pair) {
+    options.frequency_factors.reserve(static_cast<std::size_t>(config.rotation() / 2));
+    for (Index pair = 0; pair < config.rotation() / 2; ++pair) {
         const double part = divided.of_pair(pair);
-        const double listed = scaling.divisors.empty() ? 1 : scaling.divisors[static_cast<std::size_t>(pair)];
+        const double listed = divisors.empty() ? 1 : divisors[static_cast<std::size_t>(pair)];
         options.frequency_factors.push_back(listed / (part / scaling.factor + 1 - part));
     }
     return options;
 }
 
-double score_scale(const Config& config) {
-    const RopeScaling& scaling = config.rope_scaling;
-    double magnitude = 1;
-    if (scaling.type == RopeScaling::Type::yarn) {
-        magnitude = scaling.attention_factor >= 0 ? scaling.attention_factor
-                    : scaling.factor > 1          ? 0.1 * std::log(scaling.factor) + 1
-                                                  : 1;
-    }
-    return magnitude * magnitude / std::sqrt(static_cast<double>(config.head_dim));
+double score_scale(const Config& config, LayerKind kind) {
+    const double magnitude = config.rotation() == config.head_dim ? magnitude_of(config, kind) : 1;
+    const double divisor = config.query_scalar > 0 ? config.query_scalar : static_cast<double>(config.head_dim);
+    return magnitude * magnitude / std::sqrt(divisor);
+}
+
+double rotated_query_factor(const Config& config, LayerKind kind) {
+    const double magnitude = config.rotation() == config.head_dim ? 1 : magnitude_of(config, kind);
+    return magnitude * magnitude;
 }
 
 }  // namespace llama

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 #include "freqkv/config.hpp"
 
@@ -11,34 +12,41 @@ namespace llama {
 using freqkv::Index;
 
 /// How the numbers of a weight matrix are stored. The quantised types are GGUF's: a row is a sequence of
-/// blocks, each with scales of its own.
-enum class WeightType : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_k, q6_k };
-
-struct WeightFormat {
-    const char* name;
-    Index block;  ///< numbers of one block; the columns of a matrix are a multiple of it
-    Index bytes;  ///< of one block
+/// blocks, each with scales of its own. A new one needs a line in weight_formats, too, and a Block to unpack it.
+enum class WeightType : std::uint8_t {
+    f32,
+    f16,
+    bf16,
+    q4_0,
+    q4_1,
+    q5_0,
+    q5_1,
+    q8_0,
+    iq4_nl,
+    q2_k,
+    q3_k,
+    q4_k,
+    q5_k,
+    q6_k,
+    iq4_xs,
 };
 
-constexpr WeightFormat format_of(WeightType type) {
-    switch (type) {
-        case WeightType::f32:
-            return {"F32", 1, 4};
-        case WeightType::f16:
-            return {"F16", 1, 2};
-        case WeightType::bf16:
-            return {"BF16", 1, 2};
-        case WeightType::q8_0:
-            return {"Q8_0", 32, 34};
-        case WeightType::q4_0:
-            return {"Q4_0", 32, 18};
-        case WeightType::q4_k:
-            return {"Q4_K", 256, 144};
-        case WeightType::q6_k:
-            return {"Q6_K", 256, 210};
-    }
-    return {};
-}
+struct WeightFormat {
+    const char* name;  ///< as GGML spells it
+    Index block;       ///< numbers of one block; the columns of a matrix are a multiple of it
+    Index bytes;       ///< of one block
+};
+
+/// In the order of WeightType.
+inline constexpr WeightFormat weight_formats[] = {
+    {"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},     {"Q4_0", 32, 18},   {"Q4_1", 32, 20},
+    {"Q5_0", 32, 22},   {"Q5_1", 32, 24},   {"Q8_0", 32, 34},   {"IQ4_NL", 32, 18}, {"Q2_K", 256, 84},
+    {"Q3_K", 256, 110}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}, {"IQ4_XS", 256, 136},
+};
+
+inline constexpr std::size_t weight_types = std::size(weight_formats);
+
+constexpr WeightFormat format_of(WeightType type) { return weight_formats[static_cast<std::size_t>(type)]; }
 
 /// A weight matrix [rows, columns], row-major, as a file stores it. Rows of F32, F16 and BF16 are aligned to
 /// their elements, others to nothing. Does not own.

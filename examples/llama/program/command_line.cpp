@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "llama/program/known_models.hpp"
+
 namespace llama {
 
 template <class Value>
@@ -77,6 +79,14 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
 
 }  // namespace
 
+CLI::Validator model_path() {
+    const auto resolve = [](std::string& given) -> std::string {
+        given = resolve_model_path(given);
+        return {};
+    };
+    return CLI::Validator(resolve, "");
+}
+
 void add_threads_option(CLI::App& command, int& threads) {
     command.add_option("--threads", threads, "Threads; the result does not depend on them [all cores]")
         ->check(number<int>(1, 1024))
@@ -88,7 +98,10 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
-    add("--model", options.model, "Directory in Hugging Face layout, GGUF file, or llama2.c file", "PATH")->required();
+    add("--model", options.model,
+        "Directory in Hugging Face layout, GGUF file, llama2.c file, or name of a fetched model", "PATH")
+        ->required()
+        ->transform(model_path());
     add_policy_options(command, options, false, group);
     std::vector<std::string> types;
     types.reserve(all_of<CacheType>.size());
@@ -111,6 +124,10 @@ void add_adapter_option(CLI::App& command, ModelOptions& options) {
 }
 
 void add_device_option(CLI::App& command, ModelOptions& options) {
+    command
+        .add_flag("--exact", options.exact,
+                  "On the processor, multiply quantised and BF16 weights with activations that are not rounded")
+        ->group("Model and cache");
     command.add_option("--device", options.device, "Where the model runs; cuda: an NVIDIA GPU")
         ->type_name("")
         ->group("Model and cache")
@@ -135,7 +152,7 @@ void add_training_options(CLI::App& command, TrainingOptions& options) {
         ->excludes(ids);
     add("--token-format", options.token_format, "As for perplexity", "")
         ->needs(ids)
-        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16", "u32"}))
         ->capture_default_str();
     add("--valid", options.validation, "Text, tokens or records (as above) to measure the loss on", "FILE");
     add("--valid-every", options.validate_every, "Steps from one such measurement to the next", "N")
@@ -172,6 +189,12 @@ void add_training_options(CLI::App& command, TrainingOptions& options) {
         ->capture_default_str();
     add_threads_option(command, options.threads);
     command.get_option("--threads")->group(group);
+    add("--activations", options.activations,
+        "keep those of all layers for the way back, or recompute each layer's there: a fifth more time, a sixth of "
+        "their "
+        "memory, the same result [keep, unless they would take a quarter of the machine's memory]",
+        "")
+        ->check(CLI::IsMember(std::vector<std::string>{"keep", "recompute"}));
 
     add_policy_options(command, options, true, "Cache");
 

@@ -14,6 +14,9 @@ namespace llama {
 template <class Value>
 CLI::Validator number(Value least, Value most);
 
+/// Puts the path in the place of a model's name; see resolve_model_path().
+CLI::Validator model_path();
+
 void add_threads_option(CLI::App& command, int& threads);
 
 void add_model_options(CLI::App& command, ModelOptions& options);

@@ -16,14 +16,15 @@ struct FlopCount {
     double attention = 0;    ///< scores and weighted values
     double elementwise = 0;  ///< norms, rotation, gates
     double compression = 0;  ///< span * log2(span) for each column of K and V
-    Index compressions = 0;  ///< of each layer
+    Index compressions = 0;  ///< of each layer that is not local
 
     double total() const { return projections + feed_forward + classifier + attention + elementwise + compression; }
 };
 
 /// The text is processed in chunks: one that fills the cache, then as many tokens as a compression makes room
 /// for, each against the full cache (the paper's section 4.3; its tables 4 and 6 count this way). A selection,
-/// as of the local window, costs nothing; with a growing cache all of the text is one chunk.
+/// as of the local window, costs nothing; with a growing cache all of the text is one chunk. In a local layer every token
+/// counts a window.
 FlopCount count_flops(const Config& config, const CacheSettings& settings, Index tokens);
 
 }  // namespace llama

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@
 #include "llama/program/open_model.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
+#include "llama/tokenizers/chat_template_file.hpp"
+#include "llama/tokenizers/chat_tokens.hpp"
 #include "llama/tokenizers/text.hpp"
 #include "llama/tokenizers/tokenizer.hpp"
 
@@ -38,11 +41,32 @@ Prompt read_prompt(const GenerateOptions& options) {
     return {options.prompt, "--prompt"};
 }
 
-bool ends_text(Token token, const Config& config, const Tokenizer& tokenizer) {
-    const auto has = [&](const std::vector<Token>& list) {
-        return std::find(list.begin(), list.end(), token) != list.end();
-    };
-    return has(config.end_of_text) || has(tokenizer.end_of_text());
+// What the model reads, and the tokens with which it says that it is done.
+struct Task {
+    std::vector<Token> tokens;
+    std::vector<Token> ends;
+};
+
+Task make_task(const GenerateOptions& options, const Prompt& prompt, const Tokenizer& tokenizer,
+               const Checkpoint& checkpoint) {
+    Task task;
+    if (options.chat) {
+        ChatTemplate chat_template = open_chat_template(options.chat_template, checkpoint.path);
+        if (options.system) chat_template.set_system(*options.system);
+        try {
+            task.tokens = encode_chat(tokenizer, chat_template.first_turn(prompt.text));
+            task.ends = find_ends_of_reply(tokenizer, chat_template);
+        } catch (const std::invalid_argument& error) {
+            throw FileError(prompt.name, error.what());
+        }
+        check_tokens(task.tokens, checkpoint.config.vocabulary, prompt.name);
+    } else {
+        task.tokens = encode_prompt(tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
+        task.ends = tokenizer.end_of_text();
+    }
+    const std::vector<Token>& more = checkpoint.config.end_of_text;
+    task.ends.insert(task.ends.end(), more.begin(), more.end());
+    return task;
 }
 
 struct Progress {
@@ -58,7 +82,7 @@ struct Progress {
 };
 
 std::string describe_cache(const LanguageModel& model) {
-    const CacheCounts cache = model.cache(0);
+    const CacheCounts cache = model.cache(model.config().first_global_layer());
     const auto size = static_cast<long long>(cache.size());
     if (model.cache_grows()) return format("cache %lld", size);
     return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),
@@ -84,19 +108,23 @@ bool feed_prompt(LanguageModel& model, std::span<const Token> prompt, Index chun
     return prompt.empty();
 }
 
-void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& tokenizer,
-         std::span<const Token> prompt, VisibleText& text, TextOutput& output) {
+void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& tokenizer, const Task& task,
+         VisibleText& visible, TextOutput& output) {
     Sampler sampler(options.sampler, model.config().vocabulary);
     StatusLine status(true);
     Progress progress;
-    const bool ready = feed_prompt(model, prompt, options.prefill_chunk, progress, status);
+    const bool ready = feed_prompt(model, task.tokens, options.prefill_chunk, progress, status);
     progress.generation = Stopwatch();
-    Token previous = prompt.back();
+    Token previous = task.tokens.back();
     while (ready && progress.generated < options.tokens && !Interrupt::received()) {
         if (progress.generated > 0) model.forward({&previous, 1});
         const Token token = sampler(model.logits());
-        if (!options.ignore_eos && ends_text(token, model.config(), tokenizer)) break;
-        output.write(text.add(tokenizer.decode(previous, token)));
+        const bool ends = std::find(task.ends.begin(), task.ends.end(), token) != task.ends.end();
+        if (ends && !options.ignore_eos) break;
+        std::string_view text = tokenizer.decode(previous, token);
+        // Some families' replies begin with a space.
+        if (options.chat && progress.generated == 0 && text.starts_with(' ')) text.remove_prefix(1);
+        output.write(visible.add(text));
         previous = token;
         ++progress.generated;
         if (output.between_characters() && status.due()) {
@@ -105,12 +133,12 @@ void run(LanguageModel& model, const GenerateOptions& options, const Tokenizer& 
                         describe_cache(model));
         }
     }
-    output.write(text.finish());
+    output.write(visible.finish());
     const double seconds = progress.generation.seconds();
     const double rate = progress.tokens_per_second();
     status.clear();
     if (::isatty(STDOUT_FILENO) == 1) output.write("\n");
-    std::fprintf(stderr, "%lld tokens in %.2f s (%.0f tokens/s) after a prompt of %lld (%.2f s); %s%s\n",
+    std::fprintf(stderr, "%lld tokens in %.2f s (%.0f tokens/s) after a prompt of %lld (%.3f s); %s%s\n",
                  static_cast<long long>(progress.generated), seconds, rate,
                  static_cast<long long>(progress.prompt_tokens), progress.prompt_seconds, describe_cache(model).c_str(),
                  Interrupt::received() ? "; interrupted" : "");
@@ -124,18 +152,18 @@ int generate(const GenerateOptions& options) {
     const Checkpoint checkpoint = open_model(options);
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     const Prompt prompt = read_prompt(options);
-    const std::vector<Token> tokens = encode_text(*tokenizer, prompt.text, prompt.name, checkpoint.config.vocabulary);
-    if (tokens.empty()) {
+    const Task task = make_task(options, prompt, *tokenizer, checkpoint);
+    if (task.tokens.empty()) {
         throw UsageError("the model has no begin-of-text token, so there must be a text to continue: give --prompt");
     }
-    const auto prompt_tokens = static_cast<Index>(tokens.size());
+    const auto prompt_tokens = static_cast<Index>(task.tokens.size());
     const CacheSettings settings = resolve(options, checkpoint, prompt_tokens + options.tokens);
     const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, options);
     Interrupt::install();
     TextOutput output;
-    VisibleText text;  // a terminal would take control characters as commands, be they of the prompt or of the model
-    output.write(text.add(prompt.text));
-    run(*model, options, *tokenizer, tokens, text, output);
+    VisibleText visible;  // a terminal would take control characters as commands, be they of the prompt or of the model
+    if (!options.chat) output.write(visible.add(prompt.text));
+    run(*model, options, *tokenizer, task, visible, output);
     return Interrupt::received() ? Interrupt::exit_status() : 0;
 }
 

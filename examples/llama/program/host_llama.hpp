@@ -17,13 +17,16 @@ namespace llama {
 template <class T, class P>
 class HostLlama final : public LanguageModel {
 public:
-    HostLlama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, int threads)
-        : llama_(checkpoint, sizes, policy, make_executor(threads)) {}
+    HostLlama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, int threads,
+              Arithmetic arithmetic)
+        : llama_(checkpoint, sizes, policy, make_executor(threads), arithmetic) {}
 
     const Config& config() const override { return llama_.config(); }
     CacheCounts cache(Index layer) const override {
-        const auto& cache = llama_.cache(layer);
-        return {cache.size(), cache.capacity(), cache.compressions()};
+        const auto counts = [](const auto& cache) -> CacheCounts {
+            return {cache.size(), cache.capacity(), cache.compressions()};
+        };
+        return config().kind(layer).local ? counts(llama_.local_cache(layer)) : counts(llama_.cache(layer));
     }
     bool cache_grows() const override { return llama_.cache_grows(); }
     Index cache_bytes() const override { return llama_.cache_bytes(); }
@@ -38,12 +41,12 @@ private:
 
 /// The model of the settings' policy with a cache of T. Takes long to compile: for the sources model_<type>.cpp alone.
 template <class T>
-std::unique_ptr<LanguageModel> make_host_llama(const Checkpoint& checkpoint, const CacheSettings& settings,
-                                               int threads) {
-    return with_policy(settings.policy, settings.ratio,
-                       [&]<class P>(const P& policy) -> std::unique_ptr<LanguageModel> {
-                           return std::make_unique<HostLlama<T, P>>(checkpoint, settings.sizes, policy, threads);
-                       });
+std::unique_ptr<LanguageModel> make_host_llama(const Checkpoint& checkpoint, const CacheSettings& settings, int threads,
+                                               Arithmetic arithmetic) {
+    return with_policy(
+        settings.policy, settings.ratio, [&]<class P>(const P& policy) -> std::unique_ptr<LanguageModel> {
+            return std::make_unique<HostLlama<T, P>>(checkpoint, settings.sizes, policy, threads, arithmetic);
+        });
 }
 
 }  // namespace llama

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/features.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
@@ -45,6 +48,8 @@ const char* name_of(RopeScaling::Type type) {
             return "llama3";
         case RopeScaling::Type::dynamic:
             return "dynamic";
+        case RopeScaling::Type::longrope:
+            return "longrope";
         case RopeScaling::Type::none:
             break;
     }
@@ -55,11 +60,26 @@ std::string describe_positions(const Config& config) {
     std::string text = "positions   rotary, base " + format("%g", config.rope_base);
     const RopeScaling& scaling = config.rope_scaling;
     if (scaling.type != RopeScaling::Type::none) {
-        text += std::string(", scaling ") + name_of(scaling.type) + " by " + format("%g", scaling.factor);
+        text += std::string(", scaling ") + name_of(scaling.type);
+        if (scaling.type != RopeScaling::Type::longrope) text += " by " + format("%g", scaling.factor);
     }
     if (!scaling.divisors.empty()) text += ", frequencies divided as the file lists";
+    if (config.rotation() != config.head_dim) {
+        text += ", of " + std::to_string(config.rotation()) + " dimensions of a head";
+    }
     if (config.sliding_window > 0) text += ", sliding window of " + std::to_string(config.sliding_window);
-    return text + "\n";
+    text += "\n";
+    const auto layers = [&](const std::vector<bool>& which) {
+        return std::to_string(std::count(which.begin(), which.end(), true)) + " of " + std::to_string(config.layers) +
+               " layers";
+    };
+    if (config.count_local_layers() > 0) {
+        text += "windows     of " + std::to_string(config.local_window) + " tokens in " + layers(config.local_layers);
+        if (config.local_rope_base > 0) text += ", rotary base " + format("%g", config.local_rope_base) + " there";
+        text += "\n";
+    }
+    if (has(config, Feature::unrotated_layers)) text += "no rotation in " + layers(config.unrotated_layers) + "\n";
+    return text;
 }
 
 std::string describe_model(const Checkpoint& checkpoint) {
@@ -109,6 +129,8 @@ int inspect(const InspectOptions& options) {
                                   {"rope_base", config.rope_base},
                                   {"rope_scaling", name_of(config.rope_scaling.type)},
                                   {"sliding_window", config.sliding_window},
+                                  {"local_layers", config.count_local_layers()},
+                                  {"local_window", config.local_window},
                                   {"context", config.context}};
     object.update(to_json(settings));
     std::string table = format("%-26s", "bytes of keys and values");

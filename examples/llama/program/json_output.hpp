@@ -6,7 +6,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "llama/io/file.hpp"
+#include "llama/io/atomic_file.hpp"
 #include "llama/model/cache_settings.hpp"
 
 namespace llama {

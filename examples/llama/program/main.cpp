@@ -20,6 +20,8 @@
 #include "llama/program/command_line.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
+#include "llama/tokenizers/chat_template.hpp"
+#include "llama/training/trained_parts.hpp"
 
 // freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
 // signal's number if SIGINT or SIGTERM ended it.
@@ -34,6 +36,39 @@ std::function<int()> with_threads(std::shared_ptr<Options> options, int (*comman
         llama::check_threads(options->threads);
         return command(*options);
     };
+}
+
+void add_sampler_options(CLI::App* command, llama::SamplerOptions& sampler) {
+    command->add_option("--temperature", sampler.temperature, "0: always the most likely token")
+        ->check(llama::number(0.0, 1e6))
+        ->capture_default_str()
+        ->type_name("T");
+    command->add_option("--top-k", sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
+        ->check(llama::number<Index>(0, llama::most_tokens))
+        ->capture_default_str()
+        ->type_name("K");
+    command
+        ->add_option("--top-p", sampler.top_p,
+                     "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
+        ->check(llama::number(0.0, 1.0))
+        ->capture_default_str()
+        ->type_name("P");
+    command->add_option("--seed", sampler.seed, "Equal seeds give equal texts")
+        ->check(llama::number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
+        ->capture_default_str()
+        ->type_name("N");
+}
+
+// Options of a conversation.
+template <class Options>
+std::vector<CLI::Option*> add_chat_options(CLI::App* command, Options& options) {
+    return {command->add_option("--system", options.system, "Said to the model before all else [the template's own]")
+                ->type_name("TEXT"),
+            command
+                ->add_option("--template", options.chat_template,
+                             "How messages are written, instead of what the model's template is recognised as: " +
+                                 llama::ChatTemplate::names())
+                ->type_name("NAME")};
 }
 
 void add_generate(CLI::App& app, std::function<int()>& run) {
@@ -51,29 +86,45 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
         ->check(llama::number<Index>(0, llama::most_tokens))
         ->capture_default_str()
         ->type_name("N");
-    command->add_option("--temperature", options->sampler.temperature, "0: always the most likely token")
-        ->check(llama::number(0.0, 1e6))
-        ->capture_default_str()
-        ->type_name("T");
-    command->add_option("--top-k", options->sampler.top_k, "Draw from the K most likely tokens only; 0: from all")
-        ->check(llama::number<Index>(0, llama::most_tokens))
-        ->capture_default_str()
-        ->type_name("K");
-    command
-        ->add_option("--top-p", options->sampler.top_p,
-                     "Draw from the likeliest tokens that have probability P together; 0 or 1: from all")
-        ->check(llama::number(0.0, 1.0))
-        ->capture_default_str()
-        ->type_name("P");
-    command->add_option("--seed", options->sampler.seed, "Equal seeds give equal texts")
-        ->check(llama::number(std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max()))
-        ->capture_default_str()
-        ->type_name("N");
+    add_sampler_options(command, options->sampler);
     command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
+    CLI::Option* const chat =
+        command->add_flag("--chat", options->chat, "The prompt is a user's message; only the reply is written");
+    for (CLI::Option* const option : add_chat_options(command, *options)) option->needs(chat);
     llama::add_model_options(*command, *options);
     llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
     command->callback([options, &run] { run = with_threads(options, llama::generate); });
+}
+
+void add_chat(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::ChatOptions>();
+    CLI::App* const command = app.add_subcommand("chat", "Talk with a model, for as long as you like");
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    add_chat_options(command, *options);
+    command->add_option("--tokens", options->tokens, "Most tokens of a reply")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->capture_default_str()
+        ->type_name("N");
+    add_sampler_options(command, options->sampler);
+    command->add_flag("--verbose", options->verbose, "After each reply, say how fast it was");
+    llama::add_model_options(*command, *options);
+    llama::add_adapter_option(*command, *options);
+    llama::add_device_option(*command, *options);
+    command->get_option("--capacity")
+        ->description("Entries of the cache [the model's trained context, or its sliding window; at most 8192]");
+    command->get_option("--sinks")->description(
+        "First entries that are kept as they are [what is said before the first message]");
+    command->get_option("--recent")
+        ->description("Latest entries that a compression leaves as they are [low-pass: three quarters of the others]");
+    command->callback([options, &run] { run = with_threads(options, llama::chat); });
+}
+
+void add_fetch(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::FetchOptions>();
+    CLI::App* const command = app.add_subcommand("fetch", "Download a model that --model then takes by its name");
+    command->add_option("NAME", options->model, "[list what there is]")->type_name("");
+    command->callback([options, &run] { run = [options] { return llama::fetch(*options); }; });
 }
 
 void add_perplexity(CLI::App& app, std::function<int()>& run) {
@@ -83,8 +134,8 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
         command->add_option("--token-file", options->token_file, "Token ids instead of a text")->type_name("FILE");
     command
         ->add_option("--token-format", options->token_format,
-                     "decimal: separated by white space; u16: binary, 16 bits each, little-endian")
-        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16"}))
+                     "decimal: separated by white space; u16, u32: binary, 16 or 32 bits each, little-endian")
+        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16", "u32"}))
         ->capture_default_str()
         ->type_name("")
         ->needs(ids);
@@ -126,15 +177,22 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
 
 void add_tokenize(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::TokenizeOptions>();
-    CLI::App* const command = app.add_subcommand("tokenize", "Write the tokens of texts, 16 bits each, little-endian");
+    CLI::App* const command = app.add_subcommand("tokenize", "Write the tokens of texts as little-endian numbers");
     command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
-    command->add_option("--model", options->model, "Model that the tokens are for")->type_name("PATH");
+    command->add_option("--model", options->model, "Model that the tokens are for")
+        ->type_name("PATH")
+        ->transform(llama::model_path());
     command
         ->add_option("--text", options->texts,
                      "UTF-8 texts; a begin-of-text token is put before each if the tokenizer has one")
         ->type_name("FILE")
         ->required();
     command->add_option("--out", options->out, "File for the tokens")->type_name("FILE")->required();
+    command
+        ->add_option("--token-format", options->token_format,
+                     "u16, u32: 16 or 32 bits each [u16 unless the vocabulary has more than 65536 tokens]")
+        ->check(CLI::IsMember(std::vector<std::string>{"u16", "u32"}))
+        ->type_name("");
     command->add_option("--threads", options->threads, "Threads; the tokens do not depend on them [all cores]")
         ->check(llama::number<int>(1, 1024))
         ->type_name("N");
@@ -165,7 +223,10 @@ void add_flops(CLI::App& app, std::function<int()>& run) {
 void add_merge(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::MergeOptions>();
     CLI::App* const command = app.add_subcommand("merge", "Write a model with an adapter merged into it");
-    command->add_option("--model", options->model, "Hugging Face model")->type_name("DIR")->required();
+    command->add_option("--model", options->model, "Hugging Face model")
+        ->type_name("DIR")
+        ->required()
+        ->transform(llama::model_path());
     command->add_option("--adapter", options->adapter, "PEFT adapter (LoRA)")->type_name("DIR")->required();
     command->add_option("--out", options->out, "Directory for the merged model, new or empty")
         ->type_name("DIR")
@@ -213,11 +274,21 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command->add_option(name, value, description)->type_name(type)->group("Model");
     };
-    add("--model", options->model, "Hugging Face model", "DIR")->required();
-    add("--tokenizer", options->tokenizer, "[the model's own]", "FILE");
+    add("--model", options->model, "Hugging Face model", "DIR")->required()->transform(llama::model_path());
+    add("--tokenizer", options->tokenizer, "For --text and --instructions [the model's own]", "FILE");
     CLI::Option* const full =
-        command->add_flag("--full", options->full, "Train all weights and write a whole model")->group("Model");
-    add("--rank", options->rank, "Of the adaptation of q, k, v and o; embedding and norms are trained as well", "N")
+        command->add_flag("--full", options->full, "Train the weights themselves and write a whole model")
+            ->group("Model");
+    add("--train", options->parts,
+        "What is trained, as q,k,v,o: an adapter has low-rank factors for projections (q, k, v, o, gate, up, down) and "
+        "holds embedding, norms and classifier whole. Those two show a model what its compressed cache is, and are "
+        "most "
+        "of the file; q,k,v,o is small and fits every PEFT [q,k,v,o,embedding,norms; with --full everything]",
+        "PARTS")
+        ->delimiter(',')
+        ->check(CLI::IsMember(
+            std::vector<std::string>(llama::TrainedParts::names.begin(), llama::TrainedParts::names.end())));
+    add("--rank", options->rank, "Of the low-rank factors", "N")
         ->check(llama::number<Index>(1, 1 << 16))
         ->capture_default_str()
         ->excludes(full);
@@ -252,6 +323,7 @@ int main(int argc, char** argv) {
         app.footer("freqkv-llama COMMAND --help lists the options of a command.");
         std::function<int()> run;
         add_generate(app, run);
+        add_chat(app, run);
         add_perplexity(app, run);
         add_tokenize(app, run);
         add_inspect(app, run);
@@ -259,6 +331,7 @@ int main(int argc, char** argv) {
         add_train(app, run);
         add_finetune(app, run);
         add_merge(app, run);
+        add_fetch(app, run);
         try {
             app.parse(argc, argv);
         } catch (const CLI::Success& success) {  // --help, --version
@@ -271,7 +344,7 @@ int main(int argc, char** argv) {
         }
         if (!run) {
             return fail(
-                "give a command: generate, perplexity, train, finetune, tokenize, inspect, flops or merge "
+                "give a command: generate, chat, perplexity, train, finetune, tokenize, inspect, flops, merge or fetch "
                 "(--help lists them)",
                 2);
         }

@@ -1,9 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <sys/stat.h>
-
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -17,9 +12,11 @@
 #include "llama/formats/hugging_face.hpp"
 #include "llama/formats/hugging_face_writer.hpp"
 #include "llama/formats/safetensors.hpp"
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/io/stopwatch.hpp"
+#include "llama/io/temporary.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
 
@@ -29,44 +26,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Thrown to leave the work when the user ends the program.
-struct Interrupted {};
-
-// A directory that takes its name when it is complete, and is gone with its content if it never is.
-class AtomicDirectory {
-public:
-    // Throws FileError unless `path` is new or an empty directory.
-    explicit AtomicDirectory(const std::string& path) : path_(path) {
-        while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
-        std::error_code error;
-        if (fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error))) {
-            throw FileError(path_, "exists; must be new or an empty directory");
-        }
-        temporary_ = path_ + ".XXXXXX";
-        if (::mkdtemp(temporary_.data()) == nullptr) throw FileError(path_, std::strerror(errno));
+// Where the merged model goes: `path` or what it links to, which is new or an empty directory, else FileError.
+std::string find_place(std::string path) {
+    while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    path = follow_links(path);
+    std::error_code error;
+    if (fs::exists(path, error) && !(fs::is_directory(path, error) && fs::is_empty(path, error))) {
+        throw FileError(path, "exists; must be new or an empty directory");
     }
-    AtomicDirectory(const AtomicDirectory&) = delete;
-    AtomicDirectory& operator=(const AtomicDirectory&) = delete;
-    ~AtomicDirectory() {
-        std::error_code ignored;
-        fs::remove_all(temporary_, ignored);
-    }
-
-    // Where it is until it is complete.
-    const std::string& path() const { return temporary_; }
-    std::string operator/(const std::string& name) const { return temporary_ + "/" + name; }
-
-    void finish() const {
-        const mode_t mask = ::umask(0);
-        ::umask(mask);
-        ::chmod(temporary_.c_str(), 0777 & ~mask);
-        if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw FileError(path_, std::strerror(errno));
-    }
-
-private:
-    std::string path_;
-    std::string temporary_;
-};
+    return path;
+}
 
 // "merging: 40%, 0:12 left"
 class ProgressLine {
@@ -74,7 +43,7 @@ public:
     ProgressLine(const char* work, StatusLine& line) : work_(work), line_(line) {}
 
     void operator()(Index done, Index total) {
-        if (Interrupt::received()) throw Interrupted();
+        Interrupt::check();
         if (!line_.due() || done == 0) return;
         const double seconds = stopwatch_.seconds();
         const double part = static_cast<double>(done) / static_cast<double>(total);
@@ -125,21 +94,29 @@ int merge(const MergeOptions& options) {
     if (!fs::is_directory(options.model, error)) {
         throw FileError(options.model, "no directory; a model of Hugging Face is one");
     }
-    const AtomicDirectory out(options.out);
+    if (read_json(options.model + "/config.json").contains("text_config")) {
+        throw FileError(options.model, "a model for images, too, of which merge would write the part for text only");
+    }
+    Temporary out(find_place(options.out), Temporary::Kind::directory);
     Interrupt::install();
     StatusLine line(false);
     try {
         Checkpoint checkpoint = read_hugging_face(options.model);
+        const Index vocabulary = checkpoint.config.vocabulary;
         const ChangedWeights changed = merge_adapter(checkpoint, options.adapter, ProgressLine("merging", line));
         const std::vector<TensorToWrite> tensors = list_merged_tensors(checkpoint, changed, options);
-        write_safetensors(out / "model.safetensors", tensors, ProgressLine("writing", line));
-        AtomicFile(out / "config.json")
+        write_safetensors(out.name() + "/model.safetensors", tensors, ProgressLine("writing", line));
+        AtomicFile(out.name() + "/config.json")
             .write(finish_hugging_face_config(read_json(options.model + "/config.json"), checkpoint, tensors));
-        copy_companions(options.model, out.path());
+        // The tokenizer that knows the new tokens, if it was saved with the adapter.
+        const bool has_new_tokens = checkpoint.config.vocabulary > vocabulary;
+        const bool has_tokenizer =
+            file_exists(options.adapter + "/tokenizer.json") || file_exists(options.adapter + "/tokenizer.model");
+        copy_companions(options.model, out.name(), has_new_tokens && has_tokenizer ? options.adapter : "");
     } catch (const Interrupted&) {
         return Interrupt::exit_status();
     }
-    out.finish();
+    out.rename_to_target();
     return 0;
 }
 

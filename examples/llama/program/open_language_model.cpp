@@ -10,6 +10,7 @@
 
 #include "llama/cuda/device_llama.hpp"
 #include "llama/cuda/weight_types.hpp"
+#include "llama/model/features.hpp"
 #include "llama/program/host_models.hpp"
 
 namespace llama {
@@ -44,11 +45,8 @@ CacheType cache_type_of(WeightType weights) {
             return CacheType::bf16;
         case WeightType::f32:
             return CacheType::f32;
-        case WeightType::q8_0:
-        case WeightType::q4_0:
-        case WeightType::q4_k:
-        case WeightType::q6_k:
-            break;  // a GPU has none of them
+        default:
+            break;  // quantised: a GPU has none of them
     }
     throw std::invalid_argument("a cache cannot store quantised numbers");
 }
@@ -71,8 +69,11 @@ std::unique_ptr<LanguageModel> open_language_model(const Checkpoint& checkpoint,
                                                    const ModelOptions& options) {
     if (options.device == "cpu") {
         check_capacity(checkpoint.config, settings);
-        return make_host_model(checkpoint, settings, options.threads);
+        const Arithmetic arithmetic = options.exact ? Arithmetic::exact : Arithmetic::rounded;
+        return make_host_model(checkpoint, settings, options.threads, arithmetic);
     }
+    using enum Feature;
+    require_supported(checkpoint.config, checkpoint.path, "--device cuda", {joined_projections, partial_rotation});
     warn_of_capacity(checkpoint.config, settings);
     // Longer chunks make room for themselves.
     return device_module().open(checkpoint, {settings, std::min(options.prefill_chunk, Index{4096})});

@@ -16,7 +16,8 @@ struct TrainingSets {
     std::unique_ptr<TrainingData> validation;  ///< null: none
 };
 
-/// Reads the texts, tokens or instructions that the options name. Throws FileError for what cannot be used.
-TrainingSets open_training_sets(const TrainingOptions& options, const Config& config, const Tokenizer& tokenizer);
+/// Reads the texts, tokens or instructions that the options name. Token ids need no tokenizer, which may be null then.
+/// Throws FileError for what cannot be used.
+TrainingSets open_training_sets(const TrainingOptions& options, const Config& config, const Tokenizer* tokenizer);
 
 }  // namespace llama

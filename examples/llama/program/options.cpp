@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "llama/program/options.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
+
+#include "llama/io/machine_memory.hpp"
 
 namespace llama {
 
@@ -50,12 +51,10 @@ void warn_of_capacity(const Config& config, const CacheSettings& settings) {
 void check_capacity(const Config& config, const CacheSettings& settings) {
     if (settings.grows()) return;
     const Index bytes = cache_bytes(config, settings.sizes.capacity, settings.type);
-    const long pages = ::sysconf(_SC_PHYS_PAGES);
-    const long page = ::sysconf(_SC_PAGESIZE);
-    if (pages > 0 && page > 0 && bytes / page >= pages) {
+    const std::int64_t memory = machine_memory();
+    if (memory > 0 && bytes >= memory) {
         throw std::runtime_error("a cache of " + std::to_string(settings.sizes.capacity) + " entries needs " +
-                                 std::to_string(bytes >> 20) + " MiB, the machine has " +
-                                 std::to_string(pages * (page / 1024) / 1024) +
+                                 std::to_string(bytes >> 20) + " MiB, the machine has " + std::to_string(memory >> 20) +
                                  " MiB; a smaller --capacity or --cache-type bf16 needs less");
     }
     warn_of_capacity(config, settings);
@@ -66,7 +65,7 @@ CacheSettings resolve(const PolicyOptions& options, const Config& config, Index 
     CacheSettings settings{options.policy, CacheType::f32, {}, options.ratio.value_or(0.5)};
     if (settings.grows()) {
         check_sliding_window(config, settings, expected_tokens);
-        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0};
+        settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0, expected_tokens};
         return settings;
     }
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/io/json_file.hpp"
 #include "llama/io/usage_error.hpp"
@@ -28,10 +29,10 @@ std::string dump(const PartialResult::Json& json) {
 PartialResult::PartialResult(std::string path, const Json& made_with)
     : path_(std::move(path)), made_with_(Json::parse(dump(made_with))) {}
 
-nlohmann::json PartialResult::load() const {
+nlohmann::json PartialResult::load(std::size_t most) const {
     std::error_code error;
     if (!std::filesystem::exists(path_, error)) return nullptr;
-    nlohmann::json saved = read_json(path_);
+    nlohmann::json saved = read_json(path_, most);
     if (!saved.is_object() || !saved["made_with"].is_object()) throw FileError(path_, "no partial result");
     if (const auto changed = find_changed_option(saved["made_with"], made_with_)) {
         throw UsageError("--resume: " + path_ + " was made with " + changed->name + " " + changed->before.dump() +

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -17,9 +18,9 @@ public:
     /// `made_with`: all that the result depends on, as an object.
     PartialResult(std::string path, const Json& made_with);
 
-    /// What an earlier run saved; null if it saved nothing. Throws FileError for what is no partial result, and
-    /// UsageError if it was made with other options.
-    nlohmann::json load() const;
+    /// What an earlier run saved, of at most `most` bytes; null if it saved nothing. Throws FileError for what is no
+    /// partial result, and UsageError if it was made with other options.
+    nlohmann::json load(std::size_t most) const;
 
     /// Saves what make() returns if the last time is long enough ago: a second, or, for long results, so long that
     /// saving takes a small part of the time. Throws FileError.

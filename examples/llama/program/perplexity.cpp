@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <bit>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -8,12 +10,16 @@
 #include <numeric>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -49,13 +55,12 @@ double standard_error(std::span<const double> values) {
     return std::sqrt(squares / (count - 1) / count);
 }
 
-std::vector<Token> read_tokens(const PerplexityOptions& options, const Checkpoint& checkpoint) {
+std::vector<Token> read_text(const PerplexityOptions& options, const Checkpoint& checkpoint) {
     const bool from_ids = !options.token_file.empty();
     const std::string& path = from_ids ? options.token_file : options.text;
     std::vector<Token> tokens;
     if (from_ids) {
-        tokens = options.token_format == "u16" ? read_u16_token_file(path, checkpoint.config.vocabulary, options.limit)
-                                               : read_token_file(path, checkpoint.config.vocabulary, options.limit);
+        tokens = read_tokens(path, options.token_format, checkpoint.config.vocabulary, options.limit);
     } else {
         const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
         tokens = read_text_files({path}, *tokenizer, checkpoint.config.vocabulary, options.threads).tokens;
@@ -128,8 +133,36 @@ nlohmann::ordered_json to_json(const PositionBuckets& buckets) {
     return list;
 }
 
+// Losses as one string, 16 digits each: of a long text they would be millions of JSON values.
+constexpr std::size_t digits_of_loss = 16;
+
+std::string to_digits(std::span<const double> losses) {
+    std::string digits;
+    digits.reserve(losses.size() * digits_of_loss);
+    for (const double loss : losses) {
+        const auto bits = std::bit_cast<std::uint64_t>(loss);
+        for (int shift = 60; shift >= 0; shift -= 4) digits += "0123456789abcdef"[bits >> shift & 15];
+    }
+    return digits;
+}
+
+std::vector<double> from_digits(std::string_view digits) {
+    if (digits.size() % digits_of_loss != 0) throw std::runtime_error("a loss is cut off");
+    std::vector<double> losses;
+    losses.reserve(digits.size() / digits_of_loss);
+    for (; !digits.empty(); digits.remove_prefix(digits_of_loss)) {
+        std::uint64_t bits = 0;
+        const char* const end = digits.data() + digits_of_loss;
+        const auto [read, error] = std::from_chars(digits.data(), end, bits, 16);
+        const auto loss = std::bit_cast<double>(bits);
+        if (error != std::errc{} || read != end || !std::isfinite(loss)) throw std::runtime_error("no loss");
+        losses.push_back(loss);
+    }
+    return losses;
+}
+
 nlohmann::ordered_json to_json(const Result& result) {
-    return {{"nll", result.nll},
+    return {{"nll", to_digits(result.nll)},
             {"buckets", to_json(result.buckets)},
             {"compressions", result.compressions},
             {"seconds", result.seconds}};
@@ -138,7 +171,7 @@ nlohmann::ordered_json to_json(const Result& result) {
 Result from_json(const nlohmann::json& state, std::size_t most, const std::string& path) {
     try {
         Result result;
-        result.nll = state.at("nll").get<std::vector<double>>();
+        result.nll = from_digits(state.at("nll").get_ref<const std::string&>());
         std::vector<PositionBuckets::Bucket> buckets;
         for (const auto& [targets, loss] : state.at("buckets").get<std::vector<std::pair<Index, double>>>()) {
             buckets.push_back({targets, loss});
@@ -213,7 +246,8 @@ private:
 
     void save(Result& result, bool now) {
         result.seconds = earlier_seconds_ + stopwatch_.seconds();
-        result.compressions = std::max(earlier_compressions_, model_.cache(0).compressions());
+        result.compressions =
+            std::max(earlier_compressions_, model_.cache(model_.config().first_global_layer()).compressions());
         if (partial_ == nullptr) return;
         now ? partial_->save(to_json(result)) : partial_->save_sometimes([&] { return to_json(result); });
     }
@@ -235,6 +269,7 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
     object["tokens"] = tokens.size();
     object["skip"] = options.skip;
     object["device"] = options.device;
+    object["exact"] = options.exact;
     object.update(to_json(settings));
     object["prefill_chunk"] = options.prefill_chunk;
     if (options.window > 0) {
@@ -246,14 +281,16 @@ nlohmann::ordered_json describe_run(const PerplexityOptions& options, const Cach
 }
 
 std::optional<PartialResult> partial_result(const PerplexityOptions& options, const nlohmann::ordered_json& run,
-                                            std::span<const Token> tokens) {
+                                            const Checkpoint& checkpoint, std::span<const Token> tokens) {
     std::error_code error;
     const bool to_file =
         !options.json.empty() && options.json != "-" &&
         (!std::filesystem::exists(options.json, error) || std::filesystem::is_regular_file(options.json, error));
     if (!to_file && !options.resume) return std::nullopt;
     nlohmann::ordered_json made_with = run;
-    made_with["text"] = format("%016llx", static_cast<unsigned long long>(fingerprint(tokens)));
+    const auto digits = [](std::uint64_t hash) { return format("%016llx", static_cast<unsigned long long>(hash)); };
+    made_with["weights"] = digits(fingerprint(checkpoint, make_executor(options.threads)));
+    made_with["text"] = digits(fingerprint(tokens));
     return PartialResult(to_file ? options.json + ".partial" : "freqkv-perplexity.partial", made_with);
 }
 
@@ -321,17 +358,18 @@ int perplexity(const PerplexityOptions& options) {
     }
     check_device(options);
     const Checkpoint checkpoint = open_model(options);
-    const std::vector<Token> tokens = read_tokens(options, checkpoint);
+    const std::vector<Token> tokens = read_text(options, checkpoint);
     const auto count = static_cast<Index>(tokens.size());
     const Index windows = options.window > 0 ? count_windows(options, count) : 0;
     const CacheSettings settings = resolve(options, checkpoint, options.window > 0 ? options.window : count);
     const JsonOutput json(options.json);
     const nlohmann::ordered_json run = describe_run(options, settings, tokens);
-    std::optional<PartialResult> partial = partial_result(options, run, tokens);
+    std::optional<PartialResult> partial = partial_result(options, run, checkpoint, tokens);
     Result result;
     if (options.resume) {
-        const nlohmann::json state = partial->load();
         const std::size_t most = windows > 0 ? static_cast<std::size_t>(windows) : tokens.size() - 1;
+        constexpr std::size_t most_of_the_rest = std::size_t{1} << 20;
+        const nlohmann::json state = partial->load(most_of_the_rest + most * digits_of_loss);
         if (!state.is_null()) result = from_json(state, most, partial->path());
     }
     Interrupt::install();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,10 +21,32 @@ struct GenerateOptions : ModelOptions {
     Index tokens = 256;
     SamplerOptions sampler;
     bool ignore_eos = false;
+    bool chat = false;  ///< the prompt is what a user says; only the reply is written
+    std::optional<std::string> system;
+    std::string chat_template;  ///< empty: the model's own
 };
 
 /// Writes the prompt and its continuation to standard output and statistics to standard error.
 int generate(const GenerateOptions& options);
+
+struct ChatOptions : ModelOptions {
+    std::string tokenizer;
+    std::optional<std::string> system;
+    std::string chat_template;  ///< empty: the model's own
+    Index tokens = 1024;        ///< of a reply
+    SamplerOptions sampler{.temperature = 0.2, .top_k = 0, .top_p = 0.9, .seed = 1};
+    bool verbose = false;
+};
+
+/// Talks with the user: reads messages from standard input and writes replies to standard output.
+int chat(const ChatOptions& options);
+
+struct FetchOptions {
+    std::string model;  ///< empty: list what there is
+};
+
+/// Downloads a known model into the user's cache directory.
+int fetch(const FetchOptions& options);
 
 struct PerplexityOptions : ModelOptions {
     std::string token_file;
@@ -56,6 +79,7 @@ struct TokenizeOptions {
     std::vector<std::string> texts;
     std::string out;
     std::string json;
+    std::string token_format;  ///< u16 or u32; empty: the one in which the vocabulary fits
     int threads = 0;
 };
 
@@ -85,7 +109,8 @@ int train(const TrainOptions& options);
 
 struct FinetuneOptions : TrainingOptions {
     std::string model;
-    bool full = false;  ///< all weights instead of an adapter
+    bool full = false;               ///< weights themselves instead of an adapter
+    std::vector<std::string> parts;  ///< of TrainedParts::names; empty: FreqKV's, or with `full` all
     Index rank = 8;
     double alpha = 16;
 };

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -18,8 +19,11 @@
 
 namespace llama {
 
-/// Notes SIGINT and SIGTERM instead of dying of them, so that the work can end in order. A second one
-/// is deadly as usual.
+/// Thrown to leave the work when the user ends the program.
+struct Interrupted {};
+
+/// Notes SIGINT, SIGTERM and SIGHUP, which says that the terminal is gone, instead of dying of them, so that the work
+/// can end in order. A second one is deadly as usual. With nohup SIGHUP stays ignored.
 class Interrupt {
 public:
     static void install() {
@@ -28,9 +32,34 @@ public:
         action.sa_flags = static_cast<int>(SA_RESETHAND);
         ::sigaction(SIGINT, &action, nullptr);
         ::sigaction(SIGTERM, &action, nullptr);
+        struct sigaction inherited{};
+        if (::sigaction(SIGHUP, nullptr, &inherited) == 0 && inherited.sa_handler != SIG_IGN) {
+            ::sigaction(SIGHUP, &action, nullptr);
+        }
+    }
+
+    /// Notes them as often as they come, and lets them interrupt what waits for input: for programs in which SIGINT
+    /// ends what is going on and not the program.
+    static void install_to_stay() {
+        struct sigaction action{};
+        action.sa_handler = [](int signal) { received_ = signal; };
+        ::sigaction(SIGINT, &action, nullptr);
+        ::sigaction(SIGTERM, &action, nullptr);
     }
 
     static bool received() { return received_ != 0; }
+
+    /// Throws Interrupted if any was received.
+    static void check() {
+        if (received()) throw Interrupted();
+    }
+
+    /// Whether it was SIGINT, which is then forgotten.
+    static bool take_interrupt() {
+        if (received_ != SIGINT) return false;
+        received_ = 0;
+        return true;
+    }
 
     /// What a shell expects of a program that a signal ended: 128 + its number.
     static int exit_status() { return 128 + received_; }
@@ -63,6 +92,33 @@ namespace detail {
 // Setting a scrolling region moves the cursor to the top.
 inline constexpr const char* save_cursor = "\0337";
 inline constexpr const char* restore_cursor = "\0338";
+
+/// Takes a scrolling region away if SIGQUIT ends the program at once; other signals that do are not sent by a terminal.
+class ScrollingRegion {
+public:
+    /// `undo` leaves the terminal as it was.
+    static void set(const std::string& undo) {
+        length_ = 0;
+        std::memcpy(undo_, undo.data(), std::min(undo.size(), sizeof undo_));
+        length_ = static_cast<std::sig_atomic_t>(std::min(undo.size(), sizeof undo_));
+        struct sigaction action{};
+        action.sa_handler = [](int signal) {
+            const auto length = static_cast<std::size_t>(length_);
+            if (length > 0 && ::write(STDERR_FILENO, undo_, length) < 0) length_ = 0;
+            ::raise(signal);  // deadly once this returns
+        };
+        action.sa_flags = static_cast<int>(SA_RESETHAND);
+        struct sigaction inherited{};
+        if (::sigaction(SIGQUIT, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_DFL) {
+            ::sigaction(SIGQUIT, &action, nullptr);
+        }
+    }
+    static void unset() { length_ = 0; }
+
+private:
+    static inline char undo_[64];
+    static inline volatile std::sig_atomic_t length_ = 0;
+};
 
 }  // namespace detail
 
@@ -110,7 +166,8 @@ public:
         if (!at_bottom_) {
             put("\r\033[2K");
         } else if (rows_ > 0) {
-            put(detail::save_cursor + std::string("\033[r") + bottom() + "\033[2K" + detail::restore_cursor);
+            put(undo());
+            detail::ScrollingRegion::unset();
             rows_ = 0;
         }
         visible_ = false;
@@ -128,10 +185,14 @@ private:
     }
 
     std::string bottom() const { return format("\033[%d;1H", rows_); }
+    std::string undo() const {
+        return detail::save_cursor + std::string("\033[r") + bottom() + "\033[2K" + detail::restore_cursor;
+    }
 
     // Down a line and up again: the cursor cannot be on the last line then.
     void reserve_bottom(int rows) {
         rows_ = rows;
+        detail::ScrollingRegion::set(undo());
         put(format("\033D%s\033[1;%dr%s\033[1A", detail::save_cursor, rows - 1, detail::restore_cursor));
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -30,10 +31,12 @@ int tokenize(const TokenizeOptions& options) {
         checkpoint ? open_tokenizer(options.tokenizer, *checkpoint) : open_tokenizer(options.tokenizer);
     const Index vocabulary = checkpoint ? checkpoint->config.vocabulary : tokenizer->vocabulary();
     constexpr Index most = Index{std::numeric_limits<std::uint16_t>::max()} + 1;
-    if (vocabulary > most) {
+    std::string token_format = options.token_format;
+    if (token_format.empty()) token_format = vocabulary > most ? "u32" : "u16";
+    if (token_format == "u16" && vocabulary > most) {
         throw FileError(options.tokenizer.empty() ? options.model : options.tokenizer,
                         "a vocabulary of " + std::to_string(vocabulary) + "; ids of 16 bits are for at most " +
-                            std::to_string(most));
+                            std::to_string(most) + ", --token-format u32 for more");
     }
     const AtomicFile out(options.out);
     const JsonOutput json(options.json);
@@ -44,7 +47,11 @@ int tokenize(const TokenizeOptions& options) {
                                    if (status.due()) status.show(format("%3.0f %% of ", 100 * part) + path);
                                });
     }();
-    write_u16_token_file(out, text.tokens);
+    if (token_format == "u32") {
+        write_binary_token_file<std::uint32_t>(out, text.tokens);
+    } else {
+        write_binary_token_file<std::uint16_t>(out, text.tokens);
+    }
 
     const double seconds = stopwatch.seconds();
     const double bytes_per_token = static_cast<double>(text.bytes) / static_cast<double>(text.tokens.size());
@@ -52,10 +59,11 @@ int tokenize(const TokenizeOptions& options) {
                 {"tokens", text.tokens.size()},
                 {"bytes_per_token", bytes_per_token},
                 {"vocabulary", vocabulary},
+                {"token_format", token_format},
                 {"seconds", seconds}});
     if (!json.takes_stdout()) {
-        TextOutput().write(
-            format("%zu bytes, %zu tokens, %.3f bytes per token\n", text.bytes, text.tokens.size(), bytes_per_token));
+        TextOutput().write(format("%zu bytes, %zu tokens, %.3f bytes per token, %s\n", text.bytes, text.tokens.size(),
+                                  bytes_per_token, token_format == "u32" ? "u32: 32 bits each" : "u16: 16 bits each"));
     }
     return 0;
 }

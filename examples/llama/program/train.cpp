@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -14,10 +15,13 @@
 #include <nlohmann/json.hpp>
 
 #include "llama/formats/open_checkpoint.hpp"
+#include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
+#include "llama/io/machine_memory.hpp"
 #include "llama/io/stopwatch.hpp"
 #include "llama/io/utf8.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/model/features.hpp"
 #include "llama/model/thread_executor.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/open_training_data.hpp"
@@ -26,6 +30,7 @@
 #include "llama/tokenizers/tokenizer.hpp"
 #include "llama/training/adam_w.hpp"
 #include "llama/training/batch_gradient.hpp"
+#include "llama/training/layer_activations.hpp"
 #include "llama/training/learning_rate.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_output.hpp"
@@ -52,17 +57,22 @@ public:
           optimizer_(static_cast<Index>(model.trained().size()),
                      {options.beta1, options.beta2, 1e-8, options.weight_decay}),
           gradient_(static_cast<Index>(model.trained().size()), options.batch, options.length, executor_.concurrency(),
-                    training_pass_maker(model, settings, options.length)) {}
+                    training_pass_maker(model, settings, options.length,
+                                        recomputes(options, model.config(), executor_.concurrency()))) {}
 
     int run() {
-        if (options_.resume) restore();
+        options_.resume ? restore() : output_.begin(made_with_);
         const double earlier = points().empty() ? 0 : points().back().seconds;
         const LearningRate rate{options_.learning_rate, options_.warmup, options_.steps, options_.schedule == "cosine"};
         const Stopwatch stopwatch;
         const Index first = progress_.step;
         for (Index step = first + 1; step <= options_.steps && !Interrupt::received(); ++step) {
             LossPoint point{step, points().empty() ? 0 : points().back().tokens, rate.at(step), 0, 0, 0, {}};
-            point.loss = gradient_.run(*data_.training, (step - 1) * options_.batch, executor_);
+            try {
+                point.loss = gradient_.run(*data_.training, (step - 1) * options_.batch, executor_, Interrupt::check);
+            } catch (const Interrupted&) {
+                break;
+            }
             point.gradient_norm = gradient_.norm();
             if (!std::isfinite(point.loss) || !std::isfinite(point.gradient_norm)) refuse(point);
             const double clip = options_.clip > 0 ? std::min(1.0, options_.clip / point.gradient_norm) : 1;
@@ -80,20 +90,30 @@ public:
             if (step < options_.steps && is_due(step, options_.save_every)) save();
         }
         status_.clear();
-        save();
-        output_.draw(points());
+        if (progress_.step > 0) {
+            save();
+            output_.draw(points());
+        }
         if (progress_.step < options_.steps) {
             std::fprintf(stderr, "freqkv-llama: interrupted after step %lld; the same command with --resume goes on\n",
                          static_cast<long long>(progress_.step));
             return Interrupt::exit_status();
         }
-        output_.finish();
         report();
+        output_.finish();
         return 0;
     }
 
 private:
     std::vector<LossPoint>& points() { return progress_.points; }
+
+    // Whether the activations of all layers and of all texts in flight are too many to be kept.
+    static bool recomputes(const TrainingOptions& options, const Config& config, Index threads) {
+        if (!options.activations.empty()) return options.activations == "recompute";
+        const double floats = static_cast<double>(LayerActivations::floats_per_token(config) * config.layers) *
+                              static_cast<double>(std::min(threads, options.batch) * options.length);
+        return machine_memory() > 0 && 4 * sizeof(float) * floats > static_cast<double>(machine_memory());
+    }
 
     static bool is_due(Index step, Index every) { return every > 0 && step % every == 0; }
 
@@ -122,7 +142,9 @@ private:
     [[noreturn]] void refuse(const LossPoint& point) {
         status_.clear();
         std::string kept = "nothing was saved";
-        if (saved_ > 0) {
+        if (saved_ == 0) {
+            output_.finish();  // the directory may be taken anew
+        } else {
             output_.draw(points());
             kept = format("the state of step %lld is kept in ", static_cast<long long>(saved_)) + output_.directory();
         }
@@ -186,11 +208,6 @@ private:
     StatusLine status_{false};
 };
 
-const char* data_option(const TrainingOptions& options) {
-    if (!options.instructions.empty()) return "instructions";
-    return options.token_file.empty() ? "text" : "token-file";
-}
-
 // Everything that the result depends on but the model.
 nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSettings& settings,
                                 const TrainingSets& data) {
@@ -214,11 +231,21 @@ nlohmann::ordered_json describe(const TrainingOptions& options, const CacheSetti
                       {"clip", options.clip},
                       {"seed", options.seed},
                       {"type", options.type}});
-    made_with[data_option(options)] = format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()));
+    made_with["data"] = format("%016llx", static_cast<unsigned long long>(data.training->fingerprint()));
     return made_with;
 }
 
-int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& tokenizer, const ModelSource& source,
+// Of a training that another run has brought to its end.
+int report_finished(const TrainingOptions& options, const TrainingOutput& output, const JsonOutput& json) {
+    json.write({{"out", output.directory()}, {"steps", options.steps}});
+    if (!json.takes_stdout()) {
+        TextOutput().write(output.directory() +
+                           format(": finished before, %lld steps\n", static_cast<long long>(options.steps)));
+    }
+    return 0;
+}
+
+int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer* tokenizer, const ModelSource& source,
         nlohmann::ordered_json made_with) {
     TrainingOptions options = given;
     if (options.length == 0) options.length = model.config().context;
@@ -229,6 +256,7 @@ int run(const TrainingOptions& given, TrainableLlama& model, const Tokenizer& to
     const CacheSettings settings = resolve(options, model.config(), options.length);
     check_capacity(model.config(), settings);
     made_with.update(describe(options, settings, data));
+    if (output.is_finished(made_with)) return report_finished(options, output, json);
     Interrupt::install();
     return Training(options, settings, model, data, output, json, std::move(made_with)).run();
 }
@@ -239,6 +267,18 @@ void check(const TrainingOptions& options) {
         throw UsageError("give --text, --token-file or --instructions to train on");
     }
     if (options.learning_rate <= 0) throw UsageError("--learning-rate must be above 0");
+}
+
+TrainedParts chosen_parts(const FinetuneOptions& options, const Config& config) {
+    if (options.parts.empty()) return options.full ? TrainedParts::all() : TrainedParts::of_adapter();
+    const TrainedParts parts(options.parts);
+    if (!options.full && !parts.contain_a_projection()) {
+        throw UsageError("--train: an adapter needs one of q, k, v, o, gate, up and down; --full trains others alone");
+    }
+    if (parts.contain("classifier") && config.shared_classifier) {
+        throw UsageError("--train classifier: this model's is its embedding; --train embedding trains both");
+    }
+    return parts;
 }
 
 }  // namespace
@@ -264,9 +304,13 @@ int train(const TrainOptions& options) {
     config.rope_pairing = freqkv::RopePairing::half_split;
     config.begin_of_text = tokenizer->begin_of_text();
     config.end_of_text = tokenizer->end_of_text();
+    if (config.heads % config.kv_heads != 0) {
+        throw UsageError("--kv-heads " + std::to_string(config.kv_heads) + " must divide --heads, which is " +
+                         std::to_string(config.heads));
+    }
     check_config(config, "the new model");
     TrainableLlama model(config, options.seed);
-    return run(options, model, *tokenizer, {.tokenizer = options.tokenizer},
+    return run(options, model, tokenizer.get(), {.tokenizer = options.tokenizer},
                {{"window", config.context},
                 {"dim", config.dim},
                 {"layers", config.layers},
@@ -285,14 +329,22 @@ int finetune(const FinetuneOptions& options) {
         throw UsageError("--model " + options.model +
                          ": only a directory in Hugging Face layout can be trained further");
     }
-    const Checkpoint checkpoint = open_checkpoint(options.model);
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
+    std::optional<Checkpoint> checkpoint = open_checkpoint(options.model);
+    require_supported(checkpoint->config, checkpoint->path, "finetune", {});
+    const TrainedParts parts = chosen_parts(options, checkpoint->config);
+    std::unique_ptr<Tokenizer> tokenizer;
+    if (options.token_file.empty()) tokenizer = open_tokenizer(options.tokenizer, *checkpoint);
     const std::optional<LoraOptions> lora =
         options.full ? std::nullopt : std::optional(LoraOptions{options.rank, options.alpha});
-    TrainableLlama model(checkpoint, lora, options.seed);
-    nlohmann::ordered_json made_with{{"model", options.model}, {"full", options.full}};
+    TrainableLlama model(*checkpoint, lora, options.seed, parts);
+    checkpoint.reset();  // all of it was copied
+    const std::uint64_t weights = fingerprint(*checkpoint, make_executor(options.threads));
+    nlohmann::ordered_json made_with{{"model", options.model},
+                                     {"weights", format("%016llx", static_cast<unsigned long long>(weights))},
+                                     {"full", options.full},
+                                     {"train", parts.list()}};
     if (lora) made_with.update({{"rank", lora->rank}, {"alpha", lora->alpha}});
-    return run(options, model, *tokenizer, {.directory = options.model}, made_with);
+    return run(options, model, tokenizer.get(), {.directory = options.model}, made_with);
 }
 
 }  // namespace llama

@@ -33,7 +33,8 @@ struct TrainingOptions : PolicyOptions {
     double clip = 1;  ///< 0: never
     std::uint64_t seed = 0;
     int threads = 0;
-    Index save_every = 100;  ///< steps
+    std::string activations;  ///< "keep" or "recompute"; empty: whether they fit
+    Index save_every = 100;   ///< steps
     bool resume = false;
     std::string json;
 };

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
-#include <optional>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "llama/model/config.hpp"
+#include "llama/tokenizers/tokenizer.hpp"
 
 namespace llama {
 
@@ -19,11 +17,14 @@ namespace llama {
 struct AddedToken {
     std::string text;
     Token id = -1;
-    bool special = false;     ///< a control token: part of no decoded text
-    bool normalized = false;  ///< looked for after the normalisation of the text, not before it
+    bool special = false;      ///< a control token: part of no decoded text, and never read out of verbatim text
+    bool normalized = false;   ///< looked for after the normalisation of the text, not before it
+    bool lstrip = false;       ///< takes the white space before it, too
+    bool rstrip = false;       ///< takes the white space behind it, too
+    bool single_word = false;  ///< counts only where no letter, digit or underscore is beside it
 };
 
-/// Finds added tokens in a text.
+/// Finds added tokens in texts, by an automaton of all of them (Aho and Corasick's).
 class AddedTokenFinder {
 public:
     struct Match {
@@ -31,46 +32,49 @@ public:
         Token id;
     };
 
-    /// Texts must not be empty; of equal ones the lowest id counts.
-    explicit AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-        std::sort(tokens_.begin(), tokens_.end(), [](const AddedToken& left, const AddedToken& right) {
-            return std::tie(left.text, left.id) < std::tie(right.text, right.id);
-        });
-        for (const AddedToken& token : tokens_) begins_[static_cast<unsigned char>(token.text.front())] = true;
-    }
+    /// Texts must not be empty; of equal ones the lowest id counts. Takes some 40 bytes for each byte of the texts.
+    explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
-    /// The first match from byte `from` on, of several there the longest. Each byte is compared with the bytes of
-    /// one token at most.
-    std::optional<Match> find(std::string_view text, std::size_t from) const {
-        for (std::size_t begin = from; begin < text.size(); ++begin) {
-            if (!begins_[static_cast<unsigned char>(text[begin])]) continue;
-            if (const auto match = longest_at(text, begin)) return match;
-        }
-        return std::nullopt;
-    }
+    /// The matches from left to right; of those that begin first the longest. Special tokens that reach into a range
+    /// of `verbatim` are none. O(text).
+    std::vector<Match> find_all(std::string_view text, std::span<const TextRange> verbatim = {}) const;
 
 private:
-    // Narrows the sorted tokens to those that begin as the text does, byte by byte. The one that ends is the
-    // first of them.
-    std::optional<Match> longest_at(std::string_view text, std::size_t begin) const {
-        std::optional<Match> longest;
-        auto first = tokens_.begin();
-        auto last = tokens_.end();
-        for (std::size_t i = 0; begin + i < text.size(); ++i) {
-            const auto byte = static_cast<unsigned char>(text[begin + i]);
-            const auto byte_of = [i](const AddedToken& token) {
-                return i < token.text.size() ? static_cast<unsigned char>(token.text[i]) : -1;
-            };
-            first = std::partition_point(first, last, [&](const AddedToken& token) { return byte_of(token) < byte; });
-            last = std::partition_point(first, last, [&](const AddedToken& token) { return byte_of(token) == byte; });
-            if (first == last) break;
-            if (first->text.size() == i + 1) longest = Match{begin, begin + i + 1, first->id};
-        }
-        return longest;
+    // A node stands for the end of a token's text, read backwards. Nodes are numbered by their depth, so the children
+    // of each are neighbours: those of n are first_child to first_child of n + 1.
+    struct Node {
+        std::uint32_t first_child = 0;
+        std::uint32_t fallback = 0;  // the longest of its beginnings that is another node: fewer bytes of text
+        std::uint32_t longest = 0;   // the longest token that ends a way to here, as its node; 0: none
+        std::uint32_t longest_not_special = 0;
+        std::int32_t token = -1;  // into tokens_
+        char byte = 0;            // on the way to it
+    };
+
+    void add_nodes();
+    void add_fallbacks();
+    std::uint32_t child(std::uint32_t node, char byte) const;
+    std::uint32_t next(std::uint32_t node, char byte) const;
+    const AddedToken& token_of(std::uint32_t node) const {
+        return tokens_[static_cast<std::size_t>(nodes_[node].token)];
     }
 
-    std::vector<AddedToken> tokens_;  // sorted by their bytes
-    std::array<bool, 256> begins_{};  // whether one begins with that byte
+    std::vector<AddedToken> tokens_;  // in the order of their bytes, read backwards
+    std::vector<Node> nodes_;         // the root is 0; one more than there are
 };
+
+/// Cuts a text at its added tokens: calls found(id) for each and between(range) for what lies between, from left to
+/// right.
+template <class Found, class Between>
+void cut_at(const AddedTokenFinder& finder, std::string_view text, std::span<const TextRange> verbatim, Found&& found,
+            Between&& between) {
+    std::size_t at = 0;
+    for (const AddedTokenFinder::Match& match : finder.find_all(text, verbatim)) {
+        if (match.begin > at) between(TextRange{at, match.begin});
+        found(match.id);
+        at = match.end;
+    }
+    if (at < text.size()) between(TextRange{at, text.size()});
+}
 
 }  // namespace llama

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "llama/tokenizers/gguf_tokenizer.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdio>
 #include <limits>
 #include <string_view>
 #include <utility>
 
 #include "llama/io/file.hpp"
 #include "llama/io/in_quotes.hpp"
-#include "llama/tokenizers/byte_level_bpe.hpp"
+#include "llama/tokenizers/bpe.hpp"
 #include "llama/tokenizers/pre_token_patterns.hpp"
 #include "llama/tokenizers/sentencepiece_model.hpp"
 #include "llama/tokenizers/sentencepiece_tokenizer.hpp"
@@ -17,39 +20,92 @@ namespace llama {
 
 namespace {
 
-using pre_token_patterns::digit;
-using pre_token_patterns::gpt2;
-using pre_token_patterns::llama3;
-using pre_token_patterns::qwen2;
-
 // What a file calls the tokenizer of a family, which says by that what it holds nothing else about.
 struct Family {
     std::string_view pre;
-    std::vector<std::string> patterns;
+    std::vector<const char*> patterns;
     bool ignore_merges = false;
     bool nfc = false;
     bool add_bos = false;
 };
 
+// Those of llama.cpp's names that models of the supported architectures have.
 const std::vector<Family>& families() {
+    using namespace pre_token_patterns;
     static const std::vector<Family> all{
-        {.pre = "", .patterns = {gpt2}},
-        {.pre = "default", .patterns = {gpt2}},
+        {.pre = "default", .patterns = {punctuation, gpt2, digits, three_digits}},
         {.pre = "gpt-2", .patterns = {gpt2}},
+        {.pre = "phi-2", .patterns = {gpt2}},
+        {.pre = "mpt", .patterns = {gpt2}},
+        {.pre = "olmo", .patterns = {gpt2}},
+        {.pre = "trillion", .patterns = {gpt2}},
+        {.pre = "mellum", .patterns = {gpt2}},
+        {.pre = "a.x-4.0", .patterns = {gpt2}},
         {.pre = "llama3", .patterns = {llama3}, .ignore_merges = true, .add_bos = true},
         {.pre = "llama-v3", .patterns = {llama3}, .ignore_merges = true, .add_bos = true},
         {.pre = "llama-bpe", .patterns = {llama3}, .ignore_merges = true, .add_bos = true},
+        {.pre = "falcon3", .patterns = {llama3}, .ignore_merges = true, .add_bos = true},
+        {.pre = "pixtral", .patterns = {llama3}, .ignore_merges = true, .add_bos = true},
+        {.pre = "midm-2.0", .patterns = {llama3}, .ignore_merges = true, .add_bos = true},
+        {.pre = "smaug-bpe", .patterns = {llama3}},
+        {.pre = "dbrx", .patterns = {llama3}},
         {.pre = "qwen2", .patterns = {qwen2}, .nfc = true},
+        {.pre = "deepseek-r1-qwen", .patterns = {qwen2}, .nfc = true},
+        {.pre = "megrez", .patterns = {qwen2}, .nfc = true},
+        {.pre = "kormo", .patterns = {qwen2}, .nfc = true},
+        {.pre = "tekken", .patterns = {tekken}, .ignore_merges = true, .add_bos = true},
+        {.pre = "gpt-4o", .patterns = {gpt4o}},
+        {.pre = "llama4", .patterns = {gpt4o}},
+        {.pre = "kanana2", .patterns = {gpt4o}},
         {.pre = "smollm", .patterns = {digit, gpt2}},
+        {.pre = "starcoder", .patterns = {digit, gpt2}},
+        {.pre = "refact", .patterns = {digit, gpt2}},
+        {.pre = "codeshell", .patterns = {digit, gpt2}},
+        {.pre = "command-r", .patterns = {digit, gpt2}},
+        {.pre = "minerva-7b", .patterns = {digit, gpt2}},
     };
     return all;
 }
 
+// Texts of tokens that end a turn, a message or a file, whatever else a file says about them. llama.cpp goes by the
+// same.
+constexpr std::array<std::string_view, 20> texts_of_ends{
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<eos>",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+};
+
 const Family& family_of(const std::string& pre, const std::string& path) {
+    if (pre.empty()) {
+        std::fprintf(
+            stderr,
+            "freqkv-llama: warning: %s: tokenizer.ggml.pre is missing, so the file does not say how texts are cut; "
+            "\"default\" is assumed, which is wrong for most models: give --tokenizer, or convert them anew\n",
+            path.c_str());
+        return families().front();
+    }
     std::string names;
     for (const Family& family : families()) {
         if (family.pre == pre) return family;
-        if (!family.pre.empty()) names += (names.empty() ? "" : ", ") + std::string(family.pre);
+        names += (names.empty() ? "" : ", ") + std::string(family.pre);
     }
     throw FileError(path, "tokenizer.ggml.pre is " + in_quotes(pre) + ", supported are " + names);
 }
@@ -85,45 +141,73 @@ void check_vocabulary(const GgufVocabulary& vocabulary, const std::string& path)
     check_id("tokenizer.ggml.eos_token_id", vocabulary.eos);
 }
 
-std::vector<Token> end_of_text(const GgufVocabulary& vocabulary) {
-    if (vocabulary.eos < 0) return {};
-    return {vocabulary.eos};
+// EOS first. What ends a text is a control token, though files forget to say so.
+std::vector<Token> find_ends(GgufVocabulary& vocabulary) {
+    std::vector<Token> ends;
+    const auto add = [&](Token token) {
+        if (token >= 0 && std::find(ends.begin(), ends.end(), token) == ends.end()) ends.push_back(token);
+    };
+    add(vocabulary.eos);
+    for (const Token token : vocabulary.other_ends) add(token);
+    for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+        if (std::find(texts_of_ends.begin(), texts_of_ends.end(), vocabulary.tokens[i]) == texts_of_ends.end())
+            continue;
+        if (ends.size() < 256) add(static_cast<Token>(i));
+        vocabulary.types[i] = static_cast<std::int32_t>(PieceType::control);
+    }
+    return ends;
+}
+
+std::vector<AddedToken> find_added(const GgufVocabulary& vocabulary, bool normalized) {
+    std::vector<AddedToken> added;
+    for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+        const auto type = static_cast<PieceType>(vocabulary.types[i]);
+        const bool special = type == PieceType::control || type == PieceType::unknown;
+        if ((!special && type != PieceType::user_defined) || vocabulary.tokens[i].empty()) continue;
+        // The file does not say which are looked for after normalisation; those of users are by default.
+        added.push_back({vocabulary.tokens[i], static_cast<Token>(i), special, normalized && !special});
+    }
+    return added;
 }
 
 std::unique_ptr<Tokenizer> make_sentencepiece(GgufVocabulary vocabulary, const std::string& path) {
     check_length("scores", vocabulary.scores.size(), vocabulary, path);
+    SentencePieceSettings settings;
+    settings.end_of_text = find_ends(vocabulary);
+    settings.begin_of_text = vocabulary.add_bos.value_or(true) ? vocabulary.bos : -1;
+    settings.appended_end = vocabulary.add_eos.value_or(false) ? vocabulary.eos : -1;
+    settings.added = find_added(vocabulary, false);
     std::vector<PieceType> types;
     types.reserve(vocabulary.types.size());
     for (const std::int32_t type : vocabulary.types) types.push_back(static_cast<PieceType>(type));
     const std::string model = serialize_sentencepiece_bpe(vocabulary.tokens, vocabulary.scores, types,
                                                           vocabulary.add_space_prefix.value_or(true));
     vocabulary.tokens = {};  // the library needs the memory
-    return std::make_unique<SentencePieceTokenizer>(
-        model, path, vocabulary.add_bos.value_or(true) ? vocabulary.bos : -1, end_of_text(vocabulary));
+    return std::make_unique<SentencePieceTokenizer>(model, path, std::move(settings));
 }
 
 std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const std::string& path) {
-    const Family& family = family_of(vocabulary.pre, path);
-    ByteLevelBpeParts parts;
-    parts.patterns = family.patterns;
-    parts.ignore_merges = family.ignore_merges;
-    parts.nfc = family.nfc;
-    parts.begin_of_text = vocabulary.add_bos.value_or(family.add_bos) ? vocabulary.bos : -1;
-    parts.end_of_text = end_of_text(vocabulary);
-    for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
-        const auto type = static_cast<PieceType>(vocabulary.types[i]);
-        const bool control = type == PieceType::control;
-        if (!control && type != PieceType::user_defined) continue;
-        // The file does not say which are looked for after normalisation; these are by default.
-        parts.added.push_back({vocabulary.tokens[i], static_cast<Token>(i), control, !control});
+    if (vocabulary.merges.empty()) {
+        throw FileError(path,
+                        "tokenizer.ggml.merges is missing: without them every text would be single bytes; give "
+                        "--tokenizer, or convert the model anew");
     }
-    if (vocabulary.merges.size() > ByteLevelBpeParts::most_merges) {
+    if (vocabulary.merges.size() > BpeParts::most_merges) {
         throw FileError(path, "tokenizer.ggml.merges has " + std::to_string(vocabulary.merges.size()) +
-                                  " entries, at most " + std::to_string(ByteLevelBpeParts::most_merges) + " are read");
+                                  " entries, at most " + std::to_string(BpeParts::most_merges) + " are read");
     }
+    const Family& family = family_of(vocabulary.pre, path);
+    BpeParts parts;
+    for (const char* const pattern : family.patterns) parts.splits.push_back({pattern});
+    parts.ignore_merges = family.ignore_merges;
+    if (family.nfc) parts.edits.push_back({TextEdit::Kind::nfc});
+    parts.end_of_text = find_ends(vocabulary);
+    parts.begin_of_text = vocabulary.add_bos.value_or(family.add_bos) ? vocabulary.bos : -1;
+    parts.appended_end = vocabulary.add_eos.value_or(false) ? vocabulary.eos : -1;
+    parts.added = find_added(vocabulary, true);
     parts.merges.reserve(vocabulary.merges.size());
     for (const std::string& merge : vocabulary.merges) {
-        const std::size_t space = merge.find(' ');
+        const std::size_t space = merge.find(' ', 1);
         if (space == std::string::npos) {
             throw FileError(path, "merge " + std::to_string(parts.merges.size()) + " is " + in_quotes(merge) +
                                       ", must be two tokens");
@@ -131,7 +215,7 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
         parts.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
     }
     parts.tokens = std::move(vocabulary.tokens);
-    return std::make_unique<ByteLevelBpe>(std::move(parts), path);
+    return std::make_unique<Bpe>(std::move(parts), path);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -71,11 +72,6 @@ public:
     /// The piece as the file has it ("<0x0A>" for a byte).
     std::string_view piece(Token token) const { return pieces_[static_cast<std::size_t>(token)]; }
 
-    /// The tokens of a UTF-8 text, without BOS: a space is put before it; every character becomes its
-    /// token or the tokens of its bytes; then, as long as two neighbours together are a piece, the pair
-    /// whose piece has the best score is joined, the leftmost of equals. O(n log n) for n bytes.
-    std::vector<Token> encode(std::string_view text) const override;
-
     /// The bytes that `token` adds to a text whose last token is `previous`: without the leading space
     /// after BOS, and the byte itself for a byte token. Valid as long as the tokenizer.
     std::string_view decode(Token previous, Token token) const override {
@@ -86,6 +82,12 @@ public:
     }
 
 private:
+    /// The tokens of a UTF-8 text, without BOS: a space is put before it; every character becomes its
+    /// token or the tokens of its bytes; then, as long as two neighbours together are a piece, the pair
+    /// whose piece has the best score is joined, the leftmost of equals. There are no control tokens in texts.
+    /// O(n log n) for n bytes.
+    std::vector<Token> do_encode(std::string_view text, std::span<const TextRange> verbatim) const override;
+
     // The value of "<0xHH>", -1 for anything else.
     static int byte_of(std::string_view text) {
         if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return -1;
@@ -136,7 +138,8 @@ inline std::vector<Token> Llama2cTokenizer::split(std::string_view text) const {
     return tokens;
 }
 
-inline std::vector<Token> Llama2cTokenizer::encode(std::string_view text) const {
+inline std::vector<Token> Llama2cTokenizer::do_encode(std::string_view text,
+                                                      std::span<const TextRange> /*verbatim*/) const {
     PairMerger<float> merger;
     std::string both;
     const auto find_joined = [&](Token left, Token right) -> PairMerger<float>::Joined {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -32,16 +33,35 @@ private:
     std::unique_ptr<pcre2_real_jit_stack_8, Free> stack_;  // null where there is no JIT
 };
 
-/// Cuts texts at the matches of a regular expression, as the pattern of a byte-level BPE is meant: Unicode's
-/// categories, and white space as Unicode defines it.
+/// What becomes of a match, as tokenizers name it.
+enum class SplitBehavior : std::uint8_t {
+    isolated,              ///< a piece of its own
+    removed,               ///< nothing
+    contiguous,            ///< one piece with the matches beside it
+    merged_with_previous,  ///< the end of the piece before it
+    merged_with_next,      ///< the beginning of the piece behind it
+};
+
+/// How a text is cut: at the matches of a regular expression, or if `invert`, at what lies between them.
+struct TextSplit {
+    std::string pattern{};
+    bool literal = false;  ///< the pattern is a text, no expression
+    SplitBehavior behavior = SplitBehavior::isolated;
+    bool invert = false;
+};
+
+/// Cuts texts by a regular expression, as the pattern of a byte-level BPE is meant: Unicode's categories, and white
+/// space as Unicode defines it.
 class RegexSplitter {
 public:
     /// Throws std::invalid_argument for a pattern that is wrong, can match nothing, or uses what the regular
     /// expressions of tokenizers and those of PCRE2 do not have in common.
-    explicit RegexSplitter(const std::string& pattern);
+    explicit RegexSplitter(const TextSplit& split);
+    explicit RegexSplitter(const std::string& pattern) : RegexSplitter(TextSplit{pattern}) {}
 
-    /// Appends the matches, and what lies between them, in their order. `text` is valid UTF-8. Throws
-    /// std::runtime_error if matching takes more steps or memory than any sensible pattern needs.
+    /// Appends the pieces of a text in their order. `text` is valid UTF-8. Throws std::runtime_error if matching takes
+    /// more steps or memory than any sensible pattern needs: steps are counted for the whole text, and there may be
+    /// as many as are in proportion to it.
     void split(std::string_view text, RegexScratch& scratch, std::vector<std::string_view>& pieces) const;
 
 private:
@@ -49,6 +69,8 @@ private:
         void operator()(pcre2_real_code_8* code) const;
     };
     std::unique_ptr<pcre2_real_code_8, Free> code_;
+    SplitBehavior behavior_;
+    bool invert_;
 };
 
 }  // namespace llama

@@ -36,7 +36,7 @@ public:
             if (part->number == field::denormalizer) check_normalizer(part->bytes, false);
         }
         check_nesting();
-        return {dummy_prefix_ || remove_spaces_, lines_are_independent()};
+        return {dummy_prefix_ || remove_spaces_, dummy_prefix_, joins_neighbours_only(), lines_are_independent()};
     }
 
 private:
@@ -83,10 +83,9 @@ private:
 
     // Merges by rank touch nothing but neighbours. The sums of a unigram model depend on all that comes before, the
     // ways back from unused pieces on all of the text, and unknown characters beside each other are one token.
-    bool lines_are_independent() const {
-        return model_type_ == bpe && !spans_lines_ && !has_unused_ && !remove_spaces_ && !space_as_suffix_ &&
-               (has_line_end_ || byte_fallback_);
-    }
+    bool is_local() const { return model_type_ == bpe && !has_unused_ && !remove_spaces_ && !space_as_suffix_; }
+    bool joins_neighbours_only() const { return is_local() && byte_fallback_; }
+    bool lines_are_independent() const { return is_local() && !spans_lines_ && (has_line_end_ || byte_fallback_); }
 
     // The character map is an automaton in the file which the library follows without checks.
     void check_normalizer(std::string_view normalizer, bool of_input) {
@@ -139,6 +138,14 @@ SentencePieceModel check_sentencepiece_model(std::string_view model, const std::
     } catch (const std::invalid_argument& error) {
         throw FileError(path, std::string("no usable SentencePiece model: ") + error.what());
     }
+}
+
+std::string without_dummy_prefix() {
+    // Messages that follow each other are one.
+    ProtobufWriter normalizer, model;
+    normalizer.add(field::dummy_prefix, std::uint64_t{0});
+    model.add(field::normalizer, normalizer.message());
+    return model.message();
 }
 
 std::string serialize_sentencepiece_bpe(const std::vector<std::string>& pieces, const std::vector<float>& scores,

@@ -8,6 +8,7 @@
 
 #include "llama/formats/llama2c_checkpoint.hpp"
 #include "llama/formats/random_checkpoint.hpp"
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/model/config.hpp"
 #include "llama/program/command_line.hpp"

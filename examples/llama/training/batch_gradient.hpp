@@ -27,12 +27,14 @@ public:
     BatchGradient& operator=(const BatchGradient&) = delete;
     ~BatchGradient();
 
-    /// Of texts [first, first + batch) of the data: returns the mean loss of the scored targets, in nats.
+    /// Of texts [first, first + batch) of the data: returns the mean loss of the scored targets, in nats. `between` is
+    /// called between texts, and may throw to give up.
     template <freqkv::Executor E>
-    double run(const TrainingData& data, Index first, const E& executor) {
+    double run(const TrainingData& data, Index first, const E& executor, const std::function<void()>& between = {}) {
         start(data, first);
         const auto at_once = static_cast<Index>(workers_.size());
         for (Index group = 0; group < groups(); group += at_once) {
+            if (between) between();
             const Index count = std::min(at_once, groups() - group);
             freqkv::for_each_catching(executor, count, [&](Index task, Index) {
                 run_group(data, first, group + task, workers_[static_cast<std::size_t>(task)]);

@@ -54,8 +54,12 @@ struct Encoded {
 
 class Encoder {
 public:
-    Encoder(const Tokenizer& tokenizer, Index vocabulary, Index length, const std::string& path)
-        : tokenizer_(tokenizer), vocabulary_(vocabulary), longest_(static_cast<std::size_t>(length) + 1), path_(path) {
+    Encoder(const Tokenizer& tokenizer, Index vocabulary, Index length, Token end_of_text, const std::string& path)
+        : tokenizer_(tokenizer),
+          vocabulary_(vocabulary),
+          end_of_text_(tokenizer.end_of_text().empty() ? end_of_text : tokenizer.end_of_text().front()),
+          longest_(static_cast<std::size_t>(length) + 1),
+          path_(path) {
         opening_ = with_begin(tokenizer.encode(opening)).size();
         closing_ = encode_after_line(tokenizer, closing).size();
     }
@@ -66,7 +70,7 @@ public:
         std::vector<Token> prompt = with_begin(tokenizer_.encode(instruction_prompt(texts.instruction, texts.input)));
         std::vector<Token> output = encode_after_line(tokenizer_, texts.output);
         if (output.empty()) return result;  // white space may be no token
-        if (!tokenizer_.end_of_text().empty()) output.push_back(tokenizer_.end_of_text().front());
+        if (end_of_text_ >= 0) output.push_back(end_of_text_);
 
         result.cut = prompt.size() + output.size() > longest_;
         const std::size_t least = std::min(prompt.size(), std::max(opening_ + closing_, longest_ / 4));
@@ -98,6 +102,7 @@ private:
 
     const Tokenizer& tokenizer_;
     Index vocabulary_;
+    Token end_of_text_;              // -1: none
     std::size_t longest_;            // tokens of an example
     std::size_t opening_, closing_;  // tokens of the first heading, with BOS, and of the last
     const std::string& path_;
@@ -113,13 +118,14 @@ std::string instruction_prompt(std::string_view instruction, std::string_view in
 }
 
 InstructionRecords::InstructionRecords(const std::string& path, const Tokenizer& tokenizer, Index vocabulary,
-                                       Index length, std::uint64_t seed, int threads, const Progress& progress)
+                                       Index length, std::uint64_t seed, int threads, const Progress& progress,
+                                       Token end_of_text)
     : seed_(seed) {
     freqkv::require(length >= 1, "length", length, "must be at least 1");
     constexpr std::size_t most_bytes = std::size_t{2} << 30;
     constexpr std::size_t records_at_once = 256;
     const std::size_t all = count_records(path, most_bytes);
-    const Encoder encoder(tokenizer, vocabulary, length, path);
+    const Encoder encoder(tokenizer, vocabulary, length, end_of_text, path);
     const ThreadExecutor executor = make_executor(threads);
     std::size_t read = 0;
     std::vector<Texts> texts;

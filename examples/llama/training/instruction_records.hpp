@@ -28,7 +28,7 @@ std::string instruction_prompt(std::string_view instruction, std::string_view in
 
 /// Instructions and the answers to them, as LongAlpaca has them: a JSON array of objects with the strings
 /// `instruction`, `input` (optional) and `output`; other members are ignored. An example is BOS, the prompt, the
-/// output and EOS, as far as the tokenizer has BOS and EOS; the targets of output and EOS count.
+/// output and EOS, as far as there are BOS and EOS; the targets of output and EOS count.
 ///
 /// An example has at most `length` + 1 tokens. Where it would have more, the middle of the prompt is left out, so
 /// that its sections' headings stay, down to a quarter of the sequence, and then the end of the output with EOS. A
@@ -38,9 +38,10 @@ public:
     /// Called from time to time with the number of records that were read, and of all.
     using Progress = std::function<void(std::size_t, std::size_t)>;
 
-    /// Throws FileError, which names the record (from 0) and its member, also if all records are skipped.
+    /// `end_of_text` is EOS if the tokenizer has none; -1: none. Throws FileError, which names the record (from 0) and
+    /// its member, also if all records are skipped.
     InstructionRecords(const std::string& path, const Tokenizer& tokenizer, Index vocabulary, Index length,
-                       std::uint64_t seed, int threads, const Progress& progress = {});
+                       std::uint64_t seed, int threads, const Progress& progress = {}, Token end_of_text = -1);
 
     Example example(Index i) const override;
     Index examples_per_epoch() const override { return static_cast<Index>(records_.size()); }

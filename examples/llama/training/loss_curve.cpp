@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "llama/io/atomic_file.hpp"
 #include "llama/io/file.hpp"
 #include "llama/io/format.hpp"
 

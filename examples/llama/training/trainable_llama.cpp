@@ -7,6 +7,7 @@
 #include <functional>
 #include <numbers>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include <Eigen/Core>
@@ -34,18 +35,9 @@ Index count_elements(const std::vector<Index>& shape) {
     return count;
 }
 
-bool is_adapted(std::string_view name) {
-    return name.find(".self_attn.") != std::string_view::npos && name.ends_with("_proj.weight");
-}
-
-// What low-rank adaptation leaves alone: all matrices but the embedding, and biases.
-bool is_frozen_by_lora(const NamedWeights& weights) {
-    return weights.name.ends_with(".bias") || (weights.matrix != nullptr && weights.name != embedding_name);
-}
-
 }  // namespace
 
-TrainableLlama::TrainableLlama(const Config& config, std::uint64_t seed) {
+TrainableLlama::TrainableLlama(const Config& config, std::uint64_t seed) : parts_(TrainedParts::all()) {
     lay_out(config);
     Random random(seed);
     const double into_stream = 0.02 / std::sqrt(2 * static_cast<double>(config.layers));
@@ -64,8 +56,9 @@ TrainableLlama::TrainableLlama(const Config& config, std::uint64_t seed) {
     }
 }
 
-TrainableLlama::TrainableLlama(const Checkpoint& source, const std::optional<LoraOptions>& lora, std::uint64_t seed)
-    : lora_(lora) {
+TrainableLlama::TrainableLlama(const Checkpoint& source, const std::optional<LoraOptions>& lora, std::uint64_t seed,
+                               const TrainedParts& parts)
+    : parts_(parts), lora_(lora) {
     if (lora_) {
         freqkv::require(lora_->rank >= 1, "rank", lora_->rank, "must be at least 1");
         freqkv::require(std::isfinite(lora_->alpha), "alpha", lora_->alpha, "must be finite");
@@ -88,17 +81,19 @@ void TrainableLlama::lay_out(const Config& config) {
     std::vector<std::pair<NamedWeights, Index>> places;  // and the number of its trained tensor, or frozen
     for (NamedWeights& weights : named_weights(checkpoint_)) {
         if (weights.matrix == &checkpoint_.classifier && config.shared_classifier) continue;
-        const bool trains = !lora_ || !is_frozen_by_lora(weights);
+        const bool of_projection = TrainedParts::is_projection(weights.name) || weights.name.ends_with(".bias");
+        const bool trains = parts_.contain_tensor(weights.name) && !(lora_ && of_projection);
         const Index number = trains ? static_cast<Index>(tensors_.size()) : frozen;
         if (trains) add_trained(weights.name, weights.shape);
         places.emplace_back(std::move(weights), number);
     }
     for (const auto& [weights, number] : places) {
-        if (!lora_ || !is_adapted(weights.name)) continue;
+        if (!lora_ || !TrainedParts::is_projection(weights.name) || !parts_.contain_tensor(weights.name)) continue;
         const std::string module = weights.name.substr(0, weights.name.size() - std::string_view(".weight").size());
         add_trained(module + ".lora_A.weight", {lora_->rank, weights.shape[1]});
         add_trained(module + ".lora_B.weight", {weights.shape[0], lora_->rank});
     }
+    freqkv::require(!tensors_.empty(), "trained parts", 0, "must be some that the model has");
     trained_ = freqkv::AlignedBuffer<float>(tensors_.back().first + tensors_.back().size);
     for (auto& [weights, number] : places) {
         const float* const data = number == frozen ? checkpoint_.allocate_floats(count_elements(weights.shape))
@@ -133,24 +128,31 @@ void TrainableLlama::copy_weights(const Checkpoint& source) {
 
 void TrainableLlama::add_adaptations(const LoraOptions& lora, std::uint64_t seed) {
     Random random(seed);
-    // The factors are the last tensors, in the order of the layers and of q, k, v, o.
+    // The factors are the last tensors, in the order of the layers and of these projections.
     auto factor = std::find_if(tensors_.begin(), tensors_.end(),
                                [](const TrainableTensor& t) { return t.name.ends_with(".lora_A.weight"); });
     for (LayerWeights& layer : checkpoint_.layers) {
         LoraLayer& places = lora_layers_.emplace_back();
-        const std::array<std::pair<Weights*, LoraPlaces*>, 4> projections{
-            {{&layer.wq, &places.q}, {&layer.wk, &places.k}, {&layer.wv, &places.v}, {&layer.wo, &places.o}}};
-        for (const auto& [projection, factors] : projections) {
+        const std::array<std::tuple<const char*, Weights*, std::optional<LoraPlaces>*>, 7> projections{
+            {{"q", &layer.wq, &places.q},
+             {"k", &layer.wk, &places.k},
+             {"v", &layer.wv, &places.v},
+             {"o", &layer.wo, &places.o},
+             {"gate", &layer.gate, &places.gate},
+             {"up", &layer.up, &places.up},
+             {"down", &layer.down, &places.down}}};
+        for (const auto& [part, projection, factors] : projections) {
+            if (!parts_.contain(part)) continue;
             const TrainableTensor& a = *factor++;
             const TrainableTensor& b = *factor++;
-            *factors = {a.first, b.first};
+            *factors = LoraPlaces{a.first, b.first};
             // Kaiming's uniform distribution with a slope of sqrt(5): variance 1 / (3 inputs).
             const double width = 2 / std::sqrt(static_cast<double>(a.shape[1]));
             for (Index i = 0; i < a.size; ++i) {
                 trained_.data()[a.first + i] = static_cast<float>((random.uniform() - 0.5) * width);
             }
             std::fill_n(trained_.data() + b.first, b.size, 0.0f);
-            Adapted adapted{*factors,
+            Adapted adapted{**factors,
                             lora,
                             projection->rows,
                             projection->columns,

@@ -9,11 +9,12 @@
 
 #include "freqkv/workspace.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/training/trained_parts.hpp"
 
 namespace llama {
 
-/// Low-rank adaptation (Hu et al. 2021) of the q, k, v and o projections: W + alpha / rank B A, where A [rank,
-/// inputs] and B [outputs, rank] are trained and W is not.
+/// Low-rank adaptation (Hu et al. 2021) of projections: W + alpha / rank B A, where A [rank, inputs] and B [outputs,
+/// rank] are trained and W is not.
 struct LoraOptions {
     Index rank = 8;
     double alpha = 16;
@@ -29,7 +30,7 @@ struct LoraPlaces {
 
 /// The adapted projections of a layer.
 struct LoraLayer {
-    LoraPlaces q, k, v, o;
+    std::optional<LoraPlaces> q, k, v, o, gate, up, down;
 };
 
 /// One of the tensors that training changes: elements [first, first + size) of the trained numbers.
@@ -53,9 +54,14 @@ public:
     /// stream smaller by sqrt(2 layers), so that the stream's variance does not grow with depth; norms are 1.
     TrainableLlama(const Config& config, std::uint64_t seed);
 
-    /// The model of a checkpoint, all of it trained; or with `lora` the embedding, the norms and the projections'
-    /// low-rank factors, as FreqKV does. A is uniform as PEFT initialises it, B zero.
-    TrainableLlama(const Checkpoint& source, const std::optional<LoraOptions>& lora, std::uint64_t seed);
+    /// The model of a checkpoint, of which the given parts are trained. With `lora` those that are projections are
+    /// trained by low-rank factors, A uniform as PEFT initialises it, B zero; their biases are not trained then.
+    TrainableLlama(const Checkpoint& source, const std::optional<LoraOptions>& lora, std::uint64_t seed,
+                   const TrainedParts& parts);
+
+    /// The same with all parts trained; with `lora` those of TrainedParts::of_adapter().
+    TrainableLlama(const Checkpoint& source, const std::optional<LoraOptions>& lora, std::uint64_t seed)
+        : TrainableLlama(source, lora, seed, lora ? TrainedParts::of_adapter() : TrainedParts::all()) {}
 
     TrainableLlama(const TrainableLlama&) = delete;
     TrainableLlama& operator=(const TrainableLlama&) = delete;
@@ -97,6 +103,7 @@ private:
     void add_adaptations(const LoraOptions& lora, std::uint64_t seed);
 
     Checkpoint checkpoint_;
+    TrainedParts parts_;
     std::optional<LoraOptions> lora_;
     std::vector<LoraLayer> lora_layers_;
     std::vector<Adapted> adapted_;

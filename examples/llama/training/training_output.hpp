@@ -1,32 +1,42 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
-#include <utility>
 
 #include <nlohmann/json_fwd.hpp>
 
 #include "llama/formats/hugging_face_writer.hpp"
+#include "llama/io/directory_lock.hpp"
 #include "llama/training/loss_curve.hpp"
 #include "llama/training/trainable_llama.hpp"
 #include "llama/training/training_state.hpp"
 
 namespace llama {
 
-/// The directory that a training writes: the model or adapter as it is at the moment, loss.csv, and, until the training
-/// is over, the state that it goes on from. All of it is replaced at every save, each file at once. At the end the loss
-/// curve is drawn, too (loss.svg).
+/// The directory that a training writes, alone: the model or adapter as it is at the moment, loss.csv, and, from before
+/// the first step until the training is over, the state that it goes on from. All of it is replaced at every save, each
+/// file at once, the state last. So there is no moment at which the training cannot go on, or begin again. At the end
+/// the loss curve is drawn, too (loss.svg).
 class TrainingOutput {
 public:
-    /// `type` of the saved weights; `source` is what the model was made from. Makes the directory; throws FileError,
-    /// or UsageError without a state to resume, rather than write over what is no training's.
+    /// `type` of the saved weights; `source` is what the model was made from. Makes the directory, and removes what
+    /// killed programs left in it. Throws FileError if it cannot be written or another program writes it, and, or
+    /// UsageError without anything to resume, rather than write over what is no training's.
     TrainingOutput(std::string directory, WeightType type, ModelSource source, bool resume);
 
     const std::string& directory() const { return directory_; }
     std::string state_path() const { return directory_ + "/training_state.safetensors"; }
 
-    /// What `tensors` are and how far the training is; `made_with` as in training_state.hpp.
+    /// Resumed although the training is over. Throws UsageError if that was one with other options.
+    bool is_finished(const nlohmann::ordered_json& made_with) const;
+
+    /// Writes the state of step 0. `made_with` as in training_state.hpp.
+    void begin(const nlohmann::ordered_json& made_with) const;
+
+    /// What `tensors` are and how far the training is.
     TrainingProgress load(const nlohmann::ordered_json& made_with, std::span<const TrainingTensor> tensors) const {
         return read_training_state(state_path(), made_with, tensors);
     }
@@ -41,11 +51,17 @@ public:
     void finish() const;
 
 private:
-    void save_adapter(const TrainableLlama& model, const LoraOptions& lora) const;
+    // Throws as the constructor does.
+    void check_found(bool resume);
+    std::string finished_weights() const;
+    void save_adapter(const TrainableLlama& model, const LoraOptions& lora,
+                      const std::map<std::string, std::string>& metadata) const;
 
     std::string directory_;
     WeightType type_;
     ModelSource source_;
+    std::optional<DirectoryLock> lock_;
+    bool over_ = false;  // there is a result, and no state
 };
 
 }  // namespace llama

@@ -13,9 +13,9 @@
 namespace llama {
 
 TrainingPass::TrainingPass(const TrainableLlama& model, const CacheSizes& sizes, const MakeAttention& make_attention,
-                           Index length)
+                           Index length, bool recompute)
     : model_(model), config_(model.config()), length_(length) {
-    const freqkv::Rope<float> rope(rope_options(config_), sizes.capacity);
+    const freqkv::Rope<float> rope(rope_options(config_, sizes.expected_positions()), sizes.capacity);
     freqkv::CacheOptions options;
     options.kv_heads = config_.kv_heads;
     options.query_heads = config_.heads;
@@ -23,9 +23,11 @@ TrainingPass::TrainingPass(const TrainableLlama& model, const CacheSizes& sizes,
     options.capacity = sizes.capacity;
     options.sinks = sizes.sinks;
     options.recent = sizes.recent;
-    for (options.layer = 0; options.layer < config_.layers; ++options.layer) {
+    const Index kept = recompute ? 1 : config_.layers;  // no policy here makes a difference between layers
+    for (options.layer = 0; options.layer < kept; ++options.layer) {
         kept_.emplace_back(config_, length, make_attention(options, rope, score_scale(config_), workspace_));
     }
+    for (Index l = 0; l < config_.layers; ++l) inputs_.push_back(buffer(config_.dim));
     x_ = buffer(config_.dim);
     h_ = buffer(config_.dim);
     y_ = buffer(config_.dim);
@@ -38,7 +40,8 @@ TrainingPass::TrainingPass(const TrainableLlama& model, const CacheSizes& sizes,
     d_q_ = buffer(config_.query_dim());
     d_k_ = buffer(config_.kv_dim());
     d_v_ = buffer(config_.kv_dim());
-    logit_rows_ = std::clamp<Index>((Index{1} << 19) / config_.vocabulary, 8, 128);
+    // For each piece all of the classifier is read twice, and its gradient once more: pieces must not be small.
+    logit_rows_ = std::clamp<Index>((Index{1} << 23) / config_.vocabulary, 8, 128);
     logits_ = freqkv::AlignedBuffer<float>(freqkv::checked_product("logits", logit_rows_, config_.vocabulary));
 }
 
@@ -46,7 +49,7 @@ double TrainingPass::run(const Example& example, float weight, std::span<float> 
     gradient_ = gradient.data();
     start(example);
     const double loss = classify(example, weight);
-    for (std::size_t l = kept_.size(); l-- > 0;) backward(l);
+    for (std::size_t l = inputs_.size(); l-- > 0;) backward(l);
     embed_backward(example);
     return loss;
 }
@@ -71,6 +74,7 @@ Index TrainingPass::bytes() const {
         bytes += b->bytes();
     }
     for (const Kept& kept : kept_) bytes += kept.bytes();
+    for (const Buffer& input : inputs_) bytes += input.bytes();
     return bytes;
 }
 
@@ -82,7 +86,7 @@ void TrainingPass::start(const Example& example) {
         const float* const row = embedding_row(example, t);
         std::copy_n(row, config_.dim, x_.data() + t * config_.dim);
     }
-    for (std::size_t l = 0; l < kept_.size(); ++l) forward(model_.checkpoint().layers[l], kept_[l]);
+    for (std::size_t l = 0; l < inputs_.size(); ++l) forward(l);
 }
 
 const float* TrainingPass::embedding_row(const Example& example, Index t) const {
@@ -148,27 +152,33 @@ void TrainingPass::project_backward(const Weights& weights, const LoraPlaces* lo
     }
 }
 
-void TrainingPass::forward(const LayerWeights& layer, Kept& kept) {
+void TrainingPass::forward(std::size_t l) {
     const Index dim = config_.dim;
-    map(kept.x, dim) = map(x_, dim);
-    norm(kept.x, layer.attention_norm);
+    map(inputs_[l], dim) = map(x_, dim);
+    activate(l);
+    swiglu_forward(activations(l));
+    project(model_.checkpoint().layers[l].down, wide_, y_);
+    map(x_, dim) = map(activations(l).middle, dim) + map(y_, dim);
+}
+
+void TrainingPass::activate(std::size_t l) {
+    const LayerWeights& layer = model_.checkpoint().layers[l];
+    Kept& kept = activations(l);
+    const Index dim = config_.dim;
+    norm(inputs_[l], layer.attention_norm);
     project(layer.wq, h_, kept.q, layer.q_bias);
     project(layer.wk, h_, kept.k, layer.k_bias);
     project(layer.wv, h_, kept.v, layer.v_bias);
     kept.attention->forward(heads(kept.q, config_.heads), heads(kept.k, config_.kv_heads),
                             heads(kept.v, config_.kv_heads), heads(kept.a, config_.heads));
     project(layer.wo, kept.a, y_);
-    map(x_, dim) += map(y_, dim);
-    map(kept.middle, dim) = map(x_, dim);
+    map(kept.middle, dim) = map(inputs_[l], dim) + map(y_, dim);
     norm(kept.middle, layer.ffn_norm);
     project(layer.gate, h_, kept.gate);
     project(layer.up, h_, kept.up);
-    activate(kept);
-    project(layer.down, wide_, y_);
-    map(x_, dim) += map(y_, dim);
 }
 
-void TrainingPass::activate(const Kept& kept) {
+void TrainingPass::swiglu_forward(const Kept& kept) {
     const Index n = tokens_ * config_.hidden;
     std::copy_n(kept.gate.data(), n, wide_.data());
     swiglu(wide_.data(), kept.up.data(), n);
@@ -176,28 +186,33 @@ void TrainingPass::activate(const Kept& kept) {
 
 void TrainingPass::backward(std::size_t l) {
     const LayerWeights& layer = model_.checkpoint().layers[l];
-    const LoraLayer* const lora = model_.lora() ? &model_.lora_layers()[l] : nullptr;
-    Kept& kept = kept_[l];
-    activate(kept);
-    project_backward(layer.down, nullptr, wide_, d_x_, d_up_, false);
+    const auto lora = [&](std::optional<LoraPlaces> LoraLayer::* projection) -> const LoraPlaces* {
+        if (model_.lora() == nullptr) return nullptr;
+        const std::optional<LoraPlaces>& places = model_.lora_layers()[l].*projection;
+        return places ? &*places : nullptr;
+    };
+    if (kept_.size() < inputs_.size() && l + 1 < inputs_.size()) activate(l);  // the last layer's are there
+    Kept& kept = activations(l);
+    swiglu_forward(kept);
+    project_backward(layer.down, lora(&LoraLayer::down), wide_, d_x_, d_up_, false);
     swiglu_backward(kept.gate.data(), kept.up.data(), d_up_.data(), d_gate_.data(), d_up_.data(),
                     tokens_ * config_.hidden);
     norm(kept.middle, layer.ffn_norm);
-    project_backward(layer.gate, nullptr, h_, d_gate_, d_h_, false);
-    project_backward(layer.up, nullptr, h_, d_up_, d_h_, true);
+    project_backward(layer.gate, lora(&LoraLayer::gate), h_, d_gate_, d_h_, false);
+    project_backward(layer.up, lora(&LoraLayer::up), h_, d_up_, d_h_, true);
     norm_backward(kept.middle, layer.ffn_norm);
 
-    project_backward(layer.wo, lora != nullptr ? &lora->o : nullptr, kept.a, d_x_, d_a_, false);
+    project_backward(layer.wo, lora(&LoraLayer::o), kept.a, d_x_, d_a_, false);
     const Index heads_count = config_.heads;
     const Index kv_heads = config_.kv_heads;
     kept.attention->backward(heads(kept.q, heads_count), heads(kept.k, kv_heads), heads(kept.v, kv_heads),
                              heads(kept.a, heads_count), heads(d_a_, heads_count), heads(d_q_, heads_count),
                              heads(d_k_, kv_heads), heads(d_v_, kv_heads));
-    norm(kept.x, layer.attention_norm);
-    project_backward(layer.wq, lora != nullptr ? &lora->q : nullptr, h_, d_q_, d_h_, false, layer.q_bias);
-    project_backward(layer.wk, lora != nullptr ? &lora->k : nullptr, h_, d_k_, d_h_, true, layer.k_bias);
-    project_backward(layer.wv, lora != nullptr ? &lora->v : nullptr, h_, d_v_, d_h_, true, layer.v_bias);
-    norm_backward(kept.x, layer.attention_norm);
+    norm(inputs_[l], layer.attention_norm);
+    project_backward(layer.wq, lora(&LoraLayer::q), h_, d_q_, d_h_, false, layer.q_bias);
+    project_backward(layer.wk, lora(&LoraLayer::k), h_, d_k_, d_h_, true, layer.k_bias);
+    project_backward(layer.wv, lora(&LoraLayer::v), h_, d_v_, d_h_, true, layer.v_bias);
+    norm_backward(inputs_[l], layer.attention_norm);
 }
 
 void TrainingPass::compute_logits(Index first, Index rows) {

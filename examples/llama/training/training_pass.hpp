@@ -19,8 +19,9 @@
 namespace llama {
 
 /// One text through the model and back, with a bounded cache: the loss, and its gradient with respect to everything
-/// that is trained. Works on the calling thread; passes on different threads share the model. Activations of all layers
-/// are kept, so memory is linear in the text's length; the logits exist for a few tokens at a time only.
+/// that is trained. Works on the calling thread; passes on different threads share the model. Memory is linear in the
+/// text's length: each layer's input is kept, and its activations too, unless they are computed again on the way back,
+/// with the same result; the logits exist for a few tokens at a time only.
 class TrainingPass {
     using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     using Map = Eigen::Map<Matrix>;
@@ -28,9 +29,10 @@ class TrainingPass {
 
 public:
     /// The model must outlive the pass. `make_attention`: attention_under(policy). `length`: targets of the longest
-    /// text. Throws freqkv::Error if sizes and policy do not go together.
+    /// text. `recompute`: activations are kept of one layer at a time. Throws freqkv::Error if sizes and policy do not
+    /// go together.
     TrainingPass(const TrainableLlama& model, const CacheSizes& sizes, const MakeAttention& make_attention,
-                 Index length);
+                 Index length, bool recompute = false);
 
     TrainingPass(const TrainingPass&) = delete;  // the layers share the workspace
     TrainingPass& operator=(const TrainingPass&) = delete;
@@ -82,10 +84,16 @@ private:
     void project_backward(const Weights& weights, const LoraPlaces* lora, const Buffer& x, const Buffer& d_y,
                           const Buffer& d_x, bool add, const float* bias = nullptr);
 
-    void forward(const LayerWeights& layer, Kept& kept);
+    // From x_, what the layer takes, to what it gives.
+    void forward(std::size_t l);
+
+    // What the backward pass needs of it, from the layer's input.
+    void activate(std::size_t l);
+
+    Kept& activations(std::size_t l) { return kept_[kept_.size() == 1 ? 0 : l]; }
 
     // wide = silu(gate) * up
-    void activate(const Kept& kept);
+    void swiglu_forward(const Kept& kept);
 
     // From the gradient d_x of what the layer gives to that of what it took.
     void backward(std::size_t l);
@@ -108,7 +116,8 @@ private:
     Index tokens_ = 0;
     float* gradient_ = nullptr;
     freqkv::Workspace workspace_;                               // of all layers' attention
-    std::vector<Kept> kept_;                                    // [layers]
+    std::vector<Buffer> inputs_;                                // [layers][tokens, dim]: the stream before each
+    std::vector<Kept> kept_;                                    // [layers], or one for all
     Buffer x_;                                                  // [tokens, dim]: the residual stream
     Buffer h_;                                                  // [tokens, dim]: normalised
     Buffer y_;                                                  // [tokens, dim]: what a block adds

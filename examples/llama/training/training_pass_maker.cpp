@@ -9,13 +9,14 @@
 namespace llama {
 
 std::function<std::unique_ptr<TrainingPass>()> training_pass_maker(const TrainableLlama& model,
-                                                                   const CacheSettings& settings, Index length) {
+                                                                   const CacheSettings& settings, Index length,
+                                                                   bool recompute) {
     const auto under = [](const auto& policy) { return attention_under(policy); };
     const MakeAttention make_attention = settings.policy == PolicyName::low_pass_unscaled
                                              ? under(UnscaledLowPass(settings.ratio))
                                              : with_policy(settings.policy, settings.ratio, under);
-    return [&model, sizes = settings.sizes, make_attention, length] {
-        return std::make_unique<TrainingPass>(model, sizes, make_attention, length);
+    return [&model, sizes = settings.sizes, make_attention, length, recompute] {
+        return std::make_unique<TrainingPass>(model, sizes, make_attention, length, recompute);
     };
 }
 

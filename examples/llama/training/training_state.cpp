@@ -102,6 +102,10 @@ void check_options(const std::string& path, const nlohmann::json& saved, const n
     if (before == saved.end() || !before->is_object()) throw FileError(path, "has no options of a training");
     const auto changed = find_changed_option(*before, options);
     if (!changed) return;
+    if (changed->name == "weights") throw UsageError("--model: " + path + " was started from other weights");
+    if (changed->name == "data") {
+        throw UsageError("--text, --token-file or --instructions: " + path + " was started with other data");
+    }
     const auto with = [](const nlohmann::json& value) { return value.is_null() ? "without" : "with " + value.dump(); };
     throw UsageError("--" + changed->name + ": " + path + " was started " + with(changed->before) + ", not " +
                      with(changed->now));
@@ -140,6 +144,7 @@ void write_training_state(const std::string& path, const nlohmann::ordered_json&
     nlohmann::json losses = nlohmann::json::array();
     for (const LossPoint& point : progress.points) losses.push_back(to_json(point));
     const nlohmann::json training = {{"options", options}, {"step", progress.step}, {"losses", std::move(losses)}};
+    if (progress.step == 0) tensors = {};
     std::vector<TensorToWrite> to_write;
     for (const TrainingTensor& tensor : tensors) {
         const auto count = static_cast<Index>(tensor.numbers.size());
@@ -155,6 +160,11 @@ TrainingProgress read_training_state(const std::string& path, const nlohmann::or
     const nlohmann::json saved = read_saved(file, points);
     TrainingProgress progress = parse_progress(path, saved, std::move(points));
     check_options(path, saved, options);
+    const auto steps = options.find("steps");
+    if (steps != options.end() && progress.step > steps->get<Index>()) {
+        JsonObject(saved, path, "training.").fail("step", progress.step, "must be at most " + steps->dump());
+    }
+    if (progress.step == 0) tensors = {};
     const std::vector<const StoredTensor*> found = find_tensors(file, tensors);
     for (std::size_t i = 0; i < tensors.size(); ++i) {
         if (!tensors[i].numbers.empty()) {
@@ -162,6 +172,34 @@ TrainingProgress read_training_state(const std::string& path, const nlohmann::or
         }
     }
     return progress;
+}
+
+bool is_state_of_beginning(const std::string& path) {
+    try {
+        std::vector<LossPoint> points;
+        const nlohmann::json saved = read_saved(read_safetensors(path), points);
+        return parse_progress(path, saved, std::move(points)).step == 0;
+    } catch (const FileError&) {
+        return false;
+    }
+}
+
+std::map<std::string, std::string> training_metadata(const nlohmann::ordered_json& options, Index step) {
+    return {{metadata_key, nlohmann::json({{"options", options}, {"step", step}}).dump()}};
+}
+
+bool is_of_finished_training(const std::string& path, const nlohmann::ordered_json* options) {
+    if (!file_exists(path)) return false;
+    const TensorFile file = read_safetensors(path);
+    if (!file.metadata.contains(metadata_key)) return false;
+    std::vector<LossPoint> points;
+    const nlohmann::json saved = read_saved(file, points);
+    const nlohmann::json::json_pointer steps("/options/steps");
+    if (!saved.is_object() || !saved.contains(steps) || !saved.contains("step") || saved[steps] != saved["step"]) {
+        return false;
+    }
+    if (options != nullptr) check_options(path, saved, *options);
+    return true;
 }
 
 }  // namespace llama

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,6 +89,8 @@ public:
           attention_(attention),
           scale_(static_cast<C>(attention.scale > 0 ? attention.scale
                                                     : 1 / std::sqrt(static_cast<double>(options.key_dim)))),
+          score_cap_(static_cast<C>(attention.score_cap)),
+          window_(attention.window > 0 ? attention.window : std::numeric_limits<Index>::max()),
           histories_(static_cast<std::size_t>(cache_.kv_heads())) {}
 
     const CacheOptions& options() const { return cache_.options(); }
@@ -302,7 +305,7 @@ private:
                 attention.set_result(r, out.row(token), out.column_stride, d_out.row(token), d_out.column_stride,
                                      log_sums_[static_cast<std::size_t>(head * tokens_ + token)]);
             });
-            attention.run(count, {chunk.entries, first, group}, dk, dv);
+            attention.run(count, {chunk.entries, first, group, window_}, score_cap_, dk, dv);
             each_row([&](Index r, Index head, Index token, Index entry) {
                 C* const gradient = attention.query_gradient(r);
                 for (Index d = 0; d < cache_.key_dim(); ++d) gradient[d] *= scale_;
@@ -319,6 +322,8 @@ private:
     SinkedKVCache<C, P> cache_;
     ChunkedAttention<C> attention_;
     C scale_;
+    C score_cap_;
+    Index window_;
     std::vector<History> histories_;  // [kv_heads]
     std::vector<C> log_sums_;         // [query_heads, tokens]
     Index tokens_ = 0;                // of the latest forward()

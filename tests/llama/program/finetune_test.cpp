@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -18,6 +19,7 @@ namespace {
 
 using nlohmann::json;
 using test::Arguments;
+using test::expect_refusal;
 using test::instruction;
 using test::losses_of;
 using test::make_text;
@@ -60,6 +62,49 @@ TEST_F(TrainProgram, FinetuneOfAllWeightsMakesAModel) {
     EXPECT_EQ(read_text(files_ / "whole/tokenizer.model"), read_text(tokenizer));
     EXPECT_EQ(parse(read_text(files_ / "whole/config.json"))["dtype"], "bfloat16");
     EXPECT_EQ(parse(read_text(base() + "/config.json"))["dtype"], "float32");
+}
+
+TEST_F(TrainProgram, FinetuneTrainsTheChosenParts) {
+    const auto tuned = [&](const std::string& name, const Arguments& options) {
+        output_of(finetune(name, Arguments{"--steps", "2"} + options));
+        return parse(read_text(file(name) + "/adapter_config.json"));
+    };
+    const json attention = tuned("attention", {"--train", "q,k,v,o"});
+    EXPECT_EQ(attention["target_modules"], json({"k_proj", "o_proj", "q_proj", "v_proj"}));
+    EXPECT_TRUE(attention["modules_to_save"].is_null());
+    EXPECT_EQ(read_safetensors(files_ / "attention/adapter_model.safetensors").tensors.size(), 4u * 2);
+    const json others = tuned("others", {"--train", "down,gate,classifier"});
+    EXPECT_EQ(others["target_modules"], json({"down_proj", "gate_proj"}));
+    EXPECT_EQ(others["modules_to_save"], json({"lm_head"}));
+    const double before = loss(base(), small_cache());
+    for (const char* const name : {"attention", "others"}) {
+        EXPECT_NE(loss(base(), small_cache() + Arguments{"--adapter", file(name)}), before) << name;
+    }
+    // Of a whole model the rest is as it was.
+    output_of(finetune("norms", {"--steps", "2", "--full", "--train", "norms", "--type", "f32"}));
+    const TensorFile old_file = read_safetensors(base() + "/model.safetensors");
+    const TensorFile new_file = read_safetensors(files_ / "norms/model.safetensors");
+    for (const auto& [name, tensor] : old_file.tensors) {
+        EXPECT_EQ(std::ranges::equal(tensor.bytes, new_file.tensors.at(name).bytes),
+                  name.find("norm") == std::string::npos)
+            << name;
+    }
+    expect_refusal(run(finetune("out", {"--train", "embedding,norms"})), 2, {"--train", "q, k, v, o, gate", "--full"});
+    expect_refusal(run(finetune("out", {"--train", "q,x"})), 2, {"--train", "x"});
+    output_of(train("tied", {"--steps", "1", "--tie"}));
+    expect_refusal(run(finetune("out", {"--model", file("tied"), "--train", "q,classifier"})), 2,
+                   {"--train classifier", "--train embedding"});
+}
+
+TEST_F(TrainProgram, FinetuneNeedsATokenizerForTextsOnly) {
+    output_of({"tokenize", "--tokenizer", tokenizer, "--text", file("text.txt"), "--out", file("ids.u16")});
+    fs::copy(base(), file("mute"));
+    fs::remove(file("mute/tokenizer.model"));
+    expect_refusal(run(finetune("text", {"--model", file("mute"), "--steps", "2"})), 1, {"mute: no tokenizer there"});
+    const Arguments ids{"--token-file", file("ids.u16"), "--steps", "2"};
+    output_of(finetune("ids", ids + Arguments{"--model", file("mute")}));
+    output_of(finetune("same", ids));
+    EXPECT_EQ(losses_of(file("ids")), losses_of(file("same")));
 }
 
 TEST_F(TrainProgram, FinetuneTrainsUnderEveryPolicy) {

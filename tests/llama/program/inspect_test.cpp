@@ -37,6 +37,13 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
     EXPECT_THAT(output_of({"inspect", "--model", scaled}), HasSubstr("base 500000, scaling llama3 by 8"));
     const std::string sliding = FREQKV_FIXTURES_DIR "/models/mistral-sliding";
     EXPECT_THAT(output_of({"inspect", "--model", sliding}), HasSubstr("sliding window of 64"));
+    const Arguments gemma{"inspect", "--model", FREQKV_FIXTURES_DIR "/models/gemma3"};
+    EXPECT_THAT(output_of(gemma), HasSubstr("windows     of 8 tokens in 2 of 3 layers, rotary base 10000 there"));
+    EXPECT_EQ(json_of(gemma)["cache_bytes"][0]["f32"], 2 * 32 * (128 + 2 * 16) * 4) << "of keys and values";
+    const std::string smollm = FREQKV_FIXTURES_DIR "/models/smollm3";
+    EXPECT_THAT(output_of({"inspect", "--model", smollm}), HasSubstr("no rotation in 1 of 4 layers"));
+    const std::string phi = FREQKV_FIXTURES_DIR "/models/phi3";
+    EXPECT_THAT(output_of({"inspect", "--model", phi}), HasSubstr("of 12 dimensions of a head"));
     EXPECT_EQ(result["parameters"], std::stoi(parameters));
     EXPECT_EQ(result["context"], 512);
     EXPECT_EQ(result["cache_bytes"][0]["f32"], 5 * 2 * 4 * 8 * 512 * 4);

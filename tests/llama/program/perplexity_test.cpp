@@ -249,7 +249,7 @@ TEST_F(ProgramTest, PerplexityKeepsWhatItHasWhenItIsInterrupted) {
     EXPECT_THAT(outcome.err, HasSubstr("interrupted"));
     EXPECT_EQ(own_.names(), (Arguments{"long.txt", "result.json.partial"}));
     const json saved = json::parse(read_text(own_ / "result.json.partial"));
-    EXPECT_GT(saved["state"]["nll"].size(), 0u);
+    EXPECT_GE(saved["state"]["nll"].get<std::string>().size(), 16u);
 }
 
 TEST_F(ProgramTest, PerplexityGoesOnAfterAKill) {
@@ -275,7 +275,7 @@ TEST_F(ProgramTest, PerplexityGoesOnAfterAKill) {
         expect_refusal(run(command + Arguments{own_ / "result.json", "--resume", "--limit", "900"}), 2,
                        {"result.json.partial", "tokens 1000, not 900"});
 
-        const std::size_t known = json::parse(read_text(partial))["state"]["nll"].size();
+        const std::size_t known = json::parse(read_text(partial))["state"]["nll"].get<std::string>().size() / 16;
         EXPECT_GT(known, 0u);
         ASSERT_EQ(run(command + Arguments{own_ / "result.json", "--resume"}).status, 0);
         EXPECT_FALSE(std::filesystem::exists(partial));
@@ -295,6 +295,65 @@ TEST_F(ProgramTest, PerplexityResumesFromNothingAndRefusesDamage) {
         own_.write("result.json.partial", content);
         expect_refusal(run(command), 1, {"result.json.partial"});
     }
+}
+
+// Of more windows than can be measured meanwhile.
+class InterruptedPerplexity : public ProgramTest {
+protected:
+    void SetUp() override {
+        if (!has_terminal()) GTEST_SKIP() << "no pseudo-terminal here";
+        own_.write("m.bin", read_text(file("m.bin")));
+        own_.write("ids.u16", std::string(2 * tokens, '\0'));
+        Surroundings with;
+        with.terminal = true;  // the bar says that it is at work
+        with.on_text = [sent = false](pid_t child, const Outcome&) mutable {
+            if (!sent) sent = ::kill(child, SIGTERM) == 0;
+        };
+        ASSERT_EQ(run(command_, with).status, 128 + SIGTERM);
+        ASSERT_TRUE(std::filesystem::exists(partial_));
+    }
+
+    static constexpr std::size_t tokens = 4'500'000;
+    const std::string partial_ = own_ / "result.json.partial";
+    const Arguments command_{"perplexity",
+                             "--model",
+                             own_ / "m.bin",
+                             "--token-file",
+                             own_ / "ids.u16",
+                             "--token-format",
+                             "u16",
+                             "--window",
+                             "2",
+                             "--stride",
+                             "1",
+                             "--threads",
+                             "1",
+                             "--json",
+                             own_ / "result.json"};
+};
+
+TEST_F(InterruptedPerplexity, IsResumedFromMoreThanIsReadOfOtherJson) {
+    json partial = json::parse(read_text(partial_));
+    std::string losses;
+    while (losses.size() < 16 * (tokens - 3)) losses += "3ff0000000000000";  // 1 each
+    partial["state"]["nll"] = losses;
+    own_.write("result.json.partial", partial.dump());
+    ASSERT_GT(std::filesystem::file_size(partial_), std::size_t{64} << 20);
+    EXPECT_EQ(run(command_ + Arguments{"--resume"}).status, 0);
+    const std::string result = read_text(own_ / "result.json");
+    EXPECT_NEAR(json::parse(result)["perplexity"], std::exp(1), 1e-12);
+    for (const char* const wrong : {"3ff000000000000", "3ff000000000000x", "7ff0000000000000"}) {
+        partial["state"]["nll"] = wrong;
+        own_.write("result.json.partial", partial.dump());
+        expect_refusal(run(command_ + Arguments{"--resume"}), 1, {"result.json.partial: no partial result: "});
+    }
+}
+
+TEST_F(InterruptedPerplexity, IsResumedWithTheSameWeightsOnly) {
+    std::string model = read_text(own_ / "m.bin");
+    model[model.size() / 2] = static_cast<char>(model[model.size() / 2] ^ 1);
+    own_.write("m.bin", model);
+    expect_refusal(run(command_ + Arguments{"--resume"}), 2, {"result.json.partial was made with weights "});
 }
 
 TEST_F(ProgramTest, PerplexityReportsPositions) {

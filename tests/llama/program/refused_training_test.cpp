@@ -32,6 +32,20 @@ using testing::IsEmpty;
 
 namespace fs = std::filesystem;
 
+TEST_F(TrainProgram, RefusesAModelWhoseArithmeticItDoesNotHave) {
+    const std::vector<std::pair<std::string, std::string>> cases{{"qwen3", "norms of queries and keys"},
+                                                                 {"smollm3", "layers without rotation"},
+                                                                 {"phi3", "joined projections"},
+                                                                 {"gemma2", "norms of what a block gives"},
+                                                                 {"llama-biases", "a bias behind the attention"}};
+    for (const auto& [model, feature] : cases) {
+        const std::string path = FREQKV_FIXTURES_DIR "/models/" + model;
+        expect_refusal(run({"finetune", "--model", path, "--text", file("text.txt"), "--out", file("out")}), 1,
+                       {model + ": finetune does not support " + feature});
+        EXPECT_FALSE(fs::exists(file("out")));
+    }
+}
+
 TEST_F(TrainProgram, RefusesBadData) {
     files_.write("empty.txt", "");
     files_.write("latin.txt", "caf\xe9");
@@ -106,7 +120,7 @@ TEST_F(TrainProgram, RefusesShapesThatNoModelHas) {
         return run(train("out", {option, value}));
     };
     expect_refusal(with("--dim", "36"), 2, {"--dim 36", "2 --heads", "8"});
-    expect_refusal(with("--kv-heads", "3"), 1, {"3 key and value heads", "divide", "4 query heads"});
+    expect_refusal(with("--kv-heads", "3"), 2, {"--kv-heads 3", "divide --heads", "4"});
     expect_refusal(with("--learning-rate", "0"), 2, {"--learning-rate"});
     expect_refusal(with("--learning-rate", "1e30"), 2, {"--learning-rate"});
     expect_refusal(with("--tokenizer", file("text.txt")), 1, {"text.txt"});
@@ -138,11 +152,13 @@ TEST_F(TrainProgram, WritesNowhereButIntoItsOwnDirectory) {
     // Noticed before the work, not after it.
     expect_refusal(run(train("out", {"--json", file("nowhere/run.json")})), 1, {"nowhere/run.json"});
     EXPECT_THAT(names_of(file("out")), IsEmpty());
-    // A finished training is no state, and stays.
+    // A finished training stays, and there is nothing to do for it.
     output_of(train("out", {"--steps", "1"}));
     const auto before = content_of(file("out"));
-    expect_refusal(run(train("out", {"--steps", "1"})), 1, {"out: exists"});
-    expect_refusal(run(train("out", {"--steps", "1", "--resume"})), 2, {"--resume"});
+    expect_refusal(run(train("out", {"--steps", "1"})), 1, {"out: holds a training that is finished"});
+    EXPECT_EQ(output_of(train("out", {"--steps", "1", "--resume"})), file("out") + ": finished before, 1 steps\n");
+    expect_refusal(run(train("out", {"--steps", "1", "--resume", "--seed", "1"})), 2,
+                   {"--seed: ", "was started with 0"});
     EXPECT_TRUE(content_of(file("out")) == before);
 }
 

@@ -2,10 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstddef>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -23,17 +21,16 @@ using test::content_of;
 using test::expect_refusal;
 using test::expect_same_result;
 using test::make_text;
-using test::names_of;
 using test::Outcome;
 using test::output_of;
+using test::read_text;
 using test::run;
 using test::signal_at;
 using test::steps_of;
+using test::Surroundings;
 using test::training_thread_counts;
 using test::TrainProgram;
 using testing::ContainsRegex;
-
-namespace fs = std::filesystem;
 
 // Long enough that a signal at step 8 meets it at work.
 const Arguments many_steps{"--batch", "24", "--steps", "40", "--save-every", "5"};
@@ -56,17 +53,13 @@ TEST_P(Interrupted, GoesOnAfterBeingKilled) {
         EXPECT_EQ(run(command(out, options), signal_at("step 8 of 40", SIGKILL)).status, 128 + SIGKILL);
         EXPECT_EQ(run(command(out, resume), signal_at("step 18 of 40", SIGKILL)).status, 128 + SIGKILL);
         output_of(command(out, resume));
-        // What a kill in the middle of writing leaves.
-        for (const std::string& name : names_of(file(out))) {
-            if (std::count(name.begin(), name.end(), '.') > 1) fs::remove(file(out + "/" + name));
-        }
         expect_same_result(file(out), file("uninterrupted"));
     }
 }
 
 TEST_P(Interrupted, SavesItsStateAtASignal) {
     output_of(command("uninterrupted"));
-    for (const int signal : {SIGTERM, SIGINT}) {
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
         const std::string out = "signal" + std::to_string(signal);
         const Outcome outcome = run(command(out, {"--save-every", "1000"}), signal_at("step 8 of 40", signal));
         EXPECT_EQ(outcome.status, 128 + signal);
@@ -124,9 +117,31 @@ TEST_F(Stopped, IsResumedWithTheSameOptionsOnly) {
                                         {"--text", file("other.txt")}};
     for (const Arguments& other : others) {
         expect_refusal(run(changed(train("out", many_steps + Arguments{"--resume"}), other)), 2,
-                       {other.front() + ": ", "training_state.safetensors was started "});
+                       {other.front(), ": ", "training_state.safetensors was started "});
         expect_untouched();
     }
+}
+
+TEST_F(Stopped, IsResumedFromTheSameWeightsOnly) {
+    const Outcome outcome = run(finetune("tuned", many_steps), signal_at("step 2 of 40", SIGTERM));
+    ASSERT_EQ(outcome.status, 128 + SIGTERM);
+    std::string weights = read_text(base() + "/model.safetensors");
+    weights[weights.size() - 4] = static_cast<char>(weights[weights.size() - 4] ^ 1);  // the last bit of a number
+    files_.write("base/model.safetensors", weights);
+    expect_refusal(run(finetune("tuned", many_steps + Arguments{"--resume"})), 2,
+                   {"--model: ", "training_state.safetensors was started from other weights"});
+}
+
+TEST_F(Stopped, HasOneTrainingAtATime) {
+    Surroundings with;
+    with.on_text = [&, tried = false](pid_t child, const Outcome& outcome) mutable {
+        if (tried || outcome.err.find("step ") == std::string::npos) return;
+        tried = true;
+        expect_refusal(run(train("out", many_steps + Arguments{"--resume"})), 1, {"out: in use: another process"});
+        expect_refusal(run(train("out", many_steps)), 1, {"out: in use: another process"});
+        ::kill(child, SIGTERM);
+    };
+    EXPECT_EQ(run(train("out", many_steps + Arguments{"--resume"}), with).status, 128 + SIGTERM);
 }
 
 TEST_F(Stopped, IsNotWrittenOver) {

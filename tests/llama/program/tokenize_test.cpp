@@ -38,11 +38,24 @@ TEST_F(ProgramTest, TokenizeWritesWhatPerplexityReads) {
     EXPECT_EQ(counts["tokens"], std::filesystem::file_size(ids) / 2);
     EXPECT_EQ(counts["bytes_per_token"], static_cast<double>(content.size()) / counts["tokens"].get<double>());
     EXPECT_EQ(counts["vocabulary"], 512);
-    EXPECT_THAT(output_of(tokenize), MatchesRegex(std::to_string(content.size()) +
-                                                  " bytes, [0-9]+ tokens, [0-9]+\\.[0-9]+ bytes per token\n"));
+    EXPECT_THAT(output_of(tokenize),
+                MatchesRegex(std::to_string(content.size()) +
+                             " bytes, [0-9]+ tokens, [0-9]+\\.[0-9]+ bytes per token, u16: 16 bits each\n"));
+    EXPECT_EQ(counts["token_format"], "u16");
     const Arguments model{"perplexity", "--model", file("m.bin"), "--threads", "1", "--limit", "300"};
     EXPECT_EQ(nll_of(model + Arguments{"--token-file", ids, "--token-format", "u16"}),
               nll_of(model + Arguments{"--text", text}));
+    // The same in 32 bits; either file is refused where it is taken for the other.
+    const std::string wide = own_ / "ids.u32";
+    EXPECT_EQ(json_of({"tokenize", "--model", file("m.bin"), "--text", text, "--out", wide, "--token-format",
+                       "u32"})["tokens"],
+              counts["tokens"]);
+    EXPECT_EQ(std::filesystem::file_size(wide), 2 * std::filesystem::file_size(ids));
+    EXPECT_EQ(nll_of(model + Arguments{"--token-file", wide, "--token-format", "u32"}),
+              nll_of(model + Arguments{"--text", text}));
+    expect_refusal(run(model + Arguments{"--token-file", wide, "--token-format", "u16"}), 1, {"ids.u32", "32 bits"});
+    expect_refusal(run(model + Arguments{"--token-file", ids, "--token-format", "u32"}), 1,
+                   {"ids.u16", "vocabulary of 512"});
 }
 
 TEST_F(ProgramTest, TokenizeNeedsNoModel) {
@@ -80,7 +93,11 @@ TEST_F(ProgramTest, TokenizeRefusesAndLeavesNothingBehind) {
                            "16", "--heads", "2", "--kv-heads", "2", "--layers", "1"})
                   .status,
               0);
-    expect_refusal(tokenize({"--model", large, "--text", good}), 1, {"large.bin", "65537", "at most 65536"});
+    expect_refusal(tokenize({"--model", large, "--text", good, "--token-format", "u16"}), 1,
+                   {"large.bin", "65537", "at most 65536"});
+    const std::string wide = own_ / "wide.u32";
+    EXPECT_EQ(json_of({"tokenize", "--model", large, "--text", good, "--out", wide})["token_format"], "u32");
+    std::filesystem::remove(wide);
     expect_refusal(run({"tokenize", "--tokenizer", tokenizer, "--text", good, "--out", own_ / "missing/ids.u16"}), 1,
                    {"missing/ids.u16", "No such file"});
     std::filesystem::remove(large);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/attention/score_cap.hpp"
 #include "freqkv/detail/attention/tile_attention.hpp"
 #include "freqkv/detail/lanes/lane_product.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
@@ -17,6 +18,7 @@ namespace freqkv::detail::inline FREQKV_ISA {
 //
 //     dV += P^T G        dP = G V^T        dS = P (dP - D)        dQ += dS K        dK += dS^T Q
 //
+// Where scores are capped, P is that of the capped ones, s = cap tanh(S / cap), and dS has a factor 1 - (s / cap)^2.
 // Five products, which are what it takes. Lanes are keys in S and dP, so keys and values are laid out once for a
 // list with neighbouring entries side by side; a tile's queries are taken as they lie. Scratch is that layout and
 // one block of P and dS, whatever the number of rows.
@@ -95,11 +97,12 @@ public:
     }
 
     // Gradients of `rows` rows: that of the queries to query_gradient(), those of the list are added to dk
-    // [entries, whole_lanes(key_dim)] and dv [entries, whole_lanes(value_dim)].
-    void run(Index rows, const CausalRows& causal, C* dk, C* dv) {
+    // [entries, whole_lanes(key_dim)] and dv [entries, whole_lanes(value_dim)]. Scores are capped at `cap`, unless it
+    // is 0.
+    void run(Index rows, const CausalRows& causal, C cap, C* dk, C* dv) {
         std::fill_n(dq_, rows * key_width_, C{0});
         const Index end = causal.visible(rows - 1);
-        for (Index begin = 0; begin < end; begin += block_keys) {
+        for (Index begin = causal.begin(0) / block_keys * block_keys; begin < end; begin += block_keys) {
             const Index n = std::min(block_keys, end - begin);
             // Rows before `r` see nothing of this block, and no row anything behind `width`.
             const Index r = std::max<Index>(0, (begin - causal.base) * causal.group - causal.first);
@@ -119,7 +122,7 @@ public:
                          Result{p, block_keys}, width, FromZero{});
             lane_product(Left{g, value_width_, 1}, seeing, value_dim_, Right{value_columns, block_keys},
                          Result{ds, block_keys}, width, FromZero{});
-            differentiate_softmax(r, rows, begin, width, causal);
+            differentiate_softmax(r, rows, begin, width, causal, cap);
             lane_product(Left{p, 1, block_keys}, n, seeing, Right{g, value_width_},
                          Result{dv + begin * value_width_, value_width_}, value_width_, FromResult{});
             lane_product(Left{ds, 1, block_keys}, n, seeing, Right{q, key_width_},
@@ -140,19 +143,26 @@ private:
 
     // In p, scores become weights. In ds, the gradient with respect to a weight becomes the one with respect to its
     // score. Both are 0 for keys that a row does not see.
-    [[gnu::flatten]] void differentiate_softmax(Index r, Index rows, Index begin, Index width,
-                                                const CausalRows& causal) {
+    [[gnu::flatten]] void differentiate_softmax(Index r, Index rows, Index begin, Index width, const CausalRows& causal,
+                                                C cap) {
         for (; r < rows; ++r) {
             C* const p = p_ + r * block_keys;
             C* const ds = ds_ + r * block_keys;
             for (Index t = 0; t < width; t += lane_count<C>) {
                 // Above 0 only by rounding, or where the key is not seen.
-                const Lanes<C> log_weight = load_lanes<C>(p + t) - log_sum_[r];
+                Lanes<C> score = load_lanes<C>(p + t);
+                Lanes<C> slope = Lanes<C>{} + C{1};
+                if (cap > 0) {
+                    score = capped(score, cap);
+                    slope -= score * score / (cap * cap);
+                }
+                const Lanes<C> log_weight = score - log_sum_[r];
                 const Lanes<C> weight = exp_lanes<C>(log_weight > C{0} ? Lanes<C>{} : log_weight);
                 store_lanes<C>(p + t, weight);
-                store_lanes<C>(ds + t, weight * (load_lanes<C>(ds + t) - delta_[r]));
+                store_lanes<C>(ds + t, weight * (load_lanes<C>(ds + t) - delta_[r]) * slope);
             }
             for (Index t = causal.visible(r) - begin; t < width; ++t) p[t] = ds[t] = C{0};
+            for (Index t = std::min(causal.begin(r) - begin, width) - 1; t >= 0; --t) p[t] = ds[t] = C{0};
         }
     }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/attention/score_cap.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
 #include "freqkv/view.hpp"
@@ -37,10 +38,11 @@ public:
           largest_(sum_ + rows) {}
 
     // q [rows, whole_lanes(key_dim)], rotated, scaled, and 0 behind key_dim; scores [rows, max_keys] is scratch.
-    // At most max_keys keys. `next_keys` [up to max_keys, key_dim] are those that the caller goes on with.
+    // At most max_keys keys. `next_keys` [up to max_keys, key_dim] are those that the caller goes on with. Scores are
+    // capped at `cap`, unless it is 0.
     template <class T>
     void attend(const C* q, MatrixView<const T> keys, MatrixView<const T> values, MatrixView<const T> next_keys,
-                C* scores) const {
+                C* scores, C cap) const {
         const auto score_rows = [&](auto count, Index t) {
             in_halves<4>(rows_, [&](auto rows, Index r) {
                 score<count, rows>(q + r * whole_lanes<C>(keys.columns), keys, t, scores + r * max_keys + t);
@@ -55,7 +57,7 @@ public:
             score_rows(Constant<block>{}, t);
         }
         for (Index t = whole; t < keys.rows; ++t) score_rows(Constant<1>{}, t);
-        for (Index r = 0; r < rows_; ++r) exponentiate(scores + r * max_keys, keys.rows, r);
+        for (Index r = 0; r < rows_; ++r) exponentiate(scores + r * max_keys, keys.rows, r, cap);
         add_values(scores, values, next_keys);
     }
 
@@ -142,8 +144,12 @@ private:
     }
 
     // Scores [count] of row r become weights.
-    [[gnu::flatten]] void exponentiate(C* scores, Index count, Index r) const {
+    [[gnu::flatten]] void exponentiate(C* scores, Index count, Index r, C cap) const {
         const Index end = whole_lanes<C>(count);
+        if (cap > 0) {
+            std::fill(scores + count, scores + end, C{0});
+            cap_scores(scores, end, cap);
+        }
         std::fill(scores + count, scores + end, -std::numeric_limits<C>::infinity());
         Lanes<C> lanes = load_lanes<C>(scores);
         for (Index t = lane_count<C>; t < end; t += lane_count<C>) {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/attention/score_cap.hpp"
 #include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/detail/lanes/lane_product.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
@@ -15,13 +16,16 @@
 namespace freqkv::detail::inline FREQKV_ISA {
 
 // Which keys the rows of a tile see: row r is a query of token (first + r) / group of a chunk whose tokens
-// stand at `base` and after it, and sees all keys up to its own.
+// stand at `base` and after it, and sees the latest `window` keys up to its own.
 struct CausalRows {
     Index base;
     Index first;
     Index group;
+    Index window;
 
     Index visible(Index row) const { return base + (first + row) / group + 1; }
+    // The first that it sees.
+    Index begin(Index row) const { return std::max<Index>(0, visible(row) - window); }
 };
 
 // Online softmax over blocks of keys for a tile of query rows. Bound by arithmetic: two matrix products, in
@@ -34,6 +38,8 @@ class TileAttention {
 public:
     static constexpr Index max_rows = row_registers * lane_count<C>;
     static constexpr Index block_keys = 128;
+    // A row of a window sees something of the first block.
+    static_assert(max_rows <= block_keys);
 
     // Elements of scratch for one tile.
     static Index size(Index key_dim, Index value_dim) {
@@ -63,16 +69,18 @@ public:
         for (Index d = 0; d < key_dim_; ++d) q_[d * max_rows + row] = query[d];
     }
 
-    // Attends to the keys that the rows see; keys and values are dense.
+    // Attends to the keys that the rows see; keys and values are dense. Scores are capped at `cap`, unless it is 0.
     template <class T>
-    void attend(MatrixView<const T> keys, MatrixView<const T> values, const CausalRows& causal) {
+    void attend(MatrixView<const T> keys, MatrixView<const T> values, const CausalRows& causal, C cap) {
         const Index end = causal.visible(rows_ - 1);
-        for (Index begin = 0; begin < end; begin += block_keys) {
+        for (Index begin = causal.begin(0); begin < end; begin += block_keys) {
             const Index n = std::min(block_keys, end - begin);
             const C* const k = as_arithmetic(keys.row(begin), n * key_dim_, key_scratch_);
             const C* const v = as_arithmetic(values.row(begin), n * value_dim_, value_scratch_);
             multiply({k, key_dim_, 1}, n, key_dim_, q_, scores_, FromZero{});
-            if (causal.visible(0) < begin + n) mask(n, begin, causal);
+            if (cap > 0) cap_scores(scores_, n * max_rows, cap);
+            if (causal.visible(0) < begin + n) mask_later(n, begin, causal);
+            if (causal.begin(rows_ - 1) > begin) mask_earlier(n, begin, causal);
             exponentiate(n);
             multiply({v, 1, value_dim_}, value_dim_, n, scores_, weighted_, FromScaledResult<C>{rescale_});
         }
@@ -98,8 +106,8 @@ private:
                                                   LaneRows<C>{result, max_rows}, 0, first);
     }
 
-    // The scores of keys that a row does not see become -inf.
-    [[gnu::flatten]] void mask(Index n, Index begin, const CausalRows& causal) {
+    // The scores of keys behind a row's own become -inf.
+    [[gnu::flatten]] void mask_later(Index n, Index begin, const CausalRows& causal) {
         for (Index r = 0; r < max_rows; r += lane_count<C>) {
             Lanes<C> visible{};  // GCC sees no loop that fills it
             for (Index i = 0; i < lane_count<C>; ++i) {
@@ -109,6 +117,23 @@ private:
                 C* const scores = scores_ + t * max_rows + r;
                 const Lanes<C> unseen = Lanes<C>{} - std::numeric_limits<C>::infinity();
                 store_lanes<C>(scores, visible > static_cast<C>(t) ? load_lanes<C>(scores) : unseen);
+            }
+        }
+    }
+
+    // And those of keys before a row's window. Rows that there are not do as the last one, for a row that saw nothing
+    // would make NaN.
+    [[gnu::flatten]] void mask_earlier(Index n, Index begin, const CausalRows& causal) {
+        for (Index r = 0; r < max_rows; r += lane_count<C>) {
+            Lanes<C> hidden{};
+            for (Index i = 0; i < lane_count<C>; ++i) {
+                const Index row = std::min(r + i, rows_ - 1);
+                hidden[i] = static_cast<C>(std::clamp<Index>(causal.begin(row) - begin, 0, n));
+            }
+            for (Index t = 0; t < n; ++t) {
+                C* const scores = scores_ + t * max_rows + r;
+                const Lanes<C> unseen = Lanes<C>{} - std::numeric_limits<C>::infinity();
+                store_lanes<C>(scores, hidden > static_cast<C>(t) ? unseen : load_lanes<C>(scores));
             }
         }
     }

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "llama/model/products/kernels.hpp"
+#include "llama/program/program_fixture.hpp"
+#include "llama/program/program_runs.hpp"
+
+namespace llama {
+namespace {
+
+using nlohmann::json;
+using test::Arguments;
+using test::json_of;
+using test::largest_difference;
+using test::nll_of;
+using test::ProgramTest;
+
+// Weights of Q8_0 are multiplied with rounded activations unless --exact says otherwise; token by token, in chunks, and
+// on any number of threads.
+TEST_F(ProgramTest, RoundsActivationsUnlessItIsToBeExact) {
+    std::string ids;
+    for (int i = 0; i < 60; ++i) ids += std::to_string(i * i % 47) + " ";
+    const std::string model = FREQKV_FIXTURES_DIR "/models/gguf-q8_0.gguf";
+    const Arguments command{"perplexity", "--model", model, "--token-file", own_.write("few.txt", ids)};
+    const Arguments one_thread{"--threads", "1"};
+    const json exact = json_of(command + one_thread + Arguments{"--exact"});
+    const json rounded = json_of(command + one_thread);
+    EXPECT_EQ(exact["exact"], true);
+    EXPECT_EQ(rounded["exact"], false);
+    EXPECT_LT(largest_difference(exact["nll"], rounded["nll"]), 0.05);
+    if (!detail::byte_kernels().empty()) EXPECT_NE(exact["nll"], rounded["nll"]);
+    EXPECT_LT(largest_difference(exact["nll"], nll_of(command + one_thread + Arguments{"--prefill-chunk", "1"})), 0.05);
+    for (const std::string& threads : test::thread_counts) {
+        EXPECT_EQ(nll_of(command + Arguments{"--threads", threads}), rounded["nll"].get<std::vector<double>>());
+    }
+}
+
+}  // namespace
+}  // namespace llama
