@@ -72,11 +72,12 @@ void check_supported(const JsonObject& object) {
 }
 
 void note_unknown(const nlohmann::json& json, const std::string& path) {
+    int left = 8;  // more would hide what is said of the rest
     for (const auto& [key, value] : json.items()) {
         const auto is_key = [&name = key](const char* known) { return name == known; };
         const bool known = std::ranges::any_of(refused, is_key) || std::ranges::any_of(ignored, is_key) ||
                            std::ranges::any_of(read, is_key);
-        if (!known && !is_unset(value)) {
+        if (!known && !is_unset(value) && left-- > 0) {
             std::fprintf(stderr, "freqkv-llama: note: %s: the field %s is unknown and ignored\n", path.c_str(),
                          in_quotes(key).c_str());
         }
@@ -85,6 +86,8 @@ void note_unknown(const nlohmann::json& json, const std::string& path) {
 
 // The numbers of an object in the order of the file, which a parsed object does not keep.
 struct NumbersInOrder {
+    static constexpr std::size_t most_patterns = 65536;
+
     std::string path;
     std::string field;
     std::vector<std::pair<std::string, double>> numbers{};
@@ -92,6 +95,9 @@ struct NumbersInOrder {
 
     JsonMembers members() {
         const auto take = [this](const std::string& key, const nlohmann::json& value) {
+            if (numbers.size() == most_patterns) {
+                throw FileError(path, field + " has more than " + std::to_string(most_patterns) + " keys");
+            }
             const nlohmann::json pattern{{key, value}};
             numbers.emplace_back(key, JsonObject(pattern, path, field + ".").required_number(key));
             return keys.insert(key).second;

@@ -36,7 +36,7 @@ enum class PrefixSpace : std::uint8_t { never, first, always };
 /// What a byte-pair encoding is made of, in the order in which a text goes through it.
 struct BpeParts {
     // Half as many again as the largest vocabularies have: each takes ten times its bytes in a file.
-    static constexpr std::size_t most_tokens = std::size_t{1} << 19;
+    static constexpr std::size_t most_tokens = std::size_t{3} << 17;
     static constexpr std::size_t most_merges = std::size_t{3} << 18;
 
     bool byte_level = true;  ///< tokens are written in GPT-2's alphabet, a character for each byte; else as they are

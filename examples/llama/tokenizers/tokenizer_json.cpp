@@ -77,7 +77,7 @@ private:
         // Some files leave ids out; yet memory stays in proportion to the file.
         const json& added = member(root_, "added_tokens");
         id_limit_ =
-            std::min(4 * (vocabulary.size() + (added.is_array() ? added.size() : 0)), ByteLevelBpeParts::most_tokens);
+            std::min(4 * (vocabulary.size() + (added.is_array() ? added.size() : 0)), BpeParts::most_tokens);
         for (const auto& [token, value] : vocabulary.items()) {
             const std::size_t id = reader_.id(value, "token " + in_quotes(token), id_limit_);
             if (id >= parts_.tokens.size()) parts_.tokens.resize(id + 1);
@@ -201,7 +201,8 @@ private:
 }  // namespace
 
 std::unique_ptr<Tokenizer> read_tokenizer_json(const std::string& path) {
-    return std::make_unique<Bpe>(TokenizerJson(path).read(), path);
+    BpeParts parts = TokenizerJson(path).read();  // and no longer the file's values, whose memory the next takes
+    return std::make_unique<Bpe>(std::move(parts), path);
 }
 
 }  // namespace llama

@@ -89,7 +89,8 @@ protected:
 
     // Writes files over those of the case before, runs the program on them, and checks how that ends. In the
     // arguments, DIR stands for the directory of the files.
-    void expect_handled(const std::string& what, const std::vector<File>& files, Arguments arguments) {
+    void expect_handled(const std::string& what, const std::vector<File>& files, Arguments arguments,
+                        const std::string& input = {}) {
         SCOPED_TRACE(what);
         const TemporaryDirectory directory;
         std::size_t bytes = 0;
@@ -104,6 +105,7 @@ protected:
         }
         ::malloc_trim(0);  // a child's memory counts from that of its parent on
         Surroundings with;
+        with.input = input;
         if (limits_hold) with.limits = {{RLIMIT_CPU, 2}};
         const Outcome outcome = run(arguments, with);
         ++cases_;

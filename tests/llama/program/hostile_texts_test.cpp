@@ -118,6 +118,43 @@ TEST_F(HostileFiles, OfTokenizerConfigurations) {
     }
 }
 
+// A model that could chat, with templates that are none.
+TEST_F(HostileFiles, OfChatTemplates) {
+    test::TestTensors tensors = test::small_model();
+    for (const char* const name : {"model.embed_tokens.weight", "lm_head.weight"}) {
+        tensors[name] = test::random_tensor({425, 8}, "F32", 1);
+    }
+    json config = test::small_config();
+    config["vocab_size"] = 425;
+    const std::vector<File> model{{"config.json", config.dump()},
+                                  {"model.safetensors", test::make_safetensors(tensors)},
+                                  {"tokenizer.json", read_text(fixtures + "llama3/tokenizer.json")}};
+    const Arguments chat{"chat", "--model", "DIR", "--tokens", "2", "--threads", "1"};
+    const auto expect_template_handled = [&](const std::string& what, const std::string& name,
+                                             const std::string& content) {
+        std::vector<File> files = model;
+        files.push_back({name, content});
+        expect_handled(what + " in " + name, files, chat, "Hello\n");
+    };
+    const std::string chatml =
+        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>'}}"
+        "{% endfor %}";
+    for (std::uint64_t seed = 0; seed < 15; ++seed) {
+        expect_template_handled("damaged by " + std::to_string(seed), "chat_template.jinja",
+                                test::damaged(chatml, seed));
+    }
+    for (const std::string part :
+         {"{% for x in range(1000000000) %}", "{{", "{%", "<|im_start|>", "\x1b[2J", "\xff", "[INST]", "{#"}) {
+        const std::string bomb = repeated(part, 4'000'000 / part.size());
+        expect_template_handled("much of " + part, "chat_template.jinja", bomb);
+        const std::string quoted = json(bomb).dump(-1, ' ', false, json::error_handler_t::replace);
+        expect_template_handled("much of " + part, "tokenizer_config.json", "{\"chat_template\":" + quoted + "}");
+    }
+    expect_template_handled(
+        "many templates", "tokenizer_config.json",
+        "{\"chat_template\":[" + repeated(R"({"name":"default","template":""},)", 300'000) + "{}]}");
+}
+
 TEST_F(HostileFiles, OfSentencePiece) {
     const std::string valid = read_text(fixtures + "llama2/tokenizer.model");
     expect_damaged_handled("tokenizer.model", valid, 25, {{"text", "some text, and 123"}}, tokenize("tokenizer.model"));
