@@ -123,7 +123,8 @@ class Case:
             for name, parameter in self.model.named_parameters():
                 values = parameter.numpy()
                 if values.ndim == 1:
-                    stored = values + np.float32(1) if is_gemma(config) and name.endswith("norm.weight") else values.copy()
+                    offset = 1 if is_gemma(config) and name.endswith("norm.weight") else 0
+                    stored = values + np.float32(offset)
                     if config.model_type in ("llama", "smollm3") and name.endswith(("q_proj.bias", "k_proj.bias")):
                         stored = fixture.in_heads(values, self.head_dim(), fixture.to_adjacent)
                     self.writer.add_tensor(gguf_name(config, name), stored)
