@@ -68,9 +68,6 @@ private:
         family_ = found->family;
         config_.rope_pairing = found->pairing;
         prefix_ = std::string(name) + ".";
-        if (const Index parts = file_.find_integer("split.count").value_or(1); parts > 1) {
-            file_.fail("one of " + std::to_string(parts) + " parts of a model, which have to be merged into one file");
-        }
         if (const Index experts = integer("expert_count", 0); experts > 0) {
             file_.fail("a mixture of " + std::to_string(experts) + " experts, which is not supported");
         }
