@@ -31,9 +31,12 @@ TEST_F(ProgramTest, RoundsActivationsUnlessItIsToBeExact) {
     const json rounded = json_of(command + one_thread);
     EXPECT_EQ(exact["exact"], true);
     EXPECT_EQ(rounded["exact"], false);
-    EXPECT_LT(largest_difference(exact["nll"], rounded["nll"]), 0.05);
-    if (!detail::byte_kernels().empty()) EXPECT_NE(exact["nll"], rounded["nll"]);
-    EXPECT_LT(largest_difference(exact["nll"], nll_of(command + one_thread + Arguments{"--prefill-chunk", "1"})), 0.05);
+    // A small model with large random weights: losses around 8 of single tokens.
+    EXPECT_LT(largest_difference(exact["nll"], rounded["nll"]), 0.5);
+    if (!detail::byte_kernels().empty()) {
+        EXPECT_NE(exact["nll"], rounded["nll"]);
+    }
+    EXPECT_LT(largest_difference(exact["nll"], nll_of(command + one_thread + Arguments{"--prefill-chunk", "1"})), 0.5);
     for (const std::string& threads : test::thread_counts) {
         EXPECT_EQ(nll_of(command + Arguments{"--threads", threads}), rounded["nll"].get<std::vector<double>>());
     }
