@@ -29,7 +29,8 @@ template <>
 inline constexpr ElementFormat element_format<Eigen::half> = ElementFormat::half;
 template <>
 inline constexpr ElementFormat element_format<Eigen::bfloat16> = ElementFormat::bfloat16;
-#if defined(__FLT16_MAX__) && !defined(__CUDACC__)
+// GCC 12 has the macro without the type on Arm.
+#if defined(__FLT16_MAX__) && !defined(__CUDACC__) && (defined(__clang__) || defined(__x86_64__) || __GNUC__ > 12)
 template <>
 inline constexpr ElementFormat element_format<_Float16> = ElementFormat::half;
 #endif

@@ -126,7 +126,8 @@ void add_adapter_option(CLI::App& command, ModelOptions& options) {
 void add_device_option(CLI::App& command, ModelOptions& options) {
     command
         .add_flag("--exact", options.exact,
-                  "On the processor, multiply quantised and BF16 weights with activations that are not rounded")
+                  "On the processor, multiply weights with activations as they are [true]; --exact=false rounds "
+                  "activations for quantised and BF16 weights, which is faster")
         ->group("Model and cache");
     command.add_option("--device", options.device, "Where the model runs; cuda: an NVIDIA GPU")
         ->type_name("")

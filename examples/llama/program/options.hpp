@@ -26,7 +26,7 @@ struct ModelOptions : PolicyOptions {
     std::optional<CacheType> cache_type;
     int threads = 0;
     Index prefill_chunk = 512;
-    bool exact = false;
+    bool exact = true;
 };
 
 /// Throws UsageError for what can be refused without looking at the model.
