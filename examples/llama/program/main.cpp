@@ -259,10 +259,10 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
         command->add_flag("--full", options->full, "Train the weights themselves and write a whole model")
             ->group("Model");
     add("--train", options->parts,
-        "What is trained, as q,k,v,o: an adapter has low-rank factors for projections (q, k, v, o, gate, up, down) and "
-        "holds embedding, norms and classifier whole. Those two show a model what its compressed cache is, and are "
-        "most "
-        "of the file; q,k,v,o is small and fits every PEFT [q,k,v,o,embedding,norms; with --full everything]",
+        "What is trained, as q,k,v,o. An adapter has low-rank factors for projections (q, k, v, o, gate, up, down) and "
+        "whole tensors for the others; with the embedding and the norms a model learns most of what its compressed "
+        "cache "
+        "needs, without them the adapter is small [q,k,v,o,embedding,norms; with --full everything]",
         "PARTS")
         ->delimiter(',')
         ->check(CLI::IsMember(
