@@ -54,17 +54,24 @@ std::uint64_t hash_of(const NamedWeights& weights) {
 std::uint64_t hash_of(const Config& config) {
     const RopeScaling& scaling = config.rope_scaling;
     std::uint64_t hash = start;
-    for (const Index number : {config.heads, config.kv_heads, config.head_dim, config.sliding_window,
-                               static_cast<Index>(config.rope_pairing), static_cast<Index>(scaling.type),
-                               scaling.original_context, Index{scaling.truncate}}) {
+    for (const Index number :
+         {config.heads, config.kv_heads, config.head_dim, config.sliding_window, config.local_window, config.rotation(),
+          static_cast<Index>(config.activation), static_cast<Index>(config.rope_pairing),
+          static_cast<Index>(scaling.type), scaling.original_context, Index{scaling.truncate}}) {
         hash = mix(hash, static_cast<std::uint64_t>(number));
     }
     for (const double number :
-         {config.norm_epsilon, config.rope_base, scaling.factor, scaling.beta_fast, scaling.beta_slow,
-          scaling.attention_factor, scaling.low_frequency_factor, scaling.high_frequency_factor}) {
+         {config.norm_epsilon, config.norm_offset, config.embedding_scale, config.query_scalar, config.score_cap,
+          config.logit_cap, config.rope_base, config.local_rope_base, scaling.factor, scaling.beta_fast,
+          scaling.beta_slow, scaling.attention_factor, scaling.low_frequency_factor, scaling.high_frequency_factor}) {
         hash = mix(hash, std::bit_cast<std::uint64_t>(number));
     }
-    return mix(hash, hash_of(std::as_bytes(std::span(scaling.divisors))));
+    for (const std::vector<bool>& layers : {config.local_layers, config.unrotated_layers}) {
+        for (const bool layer : layers) hash = mix(hash, std::uint64_t{layer});
+        hash = mix(hash, layers.size());
+    }
+    hash = mix(hash, hash_of(std::as_bytes(std::span(scaling.divisors))));
+    return mix(hash, hash_of(std::as_bytes(std::span(scaling.long_divisors))));
 }
 
 }  // namespace

@@ -23,8 +23,8 @@ struct FlopCount {
 
 /// The text is processed in chunks: one that fills the cache, then as many tokens as a compression makes room
 /// for, each against the full cache (the paper's section 4.3; its tables 4 and 6 count this way). A selection,
-/// as of the local window, costs nothing; with a growing cache all of the text is one chunk. In a local layer every token
-/// counts a window.
+/// as of the local window, costs nothing; with a growing cache all of the text is one chunk. In a local layer every
+/// token counts a window.
 FlopCount count_flops(const Config& config, const CacheSettings& settings, Index tokens);
 
 }  // namespace llama

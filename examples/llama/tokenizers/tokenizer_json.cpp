@@ -76,8 +76,7 @@ private:
         if (!vocabulary.is_object() || vocabulary.empty()) reader_.fail("model.vocab is no object with tokens");
         // Some files leave ids out; yet memory stays in proportion to the file.
         const json& added = member(root_, "added_tokens");
-        id_limit_ =
-            std::min(4 * (vocabulary.size() + (added.is_array() ? added.size() : 0)), BpeParts::most_tokens);
+        id_limit_ = std::min(4 * (vocabulary.size() + (added.is_array() ? added.size() : 0)), BpeParts::most_tokens);
         for (const auto& [token, value] : vocabulary.items()) {
             const std::size_t id = reader_.id(value, "token " + in_quotes(token), id_limit_);
             if (id >= parts_.tokens.size()) parts_.tokens.resize(id + 1);
