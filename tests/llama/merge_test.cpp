@@ -137,123 +137,124 @@ TEST_F(Merge, NewTokensComeWithTheirTokenizer) {
     EXPECT_EQ(test::read_text(directory_ / "out/tokenizer.json"), R"({"of": "adapter"})");
     EXPECT_FALSE(std::filesystem::exists(directory_ / "out/special_tokens_map.json")) << "of the other tokenizer";
     EXPECT_TRUE(std::filesystem::exists(directory_ / "out/generation_config.json"));
-    // Of what LLaMA-2 does not have: joined projections, norms with an offset, biases.
-    TEST_F(Merge, WritesEveryArchitectureAsItWasRead) {
-        struct Case {
-            const char* model;
-            const char* module;
-            Index rows;
-        };
-        for (const Case& c : {Case{"phi3", "self_attn.qkv_proj", 64}, Case{"gemma3", "self_attn.q_proj", 64},
-                              Case{"qwen3", "mlp.up_proj", 32}, Case{"llama-biases", "self_attn.o_proj", 32}}) {
-            SCOPED_TRACE(c.model);
-            const std::string model = FREQKV_FIXTURES_DIR "/models/" + std::string(c.model);
-            TestTensors tensors;
-            const std::string name = "base_model.model.model.layers.1." + std::string(c.module);
-            tensors[name + ".lora_A.weight"] = random_tensor({2, 32}, "F32", 1);
-            tensors[name + ".lora_B.weight"] = random_tensor({c.rows, 2}, "F32", 2);
-            const std::string adapter = directory_ / "adapter";
-            directory_.write("adapter/adapter_model.safetensors", make_safetensors(tensors));
-            const std::string out = directory_ / c.model;
-            ASSERT_EQ(merge({model, adapter, out, "as-merged"}), 0);
-            Checkpoint base = read_hugging_face(model);
-            Checkpoint expected = read_hugging_face(model);
-            merge_adapter(expected, adapter);
-            Checkpoint written = read_hugging_face(out);
-            const auto before = named_weights(base);
-            const auto all = named_weights(expected);
-            const auto read = named_weights(written);
-            ASSERT_EQ(all.size(), read.size());
-            int changed = 0;
-            for (std::size_t i = 0; i < all.size(); ++i) {
-                SCOPED_TRACE(all[i].name);
-                if (all[i].vector != nullptr) {
-                    for (Index n = 0; n < all[i].shape[0]; ++n) EXPECT_EQ((*all[i].vector)[n], (*read[i].vector)[n]);
-                    continue;
-                }
-                const Weights& a = *all[i].matrix;
-                ASSERT_EQ(a.bytes(), read[i].matrix->bytes());
-                EXPECT_EQ(std::memcmp(a.data, read[i].matrix->data, static_cast<std::size_t>(a.bytes())), 0);
-                changed += a.type == before[i].matrix->type ? 0 : 1;
+}
+
+// Of what LLaMA-2 does not have: joined projections, norms with an offset, biases.
+TEST_F(Merge, WritesEveryArchitectureAsItWasRead) {
+    struct Case {
+        const char* model;
+        const char* module;
+        Index rows;
+    };
+    for (const Case& c : {Case{"phi3", "self_attn.qkv_proj", 64}, Case{"gemma3", "self_attn.q_proj", 64},
+                          Case{"qwen3", "mlp.up_proj", 32}, Case{"llama-biases", "self_attn.o_proj", 32}}) {
+        SCOPED_TRACE(c.model);
+        const std::string model = FREQKV_FIXTURES_DIR "/models/" + std::string(c.model);
+        TestTensors tensors;
+        const std::string name = "base_model.model.model.layers.1." + std::string(c.module);
+        tensors[name + ".lora_A.weight"] = random_tensor({2, 32}, "F32", 1);
+        tensors[name + ".lora_B.weight"] = random_tensor({c.rows, 2}, "F32", 2);
+        const std::string adapter = directory_ / "adapter";
+        directory_.write("adapter/adapter_model.safetensors", make_safetensors(tensors));
+        const std::string out = directory_ / c.model;
+        ASSERT_EQ(merge({model, adapter, out, "as-merged"}), 0);
+        Checkpoint base = read_hugging_face(model);
+        Checkpoint expected = read_hugging_face(model);
+        merge_adapter(expected, adapter);
+        Checkpoint written = read_hugging_face(out);
+        const auto before = named_weights(base);
+        const auto all = named_weights(expected);
+        const auto read = named_weights(written);
+        ASSERT_EQ(all.size(), read.size());
+        int changed = 0;
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            SCOPED_TRACE(all[i].name);
+            if (all[i].vector != nullptr) {
+                for (Index n = 0; n < all[i].shape[0]; ++n) EXPECT_EQ((*all[i].vector)[n], (*read[i].vector)[n]);
+                continue;
             }
-            EXPECT_EQ(changed, 1);
-            if (expected.config.joined_projections) {
-                for (const Checkpoint* const merged : {&expected, &written}) {
-                    const LayerWeights& layer = merged->layers[1];
-                    EXPECT_EQ(layer.wq.data, layer.qkv.data);
-                    EXPECT_EQ(layer.wk.data, layer.qkv.row(merged->config.query_dim()));
-                    EXPECT_EQ(layer.up.data, layer.gate_up.row(merged->config.hidden));
-                }
+            const Weights& a = *all[i].matrix;
+            ASSERT_EQ(a.bytes(), read[i].matrix->bytes());
+            EXPECT_EQ(std::memcmp(a.data, read[i].matrix->data, static_cast<std::size_t>(a.bytes())), 0);
+            changed += a.type == before[i].matrix->type ? 0 : 1;
+        }
+        EXPECT_EQ(changed, 1);
+        if (expected.config.joined_projections) {
+            for (const Checkpoint* const merged : {&expected, &written}) {
+                const LayerWeights& layer = merged->layers[1];
+                EXPECT_EQ(layer.wq.data, layer.qkv.data);
+                EXPECT_EQ(layer.wk.data, layer.qkv.row(merged->config.query_dim()));
+                EXPECT_EQ(layer.up.data, layer.gate_up.row(merged->config.hidden));
             }
         }
     }
+}
 
-    TEST_F(Merge, RefusesAModelForImages) {
-        try {
-            merge({FREQKV_FIXTURES_DIR "/models/gemma3-for-images", directory_ / "adapter", directory_ / "out",
-                   "as-merged"});
-            FAIL() << "accepted";
-        } catch (const FileError& error) {
-            EXPECT_THAT(error.what(), HasSubstr("a model for images"));
-        }
+TEST_F(Merge, RefusesAModelForImages) {
+    try {
+        merge(
+            {FREQKV_FIXTURES_DIR "/models/gemma3-for-images", directory_ / "adapter", directory_ / "out", "as-merged"});
+        FAIL() << "accepted";
+    } catch (const FileError& error) {
+        EXPECT_THAT(error.what(), HasSubstr("a model for images"));
+    }
+    EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
+}
+
+TEST_F(Merge, TakesANewOrEmptyDirectoryOnly) {
+    std::filesystem::create_directory(directory_ / "out");
+    EXPECT_EQ(run(), 0);
+    EXPECT_THAT(refusal(), HasSubstr("must be new or an empty directory"));
+    std::filesystem::remove_all(directory_ / "out");
+    directory_.write("out", "a file");
+    EXPECT_THAT(refusal(), HasSubstr("must be new or an empty directory"));
+    EXPECT_EQ(test::read_text(directory_ / "out"), "a file");
+}
+
+TEST_F(Merge, FillsTheEmptyDirectoryThatALinkPointsTo) {
+    std::filesystem::create_directory(directory_ / "empty");
+    std::filesystem::create_symlink("empty", directory_ / "out");
+    EXPECT_EQ(run(), 0);
+    EXPECT_TRUE(std::filesystem::is_symlink(directory_ / "out"));
+    EXPECT_TRUE(std::filesystem::exists(directory_ / "empty/model.safetensors"));
+}
+
+TEST_F(Merge, RefusesNumbersThatAreNoneByTheNameOfTheirTensor) {
+    const auto not_written = [&](const std::string& file, TestTensors tensors, const std::string& name, float number) {
+        const std::string before = test::read_text(directory_ / file);
+        tensors.at(name).values[5] = number;
+        directory_.write(file, make_safetensors(tensors));
+        const std::string message = refusal();
+        directory_.write(file, before);
         EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
+        return message;
+    };
+    const std::string adapter = "adapter/adapter_model.safetensors";
+    const std::string lora_a = "base_model.model." + up_proj + ".lora_A.weight";
+    const std::string norm = "base_model.model.model.norm.weight";
+    EXPECT_THAT(not_written(adapter, adapter_, lora_a, NAN),
+                HasSubstr("tensor \"" + lora_a + "\" has an element that is not a number, at 5"));
+    EXPECT_THAT(not_written(adapter, adapter_, norm, -INFINITY),
+                HasSubstr("tensor \"" + norm + "\" has an element that is minus infinite, at 5"));
+    for (const char* const name : {"model.layers.0.mlp.up_proj.weight", "model.layers.1.input_layernorm.weight",
+                                   "model.layers.1.mlp.up_proj.weight"}) {
+        EXPECT_THAT(not_written("model/model.safetensors", test::small_model("BF16"), name, INFINITY),
+                    HasSubstr("tensor \"" + std::string(name) + "\" has an element that is "));
     }
+    directory_.write("adapter/adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 1e308})");
+    EXPECT_THAT(refusal(), HasSubstr("merged with it, tensor \"" + up_proj + ".weight\" has an element that is "));
+    EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
+}
 
-    TEST_F(Merge, TakesANewOrEmptyDirectoryOnly) {
-        std::filesystem::create_directory(directory_ / "out");
-        EXPECT_EQ(run(), 0);
-        EXPECT_THAT(refusal(), HasSubstr("must be new or an empty directory"));
-        std::filesystem::remove_all(directory_ / "out");
-        directory_.write("out", "a file");
-        EXPECT_THAT(refusal(), HasSubstr("must be new or an empty directory"));
-        EXPECT_EQ(test::read_text(directory_ / "out"), "a file");
-    }
-
-    TEST_F(Merge, FillsTheEmptyDirectoryThatALinkPointsTo) {
-        std::filesystem::create_directory(directory_ / "empty");
-        std::filesystem::create_symlink("empty", directory_ / "out");
-        EXPECT_EQ(run(), 0);
-        EXPECT_TRUE(std::filesystem::is_symlink(directory_ / "out"));
-        EXPECT_TRUE(std::filesystem::exists(directory_ / "empty/model.safetensors"));
-    }
-
-    TEST_F(Merge, RefusesNumbersThatAreNoneByTheNameOfTheirTensor) {
-        const auto not_written = [&](const std::string& file, TestTensors tensors, const std::string& name,
-                                     float number) {
-            const std::string before = test::read_text(directory_ / file);
-            tensors.at(name).values[5] = number;
-            directory_.write(file, make_safetensors(tensors));
-            const std::string message = refusal();
-            directory_.write(file, before);
-            EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
-            return message;
-        };
-        const std::string adapter = "adapter/adapter_model.safetensors";
-        const std::string lora_a = "base_model.model." + up_proj + ".lora_A.weight";
-        const std::string norm = "base_model.model.model.norm.weight";
-        EXPECT_THAT(not_written(adapter, adapter_, lora_a, NAN),
-                    HasSubstr("tensor \"" + lora_a + "\" has an element that is not a number, at 5"));
-        EXPECT_THAT(not_written(adapter, adapter_, norm, -INFINITY),
-                    HasSubstr("tensor \"" + norm + "\" has an element that is minus infinite, at 5"));
-        for (const char* const name : {"model.layers.0.mlp.up_proj.weight", "model.layers.1.input_layernorm.weight",
-                                       "model.layers.1.mlp.up_proj.weight"}) {
-            EXPECT_THAT(not_written("model/model.safetensors", test::small_model("BF16"), name, INFINITY),
-                        HasSubstr("tensor \"" + std::string(name) + "\" has an element that is "));
-        }
-        directory_.write("adapter/adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 1e308})");
-        EXPECT_THAT(refusal(), HasSubstr("merged with it, tensor \"" + up_proj + ".weight\" has an element that is "));
-        EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
-    }
-
-    TEST_F(Merge, LeavesNothingBehindWhenItFails) {
-        directory_.write("adapter/adapter_config.json", R"({"peft_type": "LORA", "r": 5, "lora_alpha": 3})");
-        EXPECT_THAT(refusal(), HasSubstr("must be [12, 5]"));
-        EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
-        std::filesystem::remove_all(directory_ / "model");
-        directory_.write("model", "a file");
-        EXPECT_THAT(refusal(), HasSubstr("no directory"));
-        EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
-    }
+TEST_F(Merge, LeavesNothingBehindWhenItFails) {
+    directory_.write("adapter/adapter_config.json", R"({"peft_type": "LORA", "r": 5, "lora_alpha": 3})");
+    EXPECT_THAT(refusal(), HasSubstr("must be [12, 5]"));
+    EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
+    std::filesystem::remove_all(directory_ / "model");
+    directory_.write("model", "a file");
+    EXPECT_THAT(refusal(), HasSubstr("no directory"));
+    EXPECT_THAT(directory_.names(), ElementsAre("adapter", "model"));
+}
 
 }  // namespace
 }  // namespace llama
