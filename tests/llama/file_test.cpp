@@ -49,7 +49,7 @@ TEST(File, PipesAreNoFilesOfAModel) {
     EXPECT_EQ(refusal_of([&] { read_tokenizer_json(path); }), refused);
     EXPECT_EQ(refusal_of([&] { SentencePieceTokenizer{path}; }), refused);
     EXPECT_EQ(refusal_of([&] { Llama2cTokenizer(path, 300); }), refused);
-    EXPECT_EQ(refusal_of([&] { read_u16_token_file(path, 100, 0); }), refused);
+    EXPECT_EQ(refusal_of([&] { read_tokens(path, "u16", 100, 0); }), refused);
     make_pipe(directory, "config.json");
     EXPECT_EQ(refusal_of([&] { open_checkpoint(directory.path()); }), directory / "config.json: not a regular file");
     EXPECT_EQ(refusal_of([&] { read_file("/dev/zero"); }), "/dev/zero: not a regular file");
