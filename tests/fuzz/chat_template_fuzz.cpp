@@ -8,7 +8,7 @@
 
 #include "edited_file.hpp"
 #include "llama/io/utf8.hpp"
-#include "llama/program/streamed_text.hpp"
+#include "llama/io/visible_text.hpp"
 #include "llama/tokenizers/chat_template.hpp"
 
 // Whatever text is recognised as a chat template, what a user says stays what the user says, and nothing else does; and
@@ -27,14 +27,14 @@ void check_turn(const llama::ChatPieces& pieces, std::string_view said, std::siz
 }
 
 void check_stream(std::string_view bytes) {
-    llama::StreamedText stream;
+    llama::VisibleText stream;
     std::string shown;
     for (const char& byte : bytes) shown += stream.add({&byte, 1});
-    shown += stream.end();
+    shown += stream.finish();
     if (llama::first_invalid_utf8(shown)) std::abort();
     for (const char c : shown) {
         const auto byte = static_cast<unsigned char>(c);
-        if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) std::abort();
+        if ((byte < 0x20 && !(c >= '\t' && c <= '\r')) || byte == 0x7f) std::abort();
     }
 }
 

@@ -7,13 +7,13 @@
 #include <string_view>
 
 #include "llama/io/format.hpp"
+#include "llama/io/visible_text.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/program/conversation.hpp"
 #include "llama/program/line_reader.hpp"
 #include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/program.hpp"
-#include "llama/program/streamed_text.hpp"
 #include "llama/program/terminal.hpp"
 #include "llama/tokenizers/chat_template_file.hpp"
 
@@ -102,7 +102,7 @@ private:
 
     void respond(const std::string& message) {
         StatusLine status(false);
-        StreamedText text;
+        VisibleText text;
         bool began = false;
         const auto show = [&](const std::string& shown) {
             // Some families' replies begin with a space.
@@ -126,7 +126,7 @@ private:
             return;
         }
         status.clear();
-        show(text.end());
+        show(text.finish());
         output_.write("\n");
         if (options_.verbose) note(describe_rates(last_) + "\n");
     }

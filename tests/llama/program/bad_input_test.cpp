@@ -69,7 +69,7 @@ TEST_F(ProgramTest, RefusesBadTokenizers) {
         std::vector<std::string> words;
     } cases[] = {
         {own_ / "missing.bin", {"missing.bin", "No such file"}},
-        {own_.path(), {own_.path(), "no tokenizer there", "tokenizer.model, tokenizer.json"}},
+        {own_.path(), {own_.path(), "no tokenizer there", "tokenizer.json, tokenizer.model"}},
         {own_.write("empty.bin", ""), {"empty.bin", "empty"}},
         {own_.write("short.bin", good.substr(0, good.size() - 3)), {"short.bin", "512"}},
         {own_.write("small.bin", syllable_tokenizer(400)), {"small.bin", "ends after 400 tokens", "512"}},

@@ -121,7 +121,7 @@ TEST_F(Fetch, SaysWhatWentWrong) {
         fetch_with("printf 'ERROR: Exception:\\nTraceback:\\n  x\\nOSError: [Errno 28] No space\\n' >&2; exit 2"));
     EXPECT_THAT(exception, HasSubstr("pip cannot download the model: OSError: [Errno 28] No space\n"));
     EXPECT_THAT(failure_of(fetch_with("exit 7")), HasSubstr("it says nothing"));
-    EXPECT_THAT(failure_of(fetch_with("printf 'a\\033[2Jb' >&2; exit 1")), HasSubstr("a [2Jb"));
+    EXPECT_THAT(failure_of(fetch_with("printf 'a\\033[2Jb' >&2; exit 1")), HasSubstr(R"(a\x1b[2Jb)"));
 }
 
 TEST_F(Fetch, RefusesAnotherWheel) {
