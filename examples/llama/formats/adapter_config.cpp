@@ -147,8 +147,8 @@ AdapterConfig::AdapterConfig(const std::string& path) : path_(path) {
         const nlohmann::json* const value = object.find(patterns->field);
         if (value != nullptr) JsonObject(*value, path_, patterns->field + ".");  // an object
     }
-    ranks_ = ModulePatterns(path_, ranks.field, std::move(ranks.numbers));
-    alphas_ = ModulePatterns(path_, alphas.field, std::move(alphas.numbers));
+    ranks_ = ModulePatterns(path_, ranks.field, ranks.numbers);
+    alphas_ = ModulePatterns(path_, alphas.field, alphas.numbers);
     modules_to_save_ = texts(object, "modules_to_save");
     const std::string field = "trainable_token_indices";
     if (const nlohmann::json* const tokens = object.find(field); tokens != nullptr && tokens->is_object()) {

@@ -13,23 +13,23 @@ namespace llama {
 
 namespace {
 
-enum class Family : std::uint8_t { llama, qwen2, qwen3, smollm3, phi3, gemma2, gemma3 };
+enum class GgufFamily : std::uint8_t { llama, qwen2, qwen3, smollm3, phi3, gemma2, gemma3 };
 
-struct Architecture {
-    Family family;
+struct GgufArchitecture {
+    GgufFamily family;
     const char* name;
     freqkv::RopePairing pairing;
 };
 
 // Where pairs are adjacent, the rows of wq and wk are in the order of the original weights, not of Hugging Face.
-constexpr Architecture architectures[] = {
-    {Family::llama, "llama", freqkv::RopePairing::adjacent},
-    {Family::qwen2, "qwen2", freqkv::RopePairing::half_split},
-    {Family::qwen3, "qwen3", freqkv::RopePairing::half_split},
-    {Family::smollm3, "smollm3", freqkv::RopePairing::adjacent},
-    {Family::phi3, "phi3", freqkv::RopePairing::half_split},
-    {Family::gemma2, "gemma2", freqkv::RopePairing::half_split},
-    {Family::gemma3, "gemma3", freqkv::RopePairing::half_split},
+constexpr GgufArchitecture gguf_architectures[] = {
+    {GgufFamily::llama, "llama", freqkv::RopePairing::adjacent},
+    {GgufFamily::qwen2, "qwen2", freqkv::RopePairing::half_split},
+    {GgufFamily::qwen3, "qwen3", freqkv::RopePairing::half_split},
+    {GgufFamily::smollm3, "smollm3", freqkv::RopePairing::adjacent},
+    {GgufFamily::phi3, "phi3", freqkv::RopePairing::half_split},
+    {GgufFamily::gemma2, "gemma2", freqkv::RopePairing::half_split},
+    {GgufFamily::gemma3, "gemma3", freqkv::RopePairing::half_split},
 };
 
 // The Config of the keys below general.architecture.
@@ -43,7 +43,7 @@ public:
         read_tensors();
         read_rope();
         check_config(config_, file_.path());  // from here on there are not more layers than there may be
-        if (family_ == Family::smollm3) read_unrotated_layers();
+        if (family_ == GgufFamily::smollm3) read_unrotated_layers();
         if (is_gemma()) read_gemma();
         check_config(config_, file_.path());
         read_special_tokens();
@@ -51,16 +51,16 @@ public:
     }
 
 private:
-    bool is_gemma() const { return family_ == Family::gemma2 || family_ == Family::gemma3; }
+    bool is_gemma() const { return family_ == GgufFamily::gemma2 || family_ == GgufFamily::gemma3; }
 
     void check_kind() {
         const std::string_view name =
             require_key(file_, "general.architecture", file_.find_string("general.architecture"));
-        const auto* const found = std::find_if(std::begin(architectures), std::end(architectures),
-                                               [&](const Architecture& known) { return name == known.name; });
-        if (found == std::end(architectures)) {
+        const auto* const found = std::find_if(std::begin(gguf_architectures), std::end(gguf_architectures),
+                                               [&](const GgufArchitecture& known) { return name == known.name; });
+        if (found == std::end(gguf_architectures)) {
             std::string known;
-            for (const Architecture& architecture : architectures) {
+            for (const GgufArchitecture& architecture : gguf_architectures) {
                 known += (known.empty() ? "" : ", ") + std::string(architecture.name);
             }
             file_.fail("the architecture is " + printable(name) + "; supported are " + known);
@@ -83,7 +83,7 @@ private:
         c.context = integer("context_length");
         c.norm_epsilon = number("attention.layer_norm_rms_epsilon", c.norm_epsilon);
         c.head_dim = integer("attention.key_length", c.heads > 0 ? c.dim / c.heads : 0);
-        const bool turns_in_part = family_ == Family::phi3 || is_gemma();
+        const bool turns_in_part = family_ == GgufFamily::phi3 || is_gemma();
         c.rotated_dims = integer("rope.dimension_count", c.head_dim);
         for (const char* const same :
              {"attention.value_length", "attention.key_length_swa", "attention.value_length_swa",
@@ -109,8 +109,8 @@ private:
         c.attention_bias = is_there("blk.0.attn_q.bias") || is_there("blk.0.attn_qkv.bias");
         c.output_bias = is_there("blk.0.attn_output.bias");
         c.feed_forward_bias = is_there("blk.0.ffn_gate.bias");
-        c.head_norms = family_ == Family::qwen3 || family_ == Family::gemma3;
-        c.joined_projections = family_ == Family::phi3;
+        c.head_norms = family_ == GgufFamily::qwen3 || family_ == GgufFamily::gemma3;
+        c.joined_projections = family_ == GgufFamily::phi3;
     }
 
     void read_rope() {
@@ -182,12 +182,13 @@ private:
 
     void read_gemma() {
         Config& c = config_;
-        const bool second = family_ == Family::gemma2;
+        const bool second = family_ == GgufFamily::gemma2;
         c.output_norms = true;
         c.activation = Activation::gelu_tanh;
         c.embedding_scale = std::sqrt(static_cast<double>(c.dim));
         // Of the largest models, which have no key for it: the width of a head's share of the stream.
-        if (c.layers == (second ? 46 : 62) && c.heads > 0) c.query_scalar = static_cast<double>(c.dim / c.heads);
+        const Index share = c.heads > 0 ? c.dim / c.heads : 0;
+        if (c.layers == (second ? 46 : 62)) c.query_scalar = static_cast<double>(share);
         c.score_cap = second ? number("attn_logit_softcapping", 50) : 0;
         c.logit_cap = number("final_logit_softcapping", second ? 30 : 0);
         c.local_window = integer("attention.sliding_window", second ? 4096 : 0);
@@ -237,7 +238,7 @@ private:
     }
 
     const GgufFile& file_;
-    Family family_{};
+    GgufFamily family_{};
     std::string prefix_;
     Config config_;
 };

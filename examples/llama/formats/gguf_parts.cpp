@@ -18,8 +18,8 @@ Index required(const GgufFile& file, const char* key) {
 // "-00001-of-00003.gguf"; parts count from 0.
 std::string ending(Index part, Index count) {
     char text[64];
-    std::snprintf(text, sizeof text, "-%05lld-of-%05lld.gguf", static_cast<long long>(part + 1),
-                  static_cast<long long>(count));
+    const long long place = part + 1;
+    std::snprintf(text, sizeof text, "-%05lld-of-%05lld.gguf", place, static_cast<long long>(count));
     return text;
 }
 

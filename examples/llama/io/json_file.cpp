@@ -33,7 +33,7 @@ public:
     bool number_unsigned(json::number_unsigned_t value) override { return add(value, 0); }
     bool number_float(json::number_float_t value, const std::string& /*text*/) override { return add(value, 0); }
     bool string(std::string& value) override {
-        const std::size_t memory = block(sizeof value) + bytes_of(value);
+        const std::size_t memory = block(sizeof(std::string)) + bytes_of(value);
         return add(std::move(value), memory);
     }
     bool binary(json::binary_t& /*value*/) override { return false; }  // JSON has none
@@ -52,7 +52,7 @@ public:
         in.key = std::move(key);
         if (in.members != nullptr) return true;
         // A node of the map: four words besides the key and the value.
-        spend(block(4 * sizeof(void*) + sizeof in.key + sizeof(json)) + bytes_of(in.key));
+        spend(block(4 * sizeof(void*) + sizeof(std::string) + sizeof(json)) + bytes_of(in.key));
         const auto [place, is_new] = in.value->get_ref<json::object_t&>().emplace(in.key, nullptr);
         if (!is_new) fail_twice(in.key);
         in.member = &place->second;

@@ -181,7 +181,8 @@ private:
 // A conversation goes on for as long as anyone likes, so the cache is one that a machine has room for. What is said to
 // the model first stays in it as it is, and so do three quarters of the rest: models that were not trained with
 // compressions read best what has few of them.
-ModelOptions with_defaults(ModelOptions options, const Config& config, Index head) {
+ModelOptions with_defaults(const ModelOptions& given, const Config& config, Index head) {
+    ModelOptions options = given;
     if (traits_of(options.policy).grows) return options;
     constexpr Index most = 8192;
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;

@@ -36,8 +36,9 @@ inline std::vector<double> from_digits(std::string_view digits) {
     losses.reserve(digits.size() / digits_of_loss);
     for (; !digits.empty(); digits.remove_prefix(digits_of_loss)) {
         std::uint64_t bits = 0;
-        const char* const end = digits.data() + digits_of_loss;
-        const auto [read, error] = std::from_chars(digits.data(), end, bits, 16);
+        const char* const begin = &digits.front();
+        const char* const end = begin + digits_of_loss;
+        const auto [read, error] = std::from_chars(begin, end, bits, 16);
         const auto loss = std::bit_cast<double>(bits);
         if (error != std::errc{} || read != end || !std::isfinite(loss)) throw std::runtime_error("no loss");
         losses.push_back(loss);

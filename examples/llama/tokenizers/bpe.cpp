@@ -17,7 +17,7 @@ namespace {
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
     std::string replaced;
-    for (std::size_t found; (found = text.find(from)) != std::string_view::npos;) {
+    for (std::size_t found = text.find(from); found != std::string_view::npos; found = text.find(from)) {
         replaced.append(text.substr(0, found)).append(to);
         text.remove_prefix(found + from.size());
     }

@@ -16,7 +16,7 @@ namespace {
 using Family = ChatTemplate::Family;
 
 // Stands for EOS in the markup.
-constexpr char E = '\x03';
+constexpr char end_mark = '\x03';
 
 struct Spelling {
     Family family;
@@ -74,7 +74,7 @@ void add(ChatPieces& pieces, ChatPiece::Kind kind, std::string_view text) {
 
 void add_markup(ChatPieces& pieces, std::string_view text) {
     for (const char c : text) {
-        if (c == E) {
+        if (c == end_mark) {
             pieces.push_back({ChatPiece::Kind::end_of_text});
         } else {
             add(pieces, ChatPiece::Kind::markup, {&c, 1});

@@ -75,7 +75,7 @@ private:
 
     std::string system_words() const;
     bool thinks() const;
-    void add_user(ChatPieces& pieces, std::string_view before, std::string_view user) const;
+    void add_user(ChatPieces& pieces, std::string_view system, std::string_view user) const;
 
     Family family_;
     // Of a checkpoint's own template:

@@ -21,7 +21,7 @@ namespace llama {
 namespace {
 
 // What a file calls the tokenizer of a family, which says by that what it holds nothing else about.
-struct Family {
+struct PreTokenizer {
     std::string_view pre;
     std::vector<const char*> patterns;
     bool ignore_merges = false;
@@ -30,9 +30,9 @@ struct Family {
 };
 
 // Those of llama.cpp's names that models of the supported architectures have.
-const std::vector<Family>& families() {
+const std::vector<PreTokenizer>& families() {
     using namespace pre_token_patterns;
-    static const std::vector<Family> all{
+    static const std::vector<PreTokenizer> all{
         {.pre = "default", .patterns = {punctuation, gpt2, numbers, three_digits}},
         {.pre = "gpt-2", .patterns = {gpt2}},
         {.pre = "phi-2", .patterns = {gpt2}},
@@ -93,7 +93,7 @@ constexpr std::array<std::string_view, 20> texts_of_ends{
     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
 };
 
-const Family& family_of(const std::string& pre, const std::string& path) {
+const PreTokenizer& family_of(const std::string& pre, const std::string& path) {
     if (pre.empty()) {
         std::fprintf(
             stderr,
@@ -103,7 +103,7 @@ const Family& family_of(const std::string& pre, const std::string& path) {
         return families().front();
     }
     std::string names;
-    for (const Family& family : families()) {
+    for (const PreTokenizer& family : families()) {
         if (family.pre == pre) return family;
         names += (names.empty() ? "" : ", ") + std::string(family.pre);
     }
@@ -196,7 +196,7 @@ std::unique_ptr<Tokenizer> make_byte_level_bpe(GgufVocabulary vocabulary, const 
         throw FileError(path, "tokenizer.ggml.merges has " + std::to_string(vocabulary.merges.size()) +
                                   " entries, at most " + std::to_string(BpeParts::most_merges) + " are read");
     }
-    const Family& family = family_of(vocabulary.pre, path);
+    const PreTokenizer& family = family_of(vocabulary.pre, path);
     BpeParts parts;
     for (const char* const pattern : family.patterns) parts.splits.push_back({pattern});
     parts.ignore_merges = family.ignore_merges;

@@ -10,7 +10,7 @@
 
 // Of the library, which does not declare it in a header that is installed.
 namespace sentencepiece::logging {
-void SetMinLogLevel(int level);
+void SetMinLogLevel(int level);  // NOLINT(readability-identifier-naming)
 }
 
 #include "llama/io/file.hpp"

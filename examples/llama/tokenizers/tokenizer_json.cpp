@@ -108,7 +108,7 @@ private:
     }
 
     void read_unknown(const json& unknown) {
-        if (unknown.is_null() || unknown == "") return;
+        if (unknown.is_null() || (unknown.is_string() && unknown.get_ref<const std::string&>().empty())) return;
         const std::string text = reader_.text(unknown, "model.unk_token");
         parts_.unknown = find(text);
         if (parts_.unknown < 0) reader_.fail("model.unk_token is " + in_quotes(text) + ", which is no token");

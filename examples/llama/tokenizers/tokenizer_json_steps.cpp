@@ -31,7 +31,8 @@ void TokenizerJsonSteps::read_normalizer(const json& normalizer, BpeParts& parts
             parts.edits.push_back({TextEdit::Kind::prepend, {}, reader_.text(member(*step, "prepend"), "prepend")});
         } else if (type == "Replace") {
             const json& from = member(member(*step, "pattern"), "String");
-            if (!from.is_string() || from == "") reader_.refuse("a Replace whose pattern is no text");
+            if (!from.is_string() || from.get_ref<const std::string&>().empty())
+                reader_.refuse("a Replace whose pattern is no text");
             parts.edits.push_back(
                 {TextEdit::Kind::replace, from.get<std::string>(), reader_.text(member(*step, "content"), "content")});
         } else {
