@@ -145,15 +145,15 @@ void TrainableLlama::add_adaptations(const LoraOptions& lora, std::uint64_t seed
             if (!parts_.contain(part)) continue;
             const TrainableTensor& a = *factor++;
             const TrainableTensor& b = *factor++;
-            const LoraPlaces places{a.first, b.first};
-            *factors = places;
+            const LoraPlaces both{a.first, b.first};
+            *factors = both;
             // Kaiming's uniform distribution with a slope of sqrt(5): variance 1 / (3 inputs).
             const double width = 2 / std::sqrt(static_cast<double>(a.shape[1]));
             for (Index i = 0; i < a.size; ++i) {
                 trained_.data()[a.first + i] = static_cast<float>((random.uniform() - 0.5) * width);
             }
             std::fill_n(trained_.data() + b.first, b.size, 0.0f);
-            Adapted adapted{places,
+            Adapted adapted{both,
                             lora,
                             projection->rows,
                             projection->columns,
