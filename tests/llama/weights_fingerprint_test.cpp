@@ -50,7 +50,7 @@ TEST_F(WeightsFingerprint, OfAModelIsItsOwn) {
             EXPECT_TRUE(seen.insert(of(changed)).second) << name << " at " << place;
         }
     }
-    for (const std::size_t distance : {2, 16, 32}) {
+    for (const std::size_t distance : {2UL, 16UL, 32UL}) {
         TestTensors changed = model;
         auto& numbers = changed["model.layers.0.mlp.up_proj.weight"].values;
         for (const std::size_t place : {std::size_t{1}, 1 + distance})
