@@ -20,15 +20,16 @@
 #include "llama/program/program_runs.hpp"
 #include "llama/program/run_program.hpp"
 #include "llama/temporary_directory.hpp"
+#include "sanitized.hpp"
 
 // Files that are made to do harm, and what freqkv-llama may do with them: take them, or refuse them in one line; in two
 // seconds of the processor and with 64 MiB of memory and four times the files' size.
 namespace llama::test {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-inline constexpr bool limits_hold = false;  // such a build takes several times as much of both
+#if defined(__OPTIMIZE__)
+inline constexpr bool limits_hold = !freqkv::test::sanitized;
 #else
-inline constexpr bool limits_hold = true;
+inline constexpr bool limits_hold = false;  // such a build takes several times as much of both
 #endif
 
 inline std::string repeated(const std::string& text, std::size_t count) {

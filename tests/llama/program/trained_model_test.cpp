@@ -15,6 +15,7 @@
 #include "llama/program/program_runs.hpp"
 #include "llama/program/run_program.hpp"
 #include "llama/temporary_directory.hpp"
+#include "sanitized.hpp"
 
 namespace llama {
 namespace {
@@ -33,17 +34,7 @@ using test::thread_counts;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
+using freqkv::test::sanitized;
 
 const std::string shared = FREQKV_SHARED_DIR;
 
