@@ -203,7 +203,7 @@ private:
     void read_local_layers(Index period) {
         const std::string key = prefix_ + "attention.sliding_window_pattern";
         if (file_.is_array(key)) {
-            config_.local_layers = *file_.find_flags(key);
+            config_.local_layers = file_.find_flags(key).value_or(std::vector<bool>{});
             if (static_cast<Index>(config_.local_layers.size()) != config_.layers) {
                 file_.fail(key + " has " + std::to_string(config_.local_layers.size()) +
                            " elements, must have one for each of the " + std::to_string(config_.layers) + " layers");

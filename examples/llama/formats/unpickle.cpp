@@ -279,13 +279,13 @@ private:
 
     void make_tuple(std::size_t count) {
         std::vector<Value> values = pop_many(count);
-        keep(sizeof values + 2 * sizeof(void*) + count * sizeof(Value));
+        keep(sizeof(std::vector<Value>) + 2 * sizeof(void*) + count * sizeof(Value));
         push({Kind::tuple, static_cast<std::int64_t>(tuples_.size())});
         tuples_.push_back(std::move(values));
     }
 
     void make_dictionary() {
-        keep(sizeof dictionaries_.front());
+        keep(sizeof(decltype(dictionaries_)::value_type));
         push({Kind::dictionary, static_cast<std::int64_t>(dictionaries_.size())});
         dictionaries_.emplace_back();
     }
