@@ -124,6 +124,7 @@ void SentencePieceTokenizer::add_tokens(std::vector<AddedToken> added, const std
 std::vector<Token> SentencePieceTokenizer::do_encode(std::string_view text, std::span<const TextRange> verbatim) const {
     std::vector<Token> tokens;
     const auto add = [&](Token token) { tokens.push_back(token); };
+    // NOLINTNEXTLINE(bugprone-unchecked-optional-access): every constructor makes it.
     cut_at(*added_, text, verbatim, add, [&](TextRange part) {
         const std::string_view plain = text.substr(part.begin, part.end - part.begin);
         if (puts_space_ && (part.begin == 0 || space_behind_added_)) {
