@@ -134,8 +134,9 @@ Rates = dict[str, float]  # tokens per second by "reading", "writing"
 
 
 def peer_rates(programs: Path, model: Path, case: Case) -> Rates:
-    # Behind a text, what is read is the text itself.
-    tests = ["-p", str(case.depth or PROMPT), "-n", "0"], ["-p", "0", "-n", str(GENERATED), "-d", str(case.depth)]
+    # What is written stands behind what is read.
+    read = str(case.depth or PROMPT)
+    tests = ["-p", read, "-n", "0"], ["-p", "0", "-n", str(GENERATED), "-d", read]
     rates: Rates = {}
     for test in tests:
         done = run(programs / "llama-bench", "-m", model, "-t", str(case.threads), "-r", "1", "-o", "json", *test)
