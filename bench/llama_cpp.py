@@ -215,7 +215,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     plots = [f"$data using {i + 2}:xtic(1) title '{what}, {threads} thread{'s' * (threads > 1)}'"
              for i, (what, threads) in enumerate(bars)]  # fmt: skip
     commands = [
-        "set terminal svg size 720,400 font 'sans,13' background '#ffffff'",
+        "set terminal svg size 720,400 noenhanced font 'sans,13' background '#ffffff'",
         f"set output '{path}'",
         "$data << END", *lines, "END",
         "set style data histogram", "set style histogram clustered gap 1", "set style fill solid 0.8",
