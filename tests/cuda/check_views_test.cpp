@@ -21,7 +21,7 @@ using detail::check_pages;
 using detail::checked_extent;
 using detail::Extent;
 
-float memory[4096];
+float device_memory[4096];
 
 template <class F>
 std::string message(const F& f) {
@@ -39,7 +39,7 @@ std::string message_of(const KVView<T>& view) {
 }
 
 TEST(CudaViews, AreRefusedWithTheReason) {
-    const KVView<float> good(memory, 2, 8, 4);
+    const KVView<float> good(device_memory, 2, 8, 4);
     EXPECT_EQ(message_of(good), "accepted");
     const auto with = [&](auto member, auto value) {
         KVView<float> view = good;
@@ -59,21 +59,21 @@ TEST(CudaViews, AreRefusedWithTheReason) {
     EXPECT_EQ(message_of(with(&View::token_stride, 3)),
               "freqkv: strides of keys is 32, 3, 1, must give every element of [2, 8, 4] a place of its own");
     EXPECT_THAT(message_of(with(&View::head_stride, 31)), testing::HasSubstr("a place of its own"));
-    const auto odd = reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(memory) + 2);
+    const auto odd = reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(device_memory) + 2);
     EXPECT_THAT(message_of(with(&View::data, odd)), testing::HasSubstr("must be a multiple of the element's size, 4"));
 }
 
 TEST(CudaViews, ReachFromTheLowestToTheHighestElement) {
-    const Extent extent = checked_extent("keys", KVView<float>(memory + 100, 2, 5, 3, 40, -3, 1));
-    EXPECT_EQ(extent.begin, reinterpret_cast<std::uintptr_t>(memory + 100 - 12));
-    EXPECT_EQ(extent.end, reinterpret_cast<std::uintptr_t>(memory + 100 + 40 + 2 + 1));
+    const Extent extent = checked_extent("keys", KVView<float>(device_memory + 100, 2, 5, 3, 40, -3, 1));
+    EXPECT_EQ(extent.begin, reinterpret_cast<std::uintptr_t>(device_memory + 100 - 12));
+    EXPECT_EQ(extent.end, reinterpret_cast<std::uintptr_t>(device_memory + 100 + 40 + 2 + 1));
 }
 
 std::set<Index> elements(const KVView<float>& view) {
     std::set<Index> offsets;
     for (Index h = 0; h < view.heads; ++h) {
         for (Index t = 0; t < view.tokens; ++t) {
-            for (Index d = 0; d < view.head_dim; ++d) offsets.insert(&view.head(h)(t, d) - memory);
+            for (Index d = 0; d < view.head_dim; ++d) offsets.insert(&view.head(h)(t, d) - device_memory);
         }
     }
     return offsets;
@@ -94,9 +94,9 @@ TEST(CudaViews, OverlapIsFoundElementByElement) {
     };
     int apart_in_the_same_stretch = 0;
     for (const Strides& s : {Strides{40, 8, 1}, Strides{4, 20, 1}, Strides{60, 1, 12}, Strides{50, 10, 2}}) {
-        const KVView<float> a(memory + 500, 2, 4, 3, s.head, s.token, s.dim);
+        const KVView<float> a(device_memory + 500, 2, 4, 3, s.head, s.token, s.dim);
         for (Index distance = -130; distance <= 130; ++distance) {
-            const KVView<float> b(memory + 500 + distance, 2, 3, 3, s.head, s.token, s.dim);
+            const KVView<float> b(device_memory + 500 + distance, 2, 3, 3, s.head, s.token, s.dim);
             const Extent of_a = checked_extent("a", a);
             const Extent of_b = checked_extent("b", b);
             ASSERT_EQ(detail::overlap(of_a, of_b), share_an_element(a, b))
@@ -114,9 +114,9 @@ TEST(CudaViews, OverlapIsFoundElementByElement) {
 TEST(CudaViews, AnAxisOfOneStepsNowhere) {
     for (const Index dims : {1, 3}) {
         for (const Index heads : {1, 2}) {
-            const KVView<float> a(memory + 500, 2, 4, 3, 4, 20, 1);
+            const KVView<float> a(device_memory + 500, 2, 4, 3, 4, 20, 1);
             for (Index distance = -90; distance <= 90; ++distance) {
-                const KVView<float> b(memory + 500 + distance, heads, 4, dims, heads == 1 ? 777 : 4, 20,
+                const KVView<float> b(device_memory + 500 + distance, heads, 4, dims, heads == 1 ? 777 : 4, 20,
                                       dims == 1 ? 99 : 1);
                 ASSERT_EQ(detail::overlap(checked_extent("a", a), checked_extent("b", b)), share_an_element(a, b))
                     << heads << " heads, " << dims << " dimensions, distance " << distance;
@@ -126,14 +126,14 @@ TEST(CudaViews, AnAxisOfOneStepsNowhere) {
 }
 
 TEST(CudaViews, OfDifferentStridesInTheSameStretchCountAsOverlapping) {
-    const Extent a = checked_extent("a", KVView<float>(memory, 2, 4, 3, 40, 8, 1));
-    EXPECT_TRUE(detail::overlap(a, checked_extent("b", KVView<float>(memory + 4, 2, 4, 3, 40, 9, 1))));
-    EXPECT_FALSE(detail::overlap(a, checked_extent("b", KVView<float>(memory + 67, 2, 4, 3, 40, 9, 1))));
+    const Extent a = checked_extent("a", KVView<float>(device_memory, 2, 4, 3, 40, 8, 1));
+    EXPECT_TRUE(detail::overlap(a, checked_extent("b", KVView<float>(device_memory + 4, 2, 4, 3, 40, 9, 1))));
+    EXPECT_FALSE(detail::overlap(a, checked_extent("b", KVView<float>(device_memory + 67, 2, 4, 3, 40, 9, 1))));
 }
 
 TEST(CudaViews, OfSeveralTasksMustBeApart) {
     const auto extent = [](const char* name, Index offset, Index task, bool is_written) {
-        Extent e = checked_extent(name, KVView<float>(memory + offset, 2, 8, 4));
+        Extent e = checked_extent(name, KVView<float>(device_memory + offset, 2, 8, 4));
         e.task = task;
         e.is_written = is_written;
         return e;
@@ -150,16 +150,16 @@ TEST(CudaViews, OfSeveralTasksMustBeApart) {
 }
 
 TEST(CudaViews, InPlaceIsAllOrNothing) {
-    const KVView<const float> in(memory, 1, 8, 4);
-    const KVView<float> same(memory, 1, 4, 4);
-    const KVView<float> shifted(memory + 4, 1, 4, 4);
+    const KVView<const float> in(device_memory, 1, 8, 4);
+    const KVView<float> same(device_memory, 1, 4, 4);
+    const KVView<float> shifted(device_memory + 4, 1, 4, 4);
     const auto verdict = [&](const KVView<float>& out) {
         return message([&] {
             detail::check_in_and_out(checked_extent("in", in), checked_extent("out", out), detail::same_place(in, out));
         });
     };
     EXPECT_EQ(verdict(same), "accepted");
-    EXPECT_EQ(verdict(KVView<float>(memory + 32, 1, 4, 4)), "accepted");
+    EXPECT_EQ(verdict(KVView<float>(device_memory + 32, 1, 4, 4)), "accepted");
     EXPECT_EQ(
         verdict(shifted),
         "freqkv: overlap is in with out, must not be, unless both begin at the same element with the same strides");
@@ -168,7 +168,7 @@ TEST(CudaViews, InPlaceIsAllOrNothing) {
 TEST(CudaPages, AreRefusedWithTheReason) {
     const std::int32_t table[4] = {3, 1, 0, 2};
     using View = PagedKVView<float>;
-    View good{memory, table, 4, 16, 2, 60, 4, 128, 64, 4};
+    View good{device_memory, table, 4, 16, 2, 60, 4, 128, 64, 4};
     const auto verdict = [&](auto member, auto value) {
         View view = good;
         view.*member = value;

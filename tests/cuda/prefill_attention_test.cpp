@@ -39,8 +39,8 @@ void attend_in_blocks(const AttentionTask<Q, T>& task, const std::vector<Prefill
 
 template <class T>
 class CudaPrefill : public testing::Test {};
-using Stored = testing::Types<Eigen::half, Eigen::bfloat16>;
-TYPED_TEST_SUITE(CudaPrefill, Stored);
+using StoredInHalf = testing::Types<Eigen::half, Eigen::bfloat16>;
+TYPED_TEST_SUITE(CudaPrefill, StoredInHalf);
 
 // Queries and weights are rounded to the cache's type.
 template <class T>

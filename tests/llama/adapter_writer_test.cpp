@@ -28,7 +28,7 @@ using test::TestTensor;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::string q_proj = "model.layers.1.self_attn.q_proj";
+const std::string second_q_proj = "model.layers.1.self_attn.q_proj";
 const std::string v_proj = "model.layers.0.self_attn.v_proj";
 
 // A model, and an adapter of two of its projections, its embedding and two of its norms.
@@ -40,7 +40,7 @@ protected:
         adapter_.base_model = directory_ / "model";
         adapter_.rank = 2;
         adapter_.alpha = 3;
-        add_factors(q_proj, a_q_, b_q_);
+        add_factors(second_q_proj, a_q_, b_q_);
         add_factors(v_proj, a_v_, b_v_);
         add_tensor("model.embed_tokens.weight", embedding_);
         add_tensor("model.layers.0.input_layernorm.weight", norm_);
@@ -170,7 +170,7 @@ TEST_F(AdapterWriter, LaterNumbersReplaceEarlierOnesButNoOtherAdapter) {
 
 TEST_F(AdapterWriter, WhatDoesNotFitTogetherIsRefusedBeforeAnythingIsWritten) {
     adapter_.rank = 3;
-    EXPECT_THAT(refusal(), HasSubstr("the factors of \"" + q_proj + "\" have the ranks 2 and 2, must be 3"));
+    EXPECT_THAT(refusal(), HasSubstr("the factors of \"" + second_q_proj + "\" have the ranks 2 and 2, must be 3"));
     adapter_.rank = 2;
     add_tensor("model.layers.0.self_attn.q_proj.bias", norm_);
     EXPECT_THAT(refusal(), HasSubstr("tensor \"model.layers.0.self_attn.q_proj.bias\" is the weight of no module"));

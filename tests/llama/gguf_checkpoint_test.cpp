@@ -87,8 +87,9 @@ void expect_model(const Checkpoint& checkpoint, GgufWriter file) {
 TEST_F(Gguf, AModelOfEachTypeOfWeights) {
     for (const WeightType type : all_types) {
         for (const std::uint32_t version : {2U, 3U}) {
-            const bool wide = format_of(type).block > 1;
-            GgufWriter file = small_gguf({.type = type, .dim = wide ? 256U : 16U, .hidden = wide ? 512U : 24U});
+            const bool in_blocks = format_of(type).block > 1;
+            GgufWriter file =
+                small_gguf({.type = type, .dim = in_blocks ? 256U : 16U, .hidden = in_blocks ? 512U : 24U});
             file.version = version;
             const Checkpoint checkpoint = read_gguf(write(file.bytes()));
             EXPECT_EQ(checkpoint.format, "GGUF " + std::to_string(version) + ", " + format_of(type).name);

@@ -143,12 +143,12 @@ std::string read_until(int descriptor, const Deadline& deadline, std::size_t mos
 }
 
 // A program that runs, at the latest to the end of the scope.
-class Child {
+class RunningProgram {
 public:
-    explicit Child(pid_t id) : id_(id) {}
-    Child(const Child&) = delete;
-    Child& operator=(const Child&) = delete;
-    ~Child() {
+    explicit RunningProgram(pid_t id) : id_(id) {}
+    RunningProgram(const RunningProgram&) = delete;
+    RunningProgram& operator=(const RunningProgram&) = delete;
+    ~RunningProgram() {
         if (id_ == 0) return;
         ::kill(id_, SIGKILL);
         ::waitpid(id_, nullptr, 0);
@@ -195,7 +195,7 @@ std::string run(const char* program, const std::string& input, std::chrono::mill
     child_output = Descriptor();
     if (error != 0) throw FileError(program, std::strerror(error));
 
-    Child running(child);
+    RunningProgram running(child);
     std::string result = read_until(output.number(), deadline, largest_output, program);
     const int status = running.wait(deadline);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) throw FileError(program, "failed");

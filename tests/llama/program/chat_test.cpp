@@ -33,11 +33,11 @@ using testing::HasSubstr;
 using testing::Not;
 
 // Random weights and the control tokens of LLaMA-3.
-const std::string model = FREQKV_FIXTURES_DIR "/models/gguf-vocabulary-gpt2.gguf";
+const std::string chat_model = FREQKV_FIXTURES_DIR "/models/gguf-vocabulary-gpt2.gguf";
 
 // With these options, unless others are given.
 Arguments chat(const Arguments& options = {}) {
-    Arguments command{"chat", "--model", model};
+    Arguments command{"chat", "--model", chat_model};
     const Arguments defaults{"--template", "llama3", "--temperature", "1", "--tokens", "12",
                              "--threads",  "1",      "--capacity",    "64"};
     for (std::size_t i = 0; i < defaults.size(); i += 2) {
@@ -78,8 +78,9 @@ TEST(Chat, RepliesToEachLine) {
 }
 
 TEST(Chat, IsGenerateWithAMemory) {
-    const std::string alone = output_of({"generate", "--chat", "--model", model, "--template", "llama3", "--prompt",
-                                         "Hello", "--tokens", "12", "--temperature", "1", "--threads", "1"});
+    const std::string alone =
+        output_of({"generate", "--chat", "--model", chat_model, "--template", "llama3", "--prompt", "Hello", "--tokens",
+                   "12", "--temperature", "1", "--threads", "1"});
     EXPECT_EQ(alone + "\n", said("Hello\n").out);
     EXPECT_EQ(said("Hello\n/clear\nHello\n").out, said("Hello\n").out + said("Hello\n").out);
     EXPECT_NE(said("Hello\nHello\n").out, said("Hello\n").out + said("Hello\n").out);
@@ -131,11 +132,11 @@ TEST(Chat, ReadsNoControlTokensInMessages) {
 }
 
 TEST(Chat, RefusesWhatItDoesNotKnow) {
-    expect_refusal(run({"chat", "--model", model}), 1, {model, "no chat template", "--template", "chatml"});
-    expect_refusal(run({"chat", "--model", model, "--template", "vicuna"}), 2, {"--template", "vicuna", "llama3"});
-    expect_refusal(run({"chat", "--model", model, "--template", "chatml"}), 1, {"<|im_end|>"});
-    expect_refusal(run({"generate", "--model", model, "--system", "x"}), 2, {"--chat"});
-    expect_refusal(run({"generate", "--model", model, "--chat", "--prompt", "a\xff", "--template", "llama3"}), 1,
+    expect_refusal(run({"chat", "--model", chat_model}), 1, {chat_model, "no chat template", "--template", "chatml"});
+    expect_refusal(run({"chat", "--model", chat_model, "--template", "vicuna"}), 2, {"--template", "vicuna", "llama3"});
+    expect_refusal(run({"chat", "--model", chat_model, "--template", "chatml"}), 1, {"<|im_end|>"});
+    expect_refusal(run({"generate", "--model", chat_model, "--system", "x"}), 2, {"--chat"});
+    expect_refusal(run({"generate", "--model", chat_model, "--chat", "--prompt", "a\xff", "--template", "llama3"}), 1,
                    {"--prompt: the message is not UTF-8 at byte 1"});
 }
 

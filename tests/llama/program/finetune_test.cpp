@@ -30,7 +30,7 @@ using test::output_of;
 using test::parse;
 using test::read_text;
 using test::run;
-using test::tokenizer;
+using test::tokenizer_file;
 using test::TrainProgram;
 using testing::HasSubstr;
 using testing::IsSupersetOf;
@@ -59,7 +59,7 @@ TEST_F(TrainProgram, FinetuneOfAllWeightsMakesAModel) {
     output_of(finetune("whole", small_cache() + Arguments{"--full"}));
     EXPECT_LT(loss(file("whole"), small_cache()), loss(base(), small_cache()) - 0.1);
     EXPECT_THAT(names_of(file("whole")), IsSupersetOf({"config.json", "model.safetensors", "tokenizer.model"}));
-    EXPECT_EQ(read_text(files_ / "whole/tokenizer.model"), read_text(tokenizer));
+    EXPECT_EQ(read_text(files_ / "whole/tokenizer.model"), read_text(tokenizer_file));
     EXPECT_EQ(parse(read_text(files_ / "whole/config.json"))["dtype"], "bfloat16");
     EXPECT_EQ(parse(read_text(base() + "/config.json"))["dtype"], "float32");
 }
@@ -97,7 +97,7 @@ TEST_F(TrainProgram, FinetuneTrainsTheChosenParts) {
 }
 
 TEST_F(TrainProgram, FinetuneNeedsATokenizerForTextsOnly) {
-    output_of({"tokenize", "--tokenizer", tokenizer, "--text", file("text.txt"), "--out", file("ids.u16")});
+    output_of({"tokenize", "--tokenizer", tokenizer_file, "--text", file("text.txt"), "--out", file("ids.u16")});
     fs::copy(base(), file("mute"));
     fs::remove(file("mute/tokenizer.model"));
     expect_refusal(run(finetune("text", {"--model", file("mute"), "--steps", "2"})), 1, {"mute: no tokenizer there"});

@@ -24,7 +24,7 @@ using test::names_of;
 using test::Outcome;
 using test::output_of;
 using test::run;
-using test::tokenizer;
+using test::tokenizer_file;
 using test::TrainProgram;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -82,7 +82,7 @@ TEST_F(TrainProgram, RefusesBadData) {
         expect_refusal(run(train("out", data)), 1, words);
         EXPECT_THAT(names_of(file("out")), IsEmpty());
     }
-    expect_refusal(run({"train", "--tokenizer", tokenizer, "--out", file("out")}), 2,
+    expect_refusal(run({"train", "--tokenizer", tokenizer_file, "--out", file("out")}), 2,
                    {"--text", "--token-file", "--instructions"});
     const Arguments two{"--text", file("text.txt"), "--token-file", file("ids.txt")};
     expect_refusal(run(train("out", two)), 2, {"--token-file"});

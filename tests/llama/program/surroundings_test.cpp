@@ -76,14 +76,15 @@ TEST_F(ProgramTest, AModelThatGetsShorterEndsTheProgramWithOneLine) {
 TEST_F(ProgramTest, NamesNeedNotBeUtf8) {
     const std::string model = own_.write("m\xff.bin", read_text(file("m.bin")));
     const Arguments arguments{"perplexity", "--model", model, "--token-file", file("ids.txt"), "--threads", "1"};
-    const std::string json = own_ / "result\xfe.json";
-    output_of(arguments + Arguments{"--json", json});
-    const nlohmann::json result = nlohmann::json::parse(read_text(json));
+    const std::string summary = own_ / "result\xfe.json";
+    output_of(arguments + Arguments{"--json", summary});
+    const nlohmann::json result = nlohmann::json::parse(read_text(summary));
     EXPECT_EQ(result.at("model"), own_ / "m\xef\xbf\xbd.bin");
 
     const nlohmann::json state{{"made_with", {{"model", "another"}}}, {"state", nullptr}};
     own_.write("result\xfe.json.partial", state.dump());
-    expect_refusal(run(arguments + Arguments{"--json", json, "--resume"}), 2, {"was made with", "m\xef\xbf\xbd.bin"});
+    expect_refusal(run(arguments + Arguments{"--json", summary, "--resume"}), 2,
+                   {"was made with", "m\xef\xbf\xbd.bin"});
     expect_refusal(run({"inspect", "--model", own_ / "\xff\x1b[2J"}), 1, {"\\xff\\x1b[2J: No such file"});
 }
 

@@ -31,7 +31,7 @@ inline const std::vector<std::string> training_thread_counts{"1", "2", "3"};
 inline const std::vector<std::string> training_thread_counts{"1", "1"};
 #endif
 
-inline const std::string tokenizer = FREQKV_FIXTURES_DIR "/tokenizers/llama2/tokenizer.model";
+inline const std::string tokenizer_file = FREQKV_FIXTURES_DIR "/tokenizers/llama2/tokenizer.model";
 inline constexpr double vocabulary = 460;
 
 // Sentences of words that follow each other more or less often.
@@ -152,9 +152,14 @@ protected:
     // A training from scratch into `out`, of the text unless other data are among the options. One thread, unless a
     // test is about threads.
     Arguments train(const std::string& out, const Arguments& options = {}) const {
-        return with_data({"train",  "--tokenizer",     tokenizer, "--window",   "32", "--dim",     "32", "--layers",
-                          "1",      "--heads",         "4",       "--kv-heads", "2",  "--hidden",  "48", "--batch",
-                          "8",      "--learning-rate", "2e-2",    "--warmup",   "5",  "--threads", "1",  "--out",
+        return with_data({"train",     "--tokenizer", tokenizer_file,
+                          "--window",  "32",          "--dim",
+                          "32",        "--layers",    "1",
+                          "--heads",   "4",           "--kv-heads",
+                          "2",         "--hidden",    "48",
+                          "--batch",   "8",           "--learning-rate",
+                          "2e-2",      "--warmup",    "5",
+                          "--threads", "1",           "--out",
                           file(out)},
                          options);
     }

@@ -32,7 +32,7 @@ using test::parse;
 using test::read_text;
 using test::run;
 using test::Surroundings;
-using test::tokenizer;
+using test::tokenizer_file;
 using test::training_thread_counts;
 using test::TrainProgram;
 using test::vocabulary;
@@ -83,7 +83,7 @@ TEST_F(TrainProgram, TrainSharesTheClassifierOnDemand) {
 
 TEST_F(TrainProgram, TokensAreAsGoodAsTheirText) {
     output_of(train("text", {"--steps", "3"}));
-    output_of({"tokenize", "--tokenizer", tokenizer, "--text", file("text.txt"), "--out", file("ids.u16")});
+    output_of({"tokenize", "--tokenizer", tokenizer_file, "--text", file("text.txt"), "--out", file("ids.u16")});
     output_of(train("u16", {"--steps", "3", "--token-file", file("ids.u16")}));
     expect_same_result(file("u16"), file("text"));
     const std::string ids = read_text(file("ids.u16"));
