@@ -63,11 +63,16 @@ set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
     freqkv/policy/codec.hpp
     freqkv/policy/full.hpp
+    freqkv/policy/heavy_hitters.hpp
+    freqkv/policy/key_diff.hpp
     freqkv/policy/local_window.hpp
     freqkv/policy/low_pass.hpp
+    freqkv/policy/norms.hpp
     freqkv/policy/report.hpp
     freqkv/policy/schedule.hpp
-    freqkv/policy/whole_span.hpp)
+    freqkv/policy/select_highest.hpp
+    freqkv/policy/whole_span.hpp
+    freqkv/policy/window_attention.hpp)
 
 set(FREQKV_HEADERS_cache
     freqkv/cache_options.hpp

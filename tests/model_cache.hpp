@@ -114,10 +114,15 @@ private:
     }
 };
 
-// Tokens [first, first + count) into the cache.
+// Tokens [first, first + count) into the cache; through attention if the policy reads it.
 template <class T, class P, Executor E = SerialExecutor>
 void append(SinkedKVCache<T, P>& cache, const Text& text, Index first, Index count, const E& executor = {}) {
-    if constexpr (SinkedKVCache<T, P>::query_window > 0) {
+    if constexpr (SinkedKVCache<T, P>::has_attention_mass) {
+        std::vector<float> out(static_cast<std::size_t>(count * text.query_heads * text.value_dim));
+        ChunkedAttention<float>().forward(
+            text.queries(first, count), text.keys(first, count), text.values(first, count), cache,
+            KVView<float>::token_major(out.data(), text.query_heads, count, text.value_dim), executor);
+    } else if constexpr (SinkedKVCache<T, P>::query_window > 0) {
         cache.append(text.queries(first, count), text.keys(first, count), text.values(first, count), executor);
     } else {
         cache.append(text.keys(first, count), text.values(first, count), executor);

@@ -21,6 +21,7 @@ struct Head {
     Rows keys, values;
     std::vector<Index> compresses;   // of each entry: how many compressions it has been through
     std::vector<Index> first_token;  // of each entry: the first it stands for
+    Row mass;                        // of each entry: the attention it has been given, where the cache sums it
     Index tokens = 0;
     Index compressions = 0;
 
@@ -39,6 +40,7 @@ struct Head {
         values.push_back(std::move(value));
         compresses.push_back(0);
         first_token.push_back(tokens++);
+        mass.push_back(0);
     }
 
     void low_pass(std::size_t begin, std::size_t length, std::size_t keep) {
@@ -57,6 +59,7 @@ struct Head {
             values[begin + i] = values[begin + chosen[i]];
             first_token[begin + i] = first_token[begin + chosen[i]];
             compresses[begin + i] = compresses[begin + chosen[i]];
+            mass[begin + i] = mass[begin + chosen[i]];
         }
         close_up(begin, length, chosen.size());
     }
@@ -77,6 +80,7 @@ private:
         values.erase(at(values, begin + keep), at(values, begin + length));
         compresses.erase(at(compresses, begin + keep), at(compresses, begin + length));
         first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
+        mass.erase(at(mass, begin + keep), at(mass, begin + length));
     }
 };
 
@@ -105,6 +109,20 @@ public:
         for (std::size_t h = 0; h < heads.size(); ++h) heads[h].append(new_keys[h], new_values[h]);
         queries.resize(new_queries.size());
         for (std::size_t h = 0; h < queries.size(); ++h) queries[h].push_back(new_queries[h]);
+        if (decay > 0) sum_attention();
+    }
+
+    // The softmax weights that a query, asked at `position`, gives to the entries before and at it.
+    Row weights(std::size_t kv_head, const Row& query, std::size_t position) const {
+        const Row asked = rotated(query, position);
+        Row result;
+        for (std::size_t i = 0; i <= position; ++i) {
+            const double score = dot(asked, rotated(heads[kv_head].keys[i], i));
+            result.push_back(std::exp(score / std::sqrt(static_cast<double>(query.size()))));
+        }
+        const double sum = std::accumulate(result.begin(), result.end(), 0.0);
+        for (double& weight : result) weight /= sum;
+        return result;
     }
 
     Row rotated(const Row& x, std::size_t position) const {
@@ -135,8 +153,20 @@ public:
 
     std::vector<Head> heads;
     std::vector<Rows> queries;  // of each query head, all tokens
+    double decay = 0;           // of the attention that entries are given; 0: it is not summed
 
 private:
+    void sum_attention() {
+        for (Head& head : heads) {
+            for (double& mass : head.mass) mass *= decay;
+        }
+        for (std::size_t h = 0; h < queries.size(); ++h) {
+            Head& head = heads[h / group()];
+            const Row given = weights(h / group(), queries[h].back(), head.size() - 1);
+            for (std::size_t i = 0; i < given.size(); ++i) head.mass[i] += given[i];
+        }
+    }
+
     std::size_t capacity_;
     Rotary rotary_;
     Compress compress_;

@@ -38,13 +38,15 @@ TEST(SpanReader, ShowsEntriesOfTheMiddleOfAList) {
         }
         const MatrixView<const float> keys(stored.data(), 10, 8, 16, 2);
         const MatrixView<const float> values = text.values(0, 10).head(1);
-        const SpanReader<float> span(1, keys.middle_rows(3, 5), values.middle_rows(3, 5), &rope, positions, 3, 10, {});
+        const SpanReader<float> span(1, keys, values, &rope, positions, 3, 5, {});
         EXPECT_EQ(span.head(), 1);
         EXPECT_EQ(span.size(), 5);
         EXPECT_EQ(span.key_dim(), 8);
         EXPECT_EQ(span.value_dim(), 6);
         EXPECT_EQ(span.first(), 3);
         EXPECT_EQ(span.list_size(), 10);
+        EXPECT_EQ(span.list().size(), 10);
+        EXPECT_EQ(span.list().position(3), span.position(0));
         EXPECT_EQ(span.rope(), &rope);
         EXPECT_EQ(span.queries().tokens(), 0);
         for (Index i = 0; i < 5; ++i) {

@@ -27,7 +27,7 @@ struct CacheOptions {
 struct CacheMemory {
     Index keys = 0;
     Index values = 0;
-    Index bookkeeping = 0;  ///< token ranges and the query window
+    Index bookkeeping = 0;  ///< token ranges, the query window, attention sums
     Index scratch = 0;      ///< the workspace
     Index tables = 0;       ///< rotary angles
 

@@ -34,9 +34,10 @@ struct AttentionOptions {
 ///
 /// T is the element type of q, k, v and the result; the cache may store another. The scores of a chunk
 /// are never held as a matrix: scratch does not depend on the context, but for one token's partial
-/// sums. Cost: one pass over the cache's keys and values for each token, or for each tile of query rows
-/// (64 floats with AVX-512) of a chunk. One object serves all layers of a model; not to be used from two threads at
-/// once.
+/// sums, and its weights under a policy that reads attention (of which it sums each entry's, in the order of tokens, by
+/// one more pass over the keys for each token of a chunk, and for single ones at next to no cost). Cost: one pass over
+/// the cache's keys and values for each token, or for each tile of query rows (64 floats with AVX-512) of a chunk. One
+/// object serves all layers of a model; not to be used from two threads at once.
 template <class T>
 class ChunkedAttention {
 public:
@@ -80,6 +81,7 @@ public:
                 }
             } else {
                 attend_many(queries, cache, results, sums, executor);
+                if constexpr (SinkedKVCache<U, P>::has_attention_mass) add_mass(queries, cache, executor);
             }
         };
         cache.for_each_piece(q.tokens, attend_piece, executor);
@@ -117,8 +119,8 @@ private:
     // One token, behind which there are `later` others: keys and values are read once for all query heads of a group,
     // in stretches.
     template <class U, class P, Executor E>
-    void attend_one(KVView<const T> q, const SinkedKVCache<U, P>& cache, Index later, KVView<T> out,
-                    MatrixView<T> log_sums, const E& executor) {
+    void attend_one(KVView<const T> q, SinkedKVCache<U, P>& cache, Index later, KVView<T> out, MatrixView<T> log_sums,
+                    const E& executor) {
         using C = Arithmetic<U>;
         using Partial = detail::PartialAttention<C>;
         const Index group = cache.query_heads() / cache.kv_heads();
@@ -133,19 +135,21 @@ private:
         const Index tasks = std::min(total, 8 * static_cast<Index>(executor.concurrency()));
         const Index partial_size = Partial::size(group, value_dim);
         const Index query_stride = detail::whole_lanes<C>(key_dim);
-        const Index worker_bytes = WorkspaceCursor::size<C>(group * stretch);
+        // Weights of a stretch, which its worker forgets unless each entry's are summed.
+        constexpr bool has_mass = SinkedKVCache<U, P>::has_attention_mass;
+        const Index weight_pieces = has_mass ? total : static_cast<Index>(executor.concurrency());
+        const Index piece_bytes = WorkspaceCursor::size<C>(group * stretch);
         WorkspaceCursor cursor(workspace_.reserve(
             1, WorkspaceCursor::size<C>(cache.query_heads() * query_stride) + WorkspaceCursor::size<C>(key_dim) +
-                   WorkspaceCursor::size<C>(total * partial_size) + executor.concurrency() * worker_bytes));
+                   WorkspaceCursor::size<C>(total * partial_size) + weight_pieces * piece_bytes));
         C* const queries = cursor.take<C>(cache.query_heads() * query_stride);
         C* const angles = cursor.take<C>(key_dim);
         C* const partials = cursor.take<C>(total * partial_size);
-        std::byte* const scratch = cursor.take<std::byte>(executor.concurrency() * worker_bytes);
+        std::byte* const weights = cursor.take<std::byte>(weight_pieces * piece_bytes);
+        const auto weights_of = [&](Index piece) { return reinterpret_cast<C*>(weights + piece * piece_bytes); };
 
-        for (Index h = 0; h < cache.query_heads(); ++h) {
-            C* const query = queries + h * query_stride;
-            load_query(q.head(h), 0, cache.rope(), cache.size(h / group) - later - 1, query, angles);
-            std::fill(query + key_dim, query + query_stride, C{0});
+        for (Index h = 0; h < cache.kv_heads(); ++h) {
+            load_group(q, 0, cache, h, cache.size(h) - later, queries + h * group * query_stride, angles);
         }
         // Stretch s of all heads' stretches, of that head's keys or values; empty behind the end.
         const auto rows_of = [&](const auto& head, Index s) {
@@ -164,8 +168,7 @@ private:
                     s + 1 < end ? rows_of(cache.keys((s + 1) / stretches), s + 1) : keys.middle_rows(0, 0);
                 const Partial partial(partials + s * partial_size, group, value_dim);
                 partial.attend(queries + h * group * query_stride, keys, rows_of(cache.values(h), s), next,
-                               reinterpret_cast<C*>(scratch + worker * worker_bytes),
-                               static_cast<C>(options_.score_cap));
+                               weights_of(has_mass ? s : worker), static_cast<C>(options_.score_cap));
             }
         };
         if (cache.query_heads() * longest * (key_dim + value_dim) < serial_work) {
@@ -176,8 +179,87 @@ private:
         for (Index h = 0; h < cache.query_heads(); ++h) {
             const Index own = (seen(h / group) + stretch - 1) / stretch;
             const MatrixView<T> result = out.head(h);
-            Partial::combine(partials + h / group * stretches * partial_size, own, group, value_dim, h % group,
-                             result.data, result.column_stride, log_sums.data == nullptr ? nullptr : log_sums.row(h));
+            C* const stretches_of_head = partials + h / group * stretches * partial_size;
+            const C sum = Partial::combine(stretches_of_head, own, group, value_dim, h % group, result.data,
+                                           result.column_stride, log_sums.data == nullptr ? nullptr : log_sums.row(h));
+            if constexpr (has_mass) {
+                const Index visible = cache.size(h / group) - later;
+                if (h % group == 0) fade_mass(cache, h / group, visible);
+                Partial::add_mass(stretches_of_head, group, value_dim, h % group, sum,
+                                  weights_of(h / group * stretches), seen(h / group),
+                                  mass_of(cache, h / group) + visible - seen(h / group));
+            }
+        }
+    }
+
+    // Adds what each token of a chunk that was just appended gives to entries: attend_one() without values, bit for
+    // bit.
+    template <class U, class P, Executor E>
+    void add_mass(KVView<const T> q, SinkedKVCache<U, P>& cache, const E& executor) {
+        using C = Arithmetic<U>;
+        using Partial = detail::PartialAttention<C>;
+        constexpr Index stretch = Partial::max_keys;
+        const Index group = cache.query_heads() / cache.kv_heads();
+        const Index query_stride = detail::whole_lanes<C>(cache.key_dim());
+        Index longest = 0;
+        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h));
+        const Index stretches = (longest + stretch - 1) / stretch;
+        const Index partial_size = Partial::size(group, 0);
+        const Index worker_bytes =
+            WorkspaceCursor::size<C>(group * query_stride) + WorkspaceCursor::size<C>(cache.key_dim()) +
+            WorkspaceCursor::size<C>(stretches * partial_size) + stretches * WorkspaceCursor::size<C>(group * stretch);
+        std::byte* const scratch = workspace_.reserve(executor.concurrency(), worker_bytes);
+        executor.for_each(cache.kv_heads(), [&](Index h, Index worker) {
+            WorkspaceCursor cursor(scratch + worker * Workspace::stride(worker_bytes));
+            C* const queries = cursor.take<C>(group * query_stride);
+            C* const angles = cursor.take<C>(cache.key_dim());
+            C* const partials = cursor.take<C>(stretches * partial_size);
+            C* const weights = cursor.take<C>(stretches * group * stretch);
+            for (Index t = 0; t < q.tokens; ++t) {
+                const Index visible = cache.size(h) - q.tokens + 1 + t;
+                const Index seen = std::min(visible, window());
+                const auto keys = cache.keys(h).middle_rows(visible - seen, seen);
+                load_group(q, t, cache, h, visible, queries, angles);
+                Index own = 0;
+                for (Index begin = 0; begin < seen; begin += stretch, ++own) {
+                    const auto part = keys.middle_rows(begin, std::min(stretch, seen - begin));
+                    const Partial partial(partials + own * partial_size, group, 0);
+                    partial.weigh(queries, part, MatrixView<const U>(nullptr, part.rows, 0),
+                                  weights + own * group * stretch, static_cast<C>(options_.score_cap));
+                }
+                fade_mass(cache, h, visible);
+                for (Index g = 0; g < group; ++g) {
+                    const C sum = Partial::make_factors(partials, own, group, 0, g).sum;
+                    Partial::add_mass(partials, group, 0, g, sum, weights, seen, mass_of(cache, h) + visible - seen);
+                }
+            }
+        });
+    }
+
+    template <class U, class P>
+    static Arithmetic<U>* mass_of(SinkedKVCache<U, P>& cache, Index h) {
+        return cache.lists_[static_cast<std::size_t>(h)].mass();
+    }
+
+    // What `entries` entries were given before is worth less with each token.
+    template <class U, class P>
+    static void fade_mass(SinkedKVCache<U, P>& cache, Index h, Index entries) {
+        if (cache.attention_decay_ == 1) return;
+        Arithmetic<U>* const mass = mass_of(cache, h);
+        for (Index i = 0; i < entries; ++i) mass[i] *= cache.attention_decay_;
+    }
+
+    // The queries of a KV head's group of which the last key they see is the list's entry visible - 1, rotated, scaled
+    // and 0 behind key_dim, to `to` [group, whole_lanes(key_dim)].
+    template <class U, class P, class C>
+    void load_group(KVView<const T> q, Index token, const SinkedKVCache<U, P>& cache, Index h, Index visible, C* to,
+                    C* angles) const {
+        const Index group = cache.query_heads() / cache.kv_heads();
+        const Index stride = detail::whole_lanes<C>(cache.key_dim());
+        for (Index g = 0; g < group; ++g) {
+            C* const query = to + g * stride;
+            load_query(q.head(h * group + g), token, cache.rope(), visible - 1, query, angles);
+            std::fill(query + cache.key_dim(), query + stride, C{0});
         }
     }
 

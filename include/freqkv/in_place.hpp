@@ -41,6 +41,8 @@ class InPlaceCompressor {
     static_assert(detail::check_stored<T>());
     static_assert(!GrowingPolicy<P>, "freqkv: this policy compresses nothing (grows)");
     static_assert(detail::check_policy<P, T>());
+    static_assert(!reads_attention_mass<detail::CodecOf<P>>(),
+                  "freqkv: this policy reads attention, which a foreign cache does not sum; use SinkedKVCache");
     static_assert(query_window<detail::CodecOf<P>>() == 0,
                   "freqkv: this policy reads queries, which a foreign cache does not hold; use SinkedKVCache");
 

@@ -51,12 +51,21 @@ class SinkedKVCache {
             return freqkv::query_window<detail::CodecOf<P>>();
         }
     }
+    static constexpr bool policy_reads_mass() {
+        if constexpr (grows) {
+            return false;
+        } else {
+            return reads_attention_mass<detail::CodecOf<P>>();
+        }
+    }
 
 public:
     using C = Arithmetic<T>;
 
     /// The queries of the latest tokens that the policy's codec reads; 0 for most.
     static constexpr Index query_window = window_of_policy();
+    /// Whether the policy's codec reads the attention that entries have been given; for most not.
+    static constexpr bool has_attention_mass = policy_reads_mass();
 
     /// Allocates everything the entries need. `rope` is for key_dim; give it a table of `capacity`
     /// positions, and share it among layers. `shared`, if given, must outlive the cache.
@@ -64,6 +73,7 @@ public:
     [[gnu::cold]] SinkedKVCache(const CacheOptions& options, Rope<C> rope, P policy = P{}, Workspace* shared = nullptr)
         : options_(detail::completed(options)),
           rope_(std::move(rope)),
+          attention_decay_(decay_of(policy)),
           compressor_(std::move(policy)),
           queries_(query_window, options_.kv_heads, options_.query_heads / options_.kv_heads, options_.key_dim),
           shared_(shared) {
@@ -77,7 +87,7 @@ public:
                         "must be at least sinks + recent + 2");
                 compressor_.make_plans({capacity, options_.sinks, options_.recent});
             }
-            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim);
+            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim, has_attention_mass);
         }
     }
 
@@ -126,6 +136,14 @@ public:
         return list(h).ranges()[i];
     }
 
+    /// The attention that each entry of head `h` has been given: the softmax weights of the group's queries since it
+    /// came, summed, [size(h)]. Only under a policy that reads it. Valid until the next change.
+    std::span<const C> attention_mass(Index h) const
+        requires has_attention_mass
+    {
+        return {list(h).mass(), static_cast<std::size_t>(size(h))};
+    }
+
     /// Appends tokens, compressing whenever a head is full and a further one comes. k is [kv_heads,
     /// tokens, key_dim] and v [kv_heads, tokens, value_dim], un-rotated, with any strides and element
     /// type (KVView, or anything shaped like a rank-3 Eigen Tensor).
@@ -133,6 +151,8 @@ public:
     /// compression remain, and tokens_seen() says how many.
     template <class K, class V, Executor E = SerialExecutor>
     void append(const K& k, const V& v, const E& executor = {}) {
+        static_assert(!has_attention_mass,
+                      "freqkv: this policy reads attention; feed the cache through ChunkedAttention");
         static_assert(query_window == 0, "freqkv: this policy reads queries; append(q, k, v) them too");
         append_views(NoQueries{}, const_view(k), const_view(v), executor);
     }
@@ -141,6 +161,8 @@ public:
     template <class Q, class K, class V, Executor E = SerialExecutor>
         requires(!Executor<V>)
     void append(const Q& q, const K& k, const V& v, const E& executor = {}) {
+        static_assert(!has_attention_mass,
+                      "freqkv: this policy reads attention; feed the cache through ChunkedAttention");
         append_views(const_view(q), const_view(k), const_view(v), executor);
     }
 
@@ -174,8 +196,10 @@ public:
         for (List& list : lists_) list.counts.truncate(tokens);
     }
 
-    /// The least that truncate() takes: tokens seen at the latest compression, 0 before the first.
+    /// The least that truncate() takes: tokens seen at the latest compression, 0 before the first. Under a policy that
+    /// reads attention all that have been seen, for what they gave to others cannot be taken back to the last bit.
     Index earliest_truncation() const {
+        if constexpr (has_attention_mass) return tokens_seen();
         Index earliest = 0;
         for (const List& list : lists_) earliest = std::max(earliest, list.counts.compressed_at);
         return earliest;
@@ -194,7 +218,7 @@ public:
         for (const List& list : lists_) {
             memory.keys += list.key_bytes();
             memory.values += list.value_bytes();
-            memory.bookkeeping += list.range_bytes();
+            memory.bookkeeping += list.range_bytes() + list.mass_bytes();
         }
         memory.bookkeeping += queries_.bytes();
         memory.scratch = (shared_ != nullptr ? *shared_ : own_).bytes();
@@ -208,6 +232,17 @@ private:
     friend class ChunkedAttention;
 
     struct NoQueries {};
+
+    // What is left of an entry's attention for each token that follows.
+    [[gnu::cold]] static C decay_of([[maybe_unused]] const P& policy) {
+        if constexpr (has_attention_mass && requires { policy.codec.attention_decay; }) {
+            const double decay = policy.codec.attention_decay;
+            require(decay > 0 && decay <= 1, "attention_decay", decay, "must be above 0 and at most 1");
+            return static_cast<C>(decay);
+        } else {
+            return 1;
+        }
+    }
 
     const List& list(Index h) const {
         require(h >= 0 && h < options_.kv_heads, "head", h, "must be within kv_heads");
@@ -284,6 +319,7 @@ private:
             due.compressions = full.counts.compressions;
             due.queries = queries_.window(h, tokens_seen());
             due.ranges = full.ranges();
+            due.mass = full.mass();
             due_.push_back(due);
         }
         const detail::CompressionSettings<T> settings{options_.layer,   options_.sinks, options_.recent, &rope_, {},
@@ -314,6 +350,7 @@ private:
 
     CacheOptions options_;
     Rope<C> rope_;
+    C attention_decay_;
     typename CompressorOf<P>::type compressor_;
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;

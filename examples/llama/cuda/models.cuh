@@ -42,6 +42,12 @@ std::unique_ptr<LanguageModel> make_model(const Config& config, std::shared_ptr<
             return with(freqkv::LocalWindow(settings.ratio));
         case PolicyName::full:
             return with(freqkv::Full{});
+        case PolicyName::snap_kv:
+        case PolicyName::tova:
+        case PolicyName::heavy_hitters:
+        case PolicyName::key_diff:
+        case PolicyName::key_norm:
+        case PolicyName::value_norm:
         case PolicyName::low_pass_unscaled:
             break;
     }

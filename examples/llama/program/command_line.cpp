@@ -62,9 +62,11 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
     };
     std::vector<std::string> policies;
     for (const PolicyName policy : all_of<PolicyName>) {
-        if (for_training || !traits_of(policy).for_training_only) policies.emplace_back(to_string(policy));
+        const PolicyUse other = for_training ? PolicyUse::host : PolicyUse::training;
+        if (traits_of(policy).use != other) policies.emplace_back(to_string(policy));
     }
-    add_choice(command, "--policy", options.policy, "What becomes of a full cache", policies, find_policy)
+    add_choice(command, "--policy", options.policy,
+               "What becomes of a full cache; `freqkv-llama policies` says what each does", policies, find_policy)
         ->default_str(to_string(options.policy))
         ->group(group);
     add("--capacity", options.capacity, "Entries of the cache [the model's trained context, or its sliding window]",
@@ -72,7 +74,7 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
         ->check(number<Index>(1, most_tokens));
     add("--sinks", options.sinks, "First entries that are kept as they are [4]", "N")
         ->check(number<Index>(0, most_tokens));
-    add("--recent", options.recent, "Latest entries that a compression leaves as they are [0]", "N")
+    add("--recent", options.recent, "Latest entries that a compression leaves as they are [0, snapkv: 32]", "N")
         ->check(number<Index>(0, most_tokens));
     add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
 }

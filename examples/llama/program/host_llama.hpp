@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <Eigen/Core>
 #include <memory>
 #include <span>
+#include <stdexcept>
 
 #include "llama/model/cache_settings.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/language_model.hpp"
 #include "llama/model/llama.hpp"
 #include "llama/model/thread_executor.hpp"
-#include "llama/model/with_policy.hpp"
+#include "llama/program/host_models.hpp"
 
 namespace llama {
 
@@ -39,14 +41,23 @@ private:
     Llama<T, P, ThreadExecutor> llama_;
 };
 
-/// The model of the settings' policy with a cache of T. Takes long to compile: for the sources model_<type>.cpp alone.
-template <class T>
-std::unique_ptr<LanguageModel> make_host_llama(const Checkpoint& checkpoint, const CacheSettings& settings, int threads,
-                                               Arithmetic arithmetic) {
-    return with_policy(
-        settings.policy, settings.ratio, [&]<class P>(const P& policy) -> std::unique_ptr<LanguageModel> {
-            return std::make_unique<HostLlama<T, P>>(checkpoint, settings.sizes, policy, threads, arithmetic);
-        });
+/// The model under `policy` with a cache of the settings' type. Takes long to compile: for the sources
+/// model_<policy>.cpp alone.
+template <class P>
+std::unique_ptr<LanguageModel> make_host_llama(const P& policy, const HostModelParts& parts) {
+    const auto make = [&]<class T>(T) -> std::unique_ptr<LanguageModel> {
+        return std::make_unique<HostLlama<T, P>>(parts.checkpoint, parts.settings.sizes, policy, parts.threads,
+                                                 parts.arithmetic);
+    };
+    switch (parts.settings.type) {
+        case CacheType::f32:
+            return make(float{});
+        case CacheType::f16:
+            return make(Eigen::half{});
+        case CacheType::bf16:
+            return make(Eigen::bfloat16{});
+    }
+    throw std::invalid_argument("no such type of a cache");
 }
 
 }  // namespace llama

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <stdexcept>
+#include <string>
 
 #include "llama/model/arithmetic.hpp"
 #include "llama/model/cache_settings.hpp"
@@ -11,24 +12,53 @@
 
 namespace llama {
 
-// The models with caches of one type, each in model_<type>.cpp.
-std::unique_ptr<LanguageModel> make_model_f32(const Checkpoint&, const CacheSettings&, int threads, Arithmetic);
-std::unique_ptr<LanguageModel> make_model_f16(const Checkpoint&, const CacheSettings&, int threads, Arithmetic);
-std::unique_ptr<LanguageModel> make_model_bf16(const Checkpoint&, const CacheSettings&, int threads, Arithmetic);
+/// What a model on the processor is made from; the checkpoint must outlive the model. `threads` 0: all.
+struct HostModelParts {
+    const Checkpoint& checkpoint;
+    const CacheSettings& settings;
+    int threads = 0;
+    Arithmetic arithmetic = Arithmetic::exact;
+};
 
-/// A Llama on the processor, on `threads` threads (0: all). The checkpoint must outlive it. Throws freqkv::Error if the
-/// sizes and the policy do not go together.
+// The models under one policy with caches of any type, in program/model_<policy>.cpp.
+std::unique_ptr<LanguageModel> make_low_pass_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_local_window_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_snap_kv_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_tova_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_heavy_hitters_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_key_diff_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_key_norm_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_value_norm_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_full_model(const HostModelParts& parts);
+
+/// A Llama on the processor. Throws freqkv::Error if the sizes and the policy do not go together, std::invalid_argument
+/// for a policy that is for training only.
 inline std::unique_ptr<LanguageModel> make_host_model(const Checkpoint& checkpoint, const CacheSettings& settings,
                                                       int threads, Arithmetic arithmetic = Arithmetic::exact) {
-    switch (settings.type) {
-        case CacheType::f32:
-            return make_model_f32(checkpoint, settings, threads, arithmetic);
-        case CacheType::f16:
-            return make_model_f16(checkpoint, settings, threads, arithmetic);
-        case CacheType::bf16:
-            return make_model_bf16(checkpoint, settings, threads, arithmetic);
+    const HostModelParts parts{checkpoint, settings, threads, arithmetic};
+    switch (settings.policy) {
+        case PolicyName::low_pass:
+            return make_low_pass_model(parts);
+        case PolicyName::local_window:
+            return make_local_window_model(parts);
+        case PolicyName::snap_kv:
+            return make_snap_kv_model(parts);
+        case PolicyName::tova:
+            return make_tova_model(parts);
+        case PolicyName::heavy_hitters:
+            return make_heavy_hitters_model(parts);
+        case PolicyName::key_diff:
+            return make_key_diff_model(parts);
+        case PolicyName::key_norm:
+            return make_key_norm_model(parts);
+        case PolicyName::value_norm:
+            return make_value_norm_model(parts);
+        case PolicyName::full:
+            return make_full_model(parts);
+        case PolicyName::low_pass_unscaled:
+            break;
     }
-    throw std::invalid_argument("no such type of a cache");
+    throw std::invalid_argument(std::string("the policy ") + to_string(settings.policy) + " is for training only");
 }
 
 }  // namespace llama

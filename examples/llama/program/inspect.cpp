@@ -28,7 +28,8 @@ std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
     if (!settings.grows()) {
         for (const PolicyName policy : all_of<PolicyName>) {
             const PolicyTraits traits = traits_of(policy);
-            if (!traits.grows && !traits.for_training_only) rows.push_back({traits.name, settings.sizes.capacity});
+            if (!traits.grows && traits.use != PolicyUse::training)
+                rows.push_back({traits.name, settings.sizes.capacity});
         }
     }
     for (const Index factor : {1, 4, 16, 64}) {

@@ -187,6 +187,13 @@ void add_inspect(CLI::App& app, std::function<int()>& run) {
     command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
 }
 
+void add_policies(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::PoliciesOptions>();
+    CLI::App* const command = app.add_subcommand("policies", "What can become of a full cache");
+    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
+    command->callback([options, &run] { run = [options] { return llama::policies(*options); }; });
+}
+
 void add_flops(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::FlopsOptions>();
     CLI::App* const command =
@@ -306,6 +313,7 @@ int main(int argc, char** argv) {
         add_perplexity(app, run);
         add_tokenize(app, run);
         add_inspect(app, run);
+        add_policies(app, run);
         add_flops(app, run);
         add_train(app, run);
         add_finetune(app, run);
@@ -323,8 +331,9 @@ int main(int argc, char** argv) {
         }
         if (!run) {
             return fail(
-                "give a command: generate, chat, perplexity, train, finetune, tokenize, inspect, flops, merge or fetch "
-                "(--help lists them)",
+                "give a command: generate, chat, perplexity, train, finetune, tokenize, inspect, policies, flops, "
+                "merge or "
+                "fetch (--help lists them)",
                 2);
         }
         return run();

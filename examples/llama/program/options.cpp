@@ -69,7 +69,9 @@ CacheSettings resolve(const PolicyOptions& options, const Config& config, Index 
         return settings;
     }
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
-    settings.sizes = {options.capacity.value_or(window), options.sinks.value_or(4), options.recent.value_or(0)};
+    const Index capacity = options.capacity.value_or(window);
+    settings.sizes = {capacity, options.sinks.value_or(4),
+                      options.recent.value_or(std::min(traits_of(options.policy).recent, capacity / 4))};
     check_sliding_window(config, settings, expected_tokens);
     const std::string what =
         (options.capacity ? "--capacity " : "the trained window of ") + std::to_string(settings.sizes.capacity) +

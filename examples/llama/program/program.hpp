@@ -65,6 +65,13 @@ struct PerplexityOptions : ModelOptions {
 /// Prints the perplexity of a text, or writes it as JSON. What it has so far is kept in a file while it runs.
 int perplexity(const PerplexityOptions& options);
 
+struct PoliciesOptions {
+    std::string json;
+};
+
+/// Lists what can become of a full cache.
+int policies(const PoliciesOptions& options);
+
 struct FlopsOptions : ModelOptions {
     Index context = 0;  ///< 0: the trained one
     std::string json;

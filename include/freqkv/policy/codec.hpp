@@ -9,6 +9,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/dct/simd.hpp"
 #include "freqkv/dct_plan.hpp"
+#include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/energy.hpp"
 #include "freqkv/frequency_compressor.hpp"
 #include "freqkv/rope.hpp"
@@ -36,32 +37,36 @@ struct QueryWindow {
 };
 
 /// What a codec that looks at the data may read of the span it compresses: `size()` entries of one KV
-/// head. T is the cache's element type; rows come out in Arithmetic<T>.
+/// head, and list() for those around it. T is the cache's element type; rows come out in Arithmetic<T>.
 template <class T>
 class SpanReader {
 public:
     using C = Arithmetic<T>;
 
-    /// `rope` is null where the stored keys are not rotated; `positions` are the whole list's, or none
-    /// where entry i of the list is at position i.
-    SpanReader(Index head, MatrixView<const T> keys, MatrixView<const T> values, const Rope<C>* rope,
-               std::span<const Index> positions, Index first, Index list_size, QueryWindow<C> queries)
+    /// Entries [first, first + size) of a list. `rope` is null where the stored keys are not rotated; `positions` are
+    /// none where entry i of the list is at position i.
+    SpanReader(Index head, MatrixView<const T> list_keys, MatrixView<const T> list_values, const Rope<C>* rope,
+               std::span<const Index> positions, Index first, Index size, QueryWindow<C> queries,
+               const C* attention_mass = nullptr)
         : head_(head),
-          keys_(keys),
-          values_(values),
+          keys_(list_keys),
+          values_(list_values),
           rope_(rope),
           positions_(positions),
           first_(first),
-          list_size_(list_size),
-          queries_(queries) {}
+          size_(size),
+          queries_(queries),
+          mass_(attention_mass) {}
 
     Index head() const { return head_; }
-    Index size() const { return keys_.rows; }
+    Index size() const { return size_; }
     Index key_dim() const { return keys_.columns; }
     Index value_dim() const { return values_.columns; }
     /// Index in the head's list of the span's first entry, and the list's length.
     Index first() const { return first_; }
-    Index list_size() const { return list_size_; }
+    Index list_size() const { return keys_.rows; }
+    /// The head's whole list, sinks and recent part included.
+    SpanReader list() const { return {head_, keys_, values_, rope_, positions_, 0, list_size(), queries_, mass_}; }
     /// The position that entry i of the span is rotated at.
     Index position(Index i) const {
         return positions_.empty() ? first_ + i : positions_[static_cast<std::size_t>(first_ + i)];
@@ -72,8 +77,8 @@ public:
 
     /// The key of entry i before rotation, [key_dim]. `angles` is scratch of key_dim elements.
     void load_key(Index i, C* key, C* angles) const {
-        const T* const row = keys_.row(i);
         if (rope_ != nullptr) {
+            const T* const row = keys_.row(first_ + i);
             rope_->template turn<true>(row, keys_.column_stride, key, 1, rope_->angles(position(i), angles));
         } else {
             load_stored_key(i, key);
@@ -81,28 +86,37 @@ public:
     }
 
     /// The key of entry i as it is stored, rotated at position(i), [key_dim].
-    void load_stored_key(Index i, C* key) const {
-        for (Index d = 0; d < key_dim(); ++d) key[d] = static_cast<C>(keys_(i, d));
-    }
+    void load_stored_key(Index i, C* key) const { load(keys_, first_ + i, key); }
 
     /// The value of entry i, [value_dim].
-    void load_value(Index i, C* value) const {
-        for (Index d = 0; d < value_dim(); ++d) value[d] = static_cast<C>(values_(i, d));
-    }
+    void load_value(Index i, C* value) const { load(values_, first_ + i, value); }
 
     /// The latest queries; empty unless the codec has a query_window. The query of the latest token
     /// but t was asked at position list_size() - 1 - t, if the recent part is longer than t.
     const QueryWindow<C>& queries() const { return queries_; }
 
+    /// The softmax weights that queries have given to entry i so far, summed over the group; only for codecs that ask
+    /// for them (reads_attention_mass).
+    C attention_mass(Index i) const { return mass_[first_ + i]; }
+
 private:
+    static void load(const MatrixView<const T>& rows, Index row, C* to) {
+        if (rows.column_stride == 1) {
+            detail::convert_row(rows.row(row), rows.columns, to);
+        } else {
+            for (Index d = 0; d < rows.columns; ++d) to[d] = static_cast<C>(rows(row, d));
+        }
+    }
+
     Index head_;
-    MatrixView<const T> keys_;
-    MatrixView<const T> values_;
+    MatrixView<const T> keys_;    // of the list
+    MatrixView<const T> values_;  // of the list
     const Rope<C>* rope_;
     std::span<const Index> positions_;
     Index first_;
-    Index list_size_;
+    Index size_;
     QueryWindow<C> queries_;
+    const C* mass_;  // [list_size], or null
 };
 
 namespace detail {
@@ -124,7 +138,9 @@ concept ScratchBytesFits =
 /// keep to `chosen` (`keep` elements), ascending, and returns how many: 1 to `keep`. Called from
 /// several threads at once; it may throw, and then this compression does not happen.
 ///
-/// Optional members: `static constexpr Index query_window` (queries wanted, default 0) and
+/// Optional members: `static constexpr Index query_window` (queries wanted, default 0), `static constexpr bool
+/// attention_mass` (see reads_attention_mass), with which `double attention_decay` (what is left of it for each token
+/// that follows, default 1), and
 /// `template <class T> Index scratch_bytes(const SpanReader<T>& span, Index keep) const` for what `scratch`,
 /// which is aligned to a cache line, is to hold for this span (default 0).
 template <class Codec, class T>
@@ -178,6 +194,17 @@ constexpr Index query_window() {
         return Codec::query_window;
     } else {
         return 0;
+    }
+}
+
+/// Whether a codec asks for the attention that each entry has been given, by `static constexpr bool attention_mass`.
+/// The cache is then to be fed through ChunkedAttention.
+template <class Codec>
+constexpr bool reads_attention_mass() {
+    if constexpr (requires { Codec::attention_mass; }) {
+        return Codec::attention_mass;
+    } else {
+        return false;
     }
 }
 

@@ -107,7 +107,8 @@ TEST_F(ProgramTest, GenerateKeepsControlCharactersOffTheTerminal) {
 
 TEST_F(ProgramTest, GenerateRunsUnderEveryPolicyAndType) {
     for (const char* const type : {"f32", "f16", "bf16"}) {
-        for (const char* const policy : {"low-pass", "local-window", "full"}) {
+        for (const char* const policy :
+             {"low-pass", "local-window", "snapkv", "tova", "h2o", "key-diff", "key-norm", "value-norm", "full"}) {
             Arguments arguments = generate() + Arguments{"--tokens", "200", "--policy", policy, "--cache-type", type};
             const bool full = policy == std::string("full");
             if (!full) arguments = arguments + Arguments{"--capacity", "80", "--recent", "8", "--ratio", "0.3"};

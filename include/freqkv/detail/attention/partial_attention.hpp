@@ -43,6 +43,15 @@ public:
     template <class T>
     void attend(const C* q, MatrixView<const T> keys, MatrixView<const T> values, MatrixView<const T> next_keys,
                 C* scores, C cap) const {
+        weigh(q, keys, values, scores, cap);
+        add_values(scores, values, next_keys);
+    }
+
+    // The first half of it: exp(score - largest) to `scores`. `values`, which may be none, are fetched. Not inlined, so
+    // that whoever calls it for the same keys gets the same bits.
+    template <class T>
+    [[gnu::noinline]] void weigh(const C* q, MatrixView<const T> keys, MatrixView<const T> values, C* scores,
+                                 C cap) const {
         const auto score_rows = [&](auto count, Index t) {
             in_halves<4>(rows_, [&](auto rows, Index r) {
                 score<count, rows>(q + r * whole_lanes<C>(keys.columns), keys, t, scores + r * max_keys + t);
@@ -58,25 +67,49 @@ public:
         }
         for (Index t = whole; t < keys.rows; ++t) score_rows(Constant<1>{}, t);
         for (Index r = 0; r < rows_; ++r) exponentiate(scores + r * max_keys, keys.rows, r, cap);
-        add_values(scores, values, next_keys);
+    }
+
+    // Before row r of several stretches is put together: the largest_ of each becomes the factor of its weights.
+    struct Total {
+        C largest;
+        C sum;  // of all weights, each times its stretch's factor
+    };
+    [[gnu::noinline]] static Total make_factors(C* partials, Index count, Index rows, Index value_dim, Index r) {
+        const Index stride = size(rows, value_dim);
+        Total total{-std::numeric_limits<C>::infinity(), 0};
+        for (Index p = 0; p < count; ++p) {
+            const PartialAttention partial(partials + p * stride, rows, value_dim);
+            total.largest = std::max(total.largest, partial.largest_[r]);
+        }
+        for (Index p = 0; p < count; ++p) {
+            const PartialAttention partial(partials + p * stride, rows, value_dim);
+            partial.largest_[r] = std::exp(partial.largest_[r] - total.largest);
+            total.sum += partial.sum_[r] * partial.largest_[r];
+        }
+        return total;
+    }
+
+    // Behind make_factors(), adds to mass [keys] what row r gives to each of `keys` keys; `scores` is what weigh() left
+    // of all stretches, [count, rows, max_keys].
+    [[gnu::noinline]] static void add_mass(C* partials, Index rows, Index value_dim, Index r, C sum, const C* scores,
+                                           Index keys, C* mass) {
+        const Index stride = size(rows, value_dim);
+        for (Index begin = 0, p = 0; begin < keys; begin += max_keys, ++p) {
+            const PartialAttention partial(partials + p * stride, rows, value_dim);
+            const C share = partial.largest_[r] / sum;
+            const C* const weights = scores + (p * rows + r) * max_keys;
+            const Index count = std::min(max_keys, keys - begin);
+            for (Index t = 0; t < count; ++t) mass[begin + t] += weights[t] * share;
+        }
     }
 
     // Row r of the attention to all stretches, in order, to out [value_dim]; and the logarithm of the sum of its
-    // exponentiated scores to `log_sum`, unless that is null.
+    // exponentiated scores to `log_sum`, unless that is null. Gives back the sum that make_factors() found.
     template <class Out>
-    static void combine(C* partials, Index count, Index rows, Index value_dim, Index r, Out* out, Index out_stride,
-                        Out* log_sum) {
+    static C combine(C* partials, Index count, Index rows, Index value_dim, Index r, Out* out, Index out_stride,
+                     Out* log_sum) {
         const Index stride = size(rows, value_dim);
-        C largest = -std::numeric_limits<C>::infinity();
-        for (Index p = 0; p < count; ++p) {
-            largest = std::max(largest, PartialAttention(partials + p * stride, rows, value_dim).largest_[r]);
-        }
-        C sum = 0;
-        for (Index p = 0; p < count; ++p) {
-            const PartialAttention partial(partials + p * stride, rows, value_dim);
-            partial.largest_[r] = std::exp(partial.largest_[r] - largest);  // from here on its weight
-            sum += partial.sum_[r] * partial.largest_[r];
-        }
+        const auto [largest, sum] = make_factors(partials, count, rows, value_dim, r);
         if (log_sum != nullptr) *log_sum = static_cast<Out>(largest + std::log(sum));
         for (Index d = 0; d < value_dim; d += lane_count<C>) {
             Lanes<C> weighted{};
@@ -88,6 +121,7 @@ public:
             const Index width = std::min(lane_count<C>, value_dim - d);
             for (Index i = 0; i < width; ++i) out[(d + i) * out_stride] = static_cast<Out>(weighted[i]);
         }
+        return sum;
     }
 
 private:

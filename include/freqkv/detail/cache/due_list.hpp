@@ -20,7 +20,8 @@ struct DueList {
     MatrixView<T> values;  // [entries, value_dim]
     Index compressions = 0;
     QueryWindow<Arithmetic<T>> queries;
-    TokenRange* ranges = nullptr;  // [entries]; or null
+    TokenRange* ranges = nullptr;   // [entries]; or null
+    Arithmetic<T>* mass = nullptr;  // [entries]: attention given to each; or null
 
     SpanList spans;        // set by compress(): keep is what was kept
     Index size_after = 0;  // set by compress()
@@ -39,14 +40,8 @@ struct CompressionSettings {
 // Entries [first, first + count) of a list, as a codec or an allocation sees them.
 template <class T>
 SpanReader<T> reader(const DueList<T>& list, const CompressionSettings<T>& settings, Index first, Index count) {
-    return {list.head,
-            list.keys.middle_rows(first, count),
-            list.values.middle_rows(first, count),
-            settings.rope,
-            settings.positions,
-            first,
-            list.keys.rows,
-            list.queries};
+    return {list.head, list.keys, list.values,  settings.rope, settings.positions,
+            first,     count,     list.queries, list.mass};
 }
 
 template <class T>

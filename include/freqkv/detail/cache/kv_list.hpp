@@ -24,22 +24,26 @@ public:
     ListCounts counts;
     SpanList compressed;  // what the latest compression took, as the list was before it
 
-    [[gnu::cold]] KVList(Index capacity, Index key_dim, Index value_dim)
+    // `has_mass`: whether the attention given to each entry is summed.
+    [[gnu::cold]] KVList(Index capacity, Index key_dim, Index value_dim, bool has_mass = false)
         : capacity_(capacity),
           key_dim_(key_dim),
           value_dim_(value_dim),
           keys_(checked_product("key storage", capacity, key_dim)),
           values_(checked_product("value storage", capacity, value_dim)),
-          ranges_(capacity) {}
+          ranges_(capacity),
+          mass_(has_mass ? capacity : 0) {}
 
     Index capacity() const { return capacity_; }
     MatrixView<T> keys() const { return {keys_.data(), counts.size, key_dim_}; }
     MatrixView<T> values() const { return {values_.data(), counts.size, value_dim_}; }
     TokenRange* ranges() const { return ranges_.data(); }  // [size]
+    C* mass() const { return mass_.data(); }               // [size], or null
 
     Index key_bytes() const { return keys_.bytes(); }
     Index value_bytes() const { return values_.bytes(); }
     Index range_bytes() const { return ranges_.bytes(); }
+    Index mass_bytes() const { return mass_.bytes(); }
 
     // Appends rows [first, first + count) of k and v, for which there must be room. `angles` is scratch for
     // Rope::angles().
@@ -59,6 +63,7 @@ public:
             }
             ranges_.data()[entry] = {token + t, token + t + 1};
         }
+        if (mass_.size() > 0) std::fill_n(mass_.data() + counts.size, count, C{0});
         counts.append(count);
     }
 
@@ -81,6 +86,7 @@ private:
     AlignedBuffer<T> keys_;             // [capacity, key_dim]
     AlignedBuffer<T> values_;           // [capacity, value_dim]
     AlignedBuffer<TokenRange> ranges_;  // [capacity]
+    AlignedBuffer<C> mass_;             // [capacity], or none
 };
 
 }  // namespace freqkv::detail::inline FREQKV_ISA

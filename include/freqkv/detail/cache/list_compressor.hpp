@@ -113,6 +113,7 @@ private:
             } else {
                 move_values(list, chosen);
                 move_ranges(list, chosen);
+                move_mass(list, chosen);
             }
         });
     }

@@ -97,6 +97,25 @@ void move_ranges(const DueList<T>& list, const Index* chosen) {
         });
 }
 
+// The attention that entries have been given. A row of a transform's result has what its part of the span had on the
+// average, times the entries it stands for.
+template <class T>
+void move_mass(const DueList<T>& list, const Index* chosen) {
+    using C = Arithmetic<T>;
+    C* const mass = list.mass;
+    if (mass == nullptr) return;
+    move_each(
+        list, chosen, [&](Index from, Index to) { mass[to] = mass[from]; },
+        [&](Index s, Index i, Index to) {
+            const Span& span = list.spans[s];
+            const Index first = i * span.length / span.keep;
+            const Index end = divide_up((i + 1) * span.length, span.keep);
+            C sum = 0;
+            for (Index e = first; e < end; ++e) sum += mass[span.begin + e];
+            mass[to] = sum * (static_cast<C>(span.length) / static_cast<C>(span.keep * (end - first)));
+        });
+}
+
 // What a selection discards: the squares of the rows of the span that are not among the `span.keep`
 // chosen ones (indices relative to the span). Rotation does not change them.
 template <class T>
