@@ -64,6 +64,7 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/codec.hpp
     freqkv/policy/full.hpp
     freqkv/policy/heavy_hitters.hpp
+    freqkv/policy/keep_some.hpp
     freqkv/policy/key_diff.hpp
     freqkv/policy/local_window.hpp
     freqkv/policy/low_pass.hpp
@@ -80,6 +81,7 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/close_up.hpp
     freqkv/detail/cache/compression_scratch.hpp
     freqkv/detail/cache/due_list.hpp
+    freqkv/detail/cache/hybrid_engine.hpp
     freqkv/detail/cache/kv_list.hpp
     freqkv/detail/cache/list_compressor.hpp
     freqkv/detail/cache/list_counts.hpp

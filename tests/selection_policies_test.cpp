@@ -31,8 +31,8 @@ using testing_model::make_cache;
 using testing_model::ModelCache;
 using testing_model::Text;
 
-constexpr std::size_t sinks = 3;
-constexpr std::size_t recent = 9;
+constexpr std::size_t kept_first = 3;
+constexpr std::size_t kept_latest = 9;
 
 // Scores of the entries between sinks and recent part.
 using NaiveScore = std::function<naive::Row(const naive::Cache& cache, std::size_t head, std::size_t length)>;
@@ -53,8 +53,8 @@ std::vector<std::size_t> highest(const naive::Row& scores, std::size_t keep) {
 naive::Cache::Compress selects(const NaiveScore& score) {
     return [=](naive::Cache& cache, const std::vector<std::size_t>& full) {
         for (const std::size_t h : full) {
-            const std::size_t length = cache.heads[h].size() - sinks - recent;
-            cache.heads[h].select(sinks, length, highest(score(cache, h, length), length / 2));
+            const std::size_t length = cache.heads[h].size() - kept_first - kept_latest;
+            cache.heads[h].select(kept_first, length, highest(score(cache, h, length), length / 2));
         }
     };
 }
@@ -62,7 +62,7 @@ naive::Cache::Compress selects(const NaiveScore& score) {
 template <class P>
 void expect_selects(const P& policy, const NaiveScore& score, double decay = 0) {
     const Text text = Text::random(500);
-    const CacheOptions options = cache_options(text, 40, sinks, recent);
+    const CacheOptions options = cache_options(text, 40, kept_first, kept_latest);
     ModelCache model(text, 40, selects(score));
     model.decay = decay;
     expect_as_model(policy, options, text, model);
@@ -77,7 +77,7 @@ naive::Row window_attention(const naive::Cache& cache, std::size_t h, std::size_
         const naive::Rows& queries = cache.queries[h * cache.group() + member];
         for (std::size_t back = 1; back <= window; ++back) {
             const naive::Row weights = cache.weights(h, queries[queries.size() - back], cache.heads[h].size() - back);
-            for (std::size_t i = 0; i < length; ++i) scores[i] += weights[sinks + i];
+            for (std::size_t i = 0; i < length; ++i) scores[i] += weights[kept_first + i];
         }
     }
     return scores;
@@ -110,7 +110,7 @@ TEST(SnapKv, KeepsWhatTheLatestQueriesLookAt) {
 
 TEST(SnapKv, RefusesAPoolWithoutAMiddle) {
     const Text text = Text::random(60);
-    auto cache = make_cache<float>(text, cache_options(text, 40, sinks, recent), SnapKV<8>(0.5, 4));
+    auto cache = make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), SnapKV<8>(0.5, 4));
     EXPECT_THROW(append(cache, text, 0, 60), Error);
     EXPECT_EQ(cache.tokens_seen(), 40);
 }
@@ -127,7 +127,8 @@ TEST(HeavyHitters, KeepWhatHasBeenLookedAtMost) {
             HeavyHitters(0.5, decay),
             [](const auto& cache, std::size_t h, std::size_t length) {
                 const naive::Row& mass = cache.heads[h].mass;
-                return naive::Row(mass.begin() + sinks, mass.begin() + sinks + static_cast<std::ptrdiff_t>(length));
+                return naive::Row(mass.begin() + kept_first,
+                                  mass.begin() + kept_first + static_cast<std::ptrdiff_t>(length));
             },
             decay);
     }
@@ -135,11 +136,12 @@ TEST(HeavyHitters, KeepWhatHasBeenLookedAtMost) {
 
 TEST(HeavyHitters, SumWhatEachEntryIsGiven) {
     const Text text = Text::random(300);
-    auto cache = make_cache<float>(text, cache_options(text, 40, sinks, recent), HeavyHitters());
+    auto cache = make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), HeavyHitters());
     ModelCache model(text, 40, [](naive::Cache& full_cache, const std::vector<std::size_t>& full) {
         selects([](const auto& c, std::size_t h, std::size_t length) {
             const naive::Row& mass = c.heads[h].mass;
-            return naive::Row(mass.begin() + sinks, mass.begin() + sinks + static_cast<std::ptrdiff_t>(length));
+            return naive::Row(mass.begin() + kept_first,
+                              mass.begin() + kept_first + static_cast<std::ptrdiff_t>(length));
         })(full_cache, full);
     });
     model.decay = 1;
@@ -155,7 +157,7 @@ TEST(HeavyHitters, SumWhatEachEntryIsGiven) {
 
 TEST(HeavyHitters, SumTheSameWhateverTheThreadsAndTheWindow) {
     const Text text = Text::random(900);
-    const CacheOptions options = cache_options(text, 700, sinks, 300);  // more than one stretch of keys
+    const CacheOptions options = cache_options(text, 700, kept_first, 300);  // more than one stretch of keys
     for (const Index window : {0, 270}) {
         std::vector<std::vector<float>> sums;
         for (const Index chunk : {900, 1, 64}) {
@@ -184,7 +186,7 @@ TEST(HeavyHitters, SumTheSameWhateverTheThreadsAndTheWindow) {
 
 TEST(HeavyHitters, TakeNothingBack) {
     const Text text = Text::random(60);
-    auto cache = make_cache<float>(text, cache_options(text, 40, sinks, recent), HeavyHitters());
+    auto cache = make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), HeavyHitters());
     append(cache, text, 0, 20);
     EXPECT_EQ(cache.earliest_truncation(), 20);
     EXPECT_THROW(cache.truncate(19), Error);
@@ -195,7 +197,8 @@ TEST(HeavyHitters, TakeNothingBack) {
 TEST(HeavyHitters, RefuseADecayThatIsNone) {
     const Text text = Text::random(1);
     for (const double decay : {0.0, 1.5, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
-        EXPECT_THROW(make_cache<float>(text, cache_options(text, 40, sinks, recent), HeavyHitters(0.5, decay)), Error);
+        EXPECT_THROW(
+            make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), HeavyHitters(0.5, decay)), Error);
     }
 }
 
@@ -212,7 +215,7 @@ TEST(KeyDiff, KeepsTheKeysThatAreLeastLikeTheOthers) {
         }
         naive::Row scores;
         for (std::size_t i = 0; i < length; ++i) {
-            const naive::Row& key = keys[sinks + i];
+            const naive::Row& key = keys[kept_first + i];
             scores.push_back(-naive::dot(key, mean) / (length_of(key) * length_of(mean)));
         }
         return scores;
@@ -222,7 +225,7 @@ TEST(KeyDiff, KeepsTheKeysThatAreLeastLikeTheOthers) {
 TEST(KeyNorm, KeepsTheShortestKeys) {
     expect_selects(KeyNorm(), [](const auto& cache, std::size_t h, std::size_t length) {
         naive::Row scores;
-        for (std::size_t i = 0; i < length; ++i) scores.push_back(-length_of(cache.heads[h].keys[sinks + i]));
+        for (std::size_t i = 0; i < length; ++i) scores.push_back(-length_of(cache.heads[h].keys[kept_first + i]));
         return scores;
     });
 }
@@ -230,7 +233,7 @@ TEST(KeyNorm, KeepsTheShortestKeys) {
 TEST(ValueNorm, KeepsTheLongestValues) {
     expect_selects(ValueNorm(), [](const auto& cache, std::size_t h, std::size_t length) {
         naive::Row scores;
-        for (std::size_t i = 0; i < length; ++i) scores.push_back(length_of(cache.heads[h].values[sinks + i]));
+        for (std::size_t i = 0; i < length; ++i) scores.push_back(length_of(cache.heads[h].values[kept_first + i]));
         return scores;
     });
 }

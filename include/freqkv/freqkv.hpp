@@ -20,6 +20,7 @@
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/heavy_hitters.hpp"
+#include "freqkv/policy/keep_some.hpp"
 #include "freqkv/policy/key_diff.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"

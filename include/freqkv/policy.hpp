@@ -48,12 +48,13 @@ concept KeptFits = !NamesKept<Codec, T> || requires(const Codec& codec, const Sp
 
 }  // namespace detail
 
-/// A policy that bounds the cache: a value with a member `schedule`, a member `codec` of one of the two
+/// A policy that bounds the cache: a value with a member `schedule`, a member `codec` of one of the three
 /// kinds, and optionally a member `allocation`. See docs/policies.md for how to write one.
 template <class P, class T>
 concept BoundedPolicy = std::copyable<P> && !GrowingPolicy<P> && requires {
     requires Schedule<detail::ScheduleOf<P>>;
-    requires SelectionCodec<detail::CodecOf<P>, T> != TransformCodec<detail::CodecOf<P>, Arithmetic<T>>;
+    requires SelectionCodec<detail::CodecOf<P>, T> != TransformCodec<detail::CodecOf<P>, Arithmetic<T>> ||
+                     HybridCodec<detail::CodecOf<P>, T>;
     requires detail::KeptFits<detail::CodecOf<P>, T>;
     requires detail::AllocationFits<P, T>;
 };
@@ -88,8 +89,9 @@ consteval bool check_policy() {
                           "freqkv: the policy's codec needs either `Index select(const SpanReader<T>&, Index keep, "
                           "Index* chosen, std::byte* scratch) const` or `template <class C> auto plan(Index length, "
                           "Index keep) const` whose result has a noexcept forward()");
-            static_assert(!(SelectionCodec<K, T> && TransformCodec<K, Arithmetic<T>>),
-                          "freqkv: the policy's codec has both select() and plan(); it must be of one kind");
+            static_assert(!(SelectionCodec<K, T> && TransformCodec<K, Arithmetic<T>>) || HybridCodec<K, T>,
+                          "freqkv: the policy's codec has both select() and plan(); it then needs `Index exact(Index "
+                          "length, Index keep) const`, which says how many entries stay as they are");
         }
         static_assert(AllocationFits<P, T>,
                       "freqkv: the policy's allocation needs `void allocate(std::span<const DueHead<T>>) const`");

@@ -31,7 +31,11 @@ namespace freqkv::detail::inline FREQKV_ISA {
 template <class P, class C>
 consteval bool check_differentiable() {
     if constexpr (check_policy<P, C>() && !GrowingPolicy<P>) {
-        static_assert(DifferentiableCodec<CodecOf<P>, C>,
+        static_assert(!HybridCodec<CodecOf<P>, C>,
+                      "freqkv: no gradients go through a policy that keeps some entries and transforms the others");
+        static_assert(!reads_attention_mass<CodecOf<P>>() && query_window<CodecOf<P>>() == 0,
+                      "freqkv: no gradients go through a policy that reads queries or attention");
+        static_assert(DifferentiableCodec<CodecOf<P>, C> || HybridCodec<CodecOf<P>, C>,
                       "freqkv: to differentiate through this policy, what its codec's plan() returns needs a noexcept "
                       "`void adjoint(const In& in, const Out& out, std::byte* scratch) const`, the transpose of its "
                       "forward()");

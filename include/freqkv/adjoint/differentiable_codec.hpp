@@ -19,10 +19,11 @@ concept DifferentiablePlan =
     };
 
 /// A codec whose compressions have an adjoint: a selection (what it chooses counts as constant), or a transform
-/// with a DifferentiablePlan.
+/// with a DifferentiablePlan. One that keeps some entries and transforms the others has none.
 template <class Codec, class C>
-concept DifferentiableCodec = SelectionCodec<Codec, C> || requires(const Codec& codec, Index length, Index keep) {
-    { codec.template plan<C>(length, keep) } -> DifferentiablePlan<C>;
-};
+concept DifferentiableCodec =
+    !HybridCodec<Codec, C> && (SelectionCodec<Codec, C> || requires(const Codec& codec, Index length, Index keep) {
+        { codec.template plan<C>(length, keep) } -> DifferentiablePlan<C>;
+    });
 
 }  // namespace freqkv::inline FREQKV_ISA

@@ -173,6 +173,16 @@ concept TransformCodec = std::copyable<Codec> && requires(const Codec& codec, In
     { codec.template plan<C>(length, keep) } -> TransformPlan<C>;
 };
 
+/// The third kind of codec: it keeps some entries of a span exactly and transforms the others, in order of place. Of a
+/// span of `length` entries that becomes `keep`, exact(length, keep), 0 to keep - 1, stay as they are: those that
+/// select(span, exact(length, keep), …) chooses, which is not asked for 0 of them. The others, length - exact in a row,
+/// go through plan(length - exact, keep - exact); row k of its result stands in the middle of its part of them.
+template <class Codec, class T>
+concept HybridCodec = SelectionCodec<Codec, T> && TransformCodec<Codec, Arithmetic<T>> &&
+                      requires(const Codec& codec, Index length, Index keep) {
+                          { codec.exact(length, keep) } -> std::convertible_to<Index>;
+                      };
+
 namespace detail {
 
 // What FrequencyCodec plans with. It is said here, where the concept is that looks at a codec's plans, because

@@ -19,7 +19,7 @@ struct CompressionSizes {
     Index entries = 0;         // of the longest list
     Index spans = 0;           // of the list with most
     Index tasks_per_span = 0;  // each reports an energy
-    bool selects = false;      // whether indices of chosen entries are kept
+    Index indices = 0;         // kept for each entry, by engines that choose
     Index workers = 0;
     Index codec_bytes = 0;  // for each worker
 };
@@ -42,7 +42,7 @@ public:
         angle_bytes_ = WorkspaceCursor::size<C>(angle_row);
         worker_bytes_ = angle_bytes_ + Workspace::stride(sizes.codec_bytes);
         const Index computed = checked_product("rotary angles", computed_rows, angle_row);
-        const Index indices = sizes.selects ? checked_product("chosen entries", sizes.lists, sizes.entries) : 0;
+        const Index indices = checked_product("chosen entries", sizes.lists, sizes.entries, sizes.indices);
         const Index energies = checked_product("compression tasks", sizes.lists, sizes.spans, sizes.tasks_per_span);
         const Index worker_total = checked_product("scratch size", sizes.workers, worker_bytes_);
         WorkspaceCursor cursor(workspace.reserve(
@@ -74,8 +74,10 @@ public:
     const C* const* old_angles() const { return old_angles_; }
     const C* const* new_angles() const { return new_angles_; }
 
-    // [entries] of one list: what a selection chooses.
-    Index* chosen_of(Index list) const { return chosen_ + list * sizes_.entries; }
+    // [entries] of one list: what a selection chooses; and further such arrays, up to sizes().indices.
+    Index* chosen_of(Index list, Index which = 0) const {
+        return chosen_ + (list * sizes_.indices + which) * sizes_.entries;
+    }
 
     // [tasks_per_span] of one span of one list, zero at first.
     Energy* energies_of(Index list, Index span) const {
@@ -90,7 +92,7 @@ private:
     CompressionSizes sizes_;
     const C** old_angles_;
     const C** new_angles_;
-    Index* chosen_;       // [lists, entries]
+    Index* chosen_;       // [lists, indices, entries]
     Energy* energies_;    // [lists, spans, tasks_per_span]
     std::byte* workers_;  // [workers, worker_bytes_]
     Index angle_bytes_;

@@ -10,6 +10,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/detail/cache/compression_scratch.hpp"
 #include "freqkv/detail/cache/due_list.hpp"
+#include "freqkv/detail/cache/hybrid_engine.hpp"
 #include "freqkv/detail/cache/move_entries.hpp"
 #include "freqkv/detail/cache/selection_engine.hpp"
 #include "freqkv/detail/cache/transform_engine.hpp"
@@ -26,6 +27,10 @@ struct EngineOf {
 template <class T, SelectionCodec<T> Codec>
 struct EngineOf<T, Codec> {
     using type = SelectionEngine<T, Codec>;
+};
+template <class T, HybridCodec<T> Codec>
+struct EngineOf<T, Codec> {
+    using type = HybridEngine<T, Codec>;
 };
 
 // One compression of full lists of keys and values under a policy: what the cache and the in-place call
@@ -90,7 +95,7 @@ private:
             sizes.entries = std::max(sizes.entries, list.keys.rows);
             sizes.tasks_per_span = std::max(sizes.tasks_per_span, engine_.tasks(list, settings));
         }
-        sizes.selects = selects;
+        sizes.indices = engine_.indices;
         sizes.workers = workers;
         sizes.codec_bytes = codec_bytes;
         return Scratch(sizes, settings.rope, settings.positions, workspace);

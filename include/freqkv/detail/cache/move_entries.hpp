@@ -12,7 +12,8 @@
 
 // The last step of a compression: entries close up behind what was compressed. Selections leave their
 // indices in `chosen` (of the span that begins at entry b: chosen[b], …, relative to b); `chosen` is null
-// after a transform, whose result stands at the beginning of its span, rotated for where it will go.
+// after a transform, whose result stands at the beginning of its span, rotated for where it will go. Where some entries
+// were kept and others transformed, ~i says that a transformed one stands at i, as it will be.
 namespace freqkv::detail::inline FREQKV_ISA {
 
 inline Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
@@ -46,20 +47,23 @@ void move_key(const DueList<T>& list, const CompressionSettings<T>& settings, In
     }
 }
 
-// Calls move(from, to) for every entry that goes somewhere as it is, or was chosen, and computed(s, i, to) for the i-th
-// that a transform left of span s.
-template <class T, class Move, class Computed>
-void move_each(const DueList<T>& list, const Index* chosen, Move&& move, Computed&& computed) {
+// Calls move(from, to) for every entry that goes somewhere as it is, or was chosen; computed(s, i, to) for the i-th
+// that a transform left of span s; and placed(from, to) for one that a transform left at its place.
+template <class T, class Move, class Computed, class Placed>
+void move_each(const DueList<T>& list, const Index* chosen, Move&& move, Computed&& computed, Placed&& placed) {
     const auto stay = [&](Index from, Index to, Index count) {
         for (Index i = 0; i < count; ++i) move(from + i, to + i);
     };
     const auto remain = [&](Index s, Index to) {
         const Span& span = list.spans[s];
         for (Index i = 0; i < span.keep; ++i) {
-            if (chosen != nullptr) {
-                move(span.begin + chosen[span.begin + i], to + i);
-            } else {
+            const Index item = chosen == nullptr ? 0 : chosen[span.begin + i];
+            if (chosen == nullptr) {
                 computed(s, i, to + i);
+            } else if (item >= 0) {
+                move(span.begin + item, to + i);
+            } else {
+                placed(span.begin + ~item, to + i);
             }
         }
     };
@@ -71,14 +75,14 @@ void move_keys(const DueList<T>& list, const CompressionSettings<T>& settings, c
                Arithmetic<T>* scratch) {
     move_each(
         list, chosen, [&](Index from, Index to) { move_key(list, settings, from, to, scratch); },
-        [&](Index s, Index i, Index to) { copy_row(list.keys, list.spans[s].begin + i, to); });
+        [&](Index s, Index i, Index to) { copy_row(list.keys, list.spans[s].begin + i, to); },
+        [&](Index from, Index to) { copy_row(list.keys, from, to); });
 }
 
 template <class T>
 void move_values(const DueList<T>& list, const Index* chosen) {
-    move_each(
-        list, chosen, [&](Index from, Index to) { copy_row(list.values, from, to); },
-        [&](Index s, Index i, Index to) { copy_row(list.values, list.spans[s].begin + i, to); });
+    const auto copy = [&](Index from, Index to) { copy_row(list.values, from, to); };
+    move_each(list, chosen, copy, [&](Index s, Index i, Index to) { copy(list.spans[s].begin + i, to); }, copy);
 }
 
 // What the entries stand for. Row i of a transform's result shows its span at every (length / keep)-th
@@ -87,14 +91,16 @@ template <class T>
 void move_ranges(const DueList<T>& list, const Index* chosen) {
     TokenRange* const ranges = list.ranges;
     if (ranges == nullptr) return;
+    const auto copy = [&](Index from, Index to) { ranges[to] = ranges[from]; };
     move_each(
-        list, chosen, [&](Index from, Index to) { ranges[to] = ranges[from]; },
+        list, chosen, copy,
         [&](Index s, Index i, Index to) {
             const Span& span = list.spans[s];
             const Index first = span.begin + i * span.length / span.keep;
             const Index last = span.begin + divide_up((i + 1) * span.length, span.keep) - 1;
             ranges[to] = {ranges[first].begin, ranges[last].end};
-        });
+        },
+        copy);
 }
 
 // The attention that entries have been given. A row of a transform's result has what its part of the span had on the
@@ -104,8 +110,9 @@ void move_mass(const DueList<T>& list, const Index* chosen) {
     using C = Arithmetic<T>;
     C* const mass = list.mass;
     if (mass == nullptr) return;
+    const auto copy = [&](Index from, Index to) { mass[to] = mass[from]; };
     move_each(
-        list, chosen, [&](Index from, Index to) { mass[to] = mass[from]; },
+        list, chosen, copy,
         [&](Index s, Index i, Index to) {
             const Span& span = list.spans[s];
             const Index first = i * span.length / span.keep;
@@ -113,7 +120,8 @@ void move_mass(const DueList<T>& list, const Index* chosen) {
             C sum = 0;
             for (Index e = first; e < end; ++e) sum += mass[span.begin + e];
             mass[to] = sum * (static_cast<C>(span.length) / static_cast<C>(span.keep * (end - first)));
-        });
+        },
+        copy);
 }
 
 // What a selection discards: the squares of the rows of the span that are not among the `span.keep`

@@ -22,6 +22,8 @@ public:
     using C = Arithmetic<T>;
     using Scratch = CompressionScratch<C>;
 
+    static constexpr Index indices = 1;
+
     // Selections need no plans.
     void make_plans(const Codec& /*codec*/, const SpanList& /*spans*/) {}
 
@@ -29,17 +31,7 @@ public:
     template <Executor E>
     Index begin(const Codec& codec, std::span<DueList<T>> lists, const CompressionSettings<T>& settings,
                 const E& /*executor*/) {
-        Index most_bytes = 0;
-        if constexpr (requires(const SpanReader<T>& span) { codec.scratch_bytes(span, Index{}); }) {
-            for (const DueList<T>& list : lists) {
-                for (const Span& span : list.spans) {
-                    most_bytes = std::max<Index>(
-                        most_bytes, codec.scratch_bytes(reader(list, settings, span.begin, span.length), span.keep));
-                }
-            }
-        }
-        require(most_bytes >= 0, "scratch_bytes of the codec", most_bytes, "must not be negative");
-        return most_bytes;
+        return scratch_bytes(codec, lists, settings);
     }
 
     // Energies that a span of this list has: of its keys and of its values.
@@ -56,12 +48,33 @@ public:
                                              scratch.codec_bytes_of(worker));
             require(count >= 1 && count <= span.keep, "number of entries chosen by the codec", count,
                     "must be within 1 and what the schedule allows");
-            for (Index i = 0; i < count; ++i) {
-                require(chosen[i] < span.length && chosen[i] > (i == 0 ? -1 : chosen[i - 1]),
-                        "index chosen by the codec", chosen[i], "must be within the span and ascend");
-            }
+            check_chosen(chosen, count, span);
             span.keep = count;
         });
+    }
+
+    // Scratch that the codec asks for.
+    static Index scratch_bytes(const Codec& codec, std::span<DueList<T>> lists,
+                               const CompressionSettings<T>& settings) {
+        Index most_bytes = 0;
+        if constexpr (requires(const SpanReader<T>& span) { codec.scratch_bytes(span, Index{}); }) {
+            for (const DueList<T>& list : lists) {
+                for (const Span& span : list.spans) {
+                    most_bytes = std::max<Index>(
+                        most_bytes, codec.scratch_bytes(reader(list, settings, span.begin, span.length), span.keep));
+                }
+            }
+        }
+        require(most_bytes >= 0, "scratch_bytes of the codec", most_bytes, "must not be negative");
+        return most_bytes;
+    }
+
+    // Checks what a codec has chosen of a span.
+    static void check_chosen(const Index* chosen, Index count, const Span& span) {
+        for (Index i = 0; i < count; ++i) {
+            require(chosen[i] < span.length && chosen[i] > (i == 0 ? -1 : chosen[i - 1]), "index chosen by the codec",
+                    chosen[i], "must be within the span and ascend");
+        }
     }
 
     // The first part of the commit: what will be dropped is still there to be measured.

@@ -26,6 +26,8 @@ public:
     using C = Arithmetic<T>;
     using Scratch = CompressionScratch<C>;
 
+    static constexpr Index indices = 0;
+
     void make_plans(const Codec& codec, const SpanList& spans) {
         for (const Span& span : spans) plans_.make(codec, span.length, span.keep);
     }
@@ -75,11 +77,24 @@ public:
             const Index l = task / (spans * blocks);
             const Index s = task / blocks % spans;
             const DueList<T>& list = lists[static_cast<std::size_t>(l)];
-            if (s < list.spans.size()) transform(list, settings, s, task % blocks, scratch, l, worker);
+            if (s >= list.spans.size()) return;
+            const Span& span = list.spans[s];
+            transform(list, settings, s, task % blocks, scratch, l, worker,
+                      RowsInPlace{span.length, span.keep, scratch.new_angles() + span.begin - freed_before(list, s)});
         });
     }
 
-private:
+    // Which rows of a span a plan maps, and how its result is rotated: all of them, to the first ones.
+    struct RowsInPlace {
+        Index length, keep;
+        const C* const* new_angles;  // of each row of the result
+
+        template <class Rows>
+        const Rows& operator()(const Rows& rows) const {
+            return rows;
+        }
+    };
+
     static constexpr Index width = PlanCache<Codec, C>::Plan::block_columns;
 
     // How the columns of one list are cut: rotated pairs, then the rest of the key, then the value.
@@ -100,22 +115,22 @@ private:
                 divide_up(list.values.columns, width)};
     }
 
-    // One block of columns of one span.
+    // One block of columns of one span, of the rows that `place` says (see RowsInPlace).
+    template <class Place>
     void transform(const DueList<T>& list, const CompressionSettings<T>& settings, Index s, Index block,
-                   const Scratch& scratch, Index l, Index worker) const noexcept {
+                   const Scratch& scratch, Index l, Index worker, const Place& place) const noexcept {
         const ColumnBlocks blocks = blocks_of(list, settings);
         if (block >= blocks.total()) return;
         const Span& span = list.spans[s];
-        const auto& plan = *plans_.find(span.length, span.keep);
+        const auto& plan = *plans_.find(place.length, place.keep);
         std::byte* const bytes = scratch.codec_bytes_of(worker);
         Energy* const energy = settings.observer.call == nullptr ? nullptr : scratch.energies_of(l, s) + block;
         if (block < blocks.rotated) {
             const Index first = block * (width / 2);
             const Index pairs = std::min(width / 2, settings.rope->pairs() - first);
             const RotatedColumns<T, width> columns(list.keys.middle_rows(span.begin, span.length), *settings.rope,
-                                                   first, pairs, scratch.old_angles() + span.begin,
-                                                   scratch.new_angles() + span.begin - freed_before(list, s));
-            plan.forward(columns, columns, bytes, energy);
+                                                   first, pairs, scratch.old_angles() + span.begin, place.new_angles);
+            plan.forward(place(columns), place(columns), bytes, energy);
             return;
         }
         const bool is_key = block < blocks.keys();
@@ -123,8 +138,14 @@ private:
             is_key ? rotated_columns(settings) + (block - blocks.rotated) * width : (block - blocks.keys()) * width;
         const MatrixView<T> rows = (is_key ? list.keys : list.values).middle_rows(span.begin, span.length);
         const MatrixRows<T, width> columns(rows.middle_columns(first, std::min(width, rows.columns - first)));
-        plan.forward(columns, columns, bytes, energy);
+        plan.forward(place(columns), place(columns), bytes, energy);
     }
+
+    // Makes a plan unless there is one; bytes of its scratch.
+    Index make_plan(const Codec& codec, Index length, Index keep) {
+        return plans_.make(codec, length, keep).scratch_bytes();
+    }
+    void drop_if_many() { plans_.drop_if_many(); }
 
     // Entries freed by the spans before span s.
     static Index freed_before(const DueList<T>& list, Index s) {
@@ -133,6 +154,7 @@ private:
         return freed;
     }
 
+private:
     PlanCache<Codec, C> plans_;
 };
 

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "freqkv/config.hpp"
+#include "freqkv/detail/cache/compression_scratch.hpp"
+#include "freqkv/detail/cache/due_list.hpp"
+#include "freqkv/detail/cache/move_entries.hpp"
+#include "freqkv/detail/cache/selection_engine.hpp"
+#include "freqkv/detail/cache/transform_engine.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/executor.hpp"
+#include "freqkv/policy/codec.hpp"
+
+namespace freqkv::detail::inline FREQKV_ISA {
+
+// What ListCompressor does under a codec that keeps some entries and transforms the others. Before the commit it has
+// the exact entries chosen and writes down, for each span, where everything will go; in the commit the others go
+// through their plan, each row of its result into the row of the entry in whose place it stands. As every row then lies
+// at or behind the place where it will go, closing up moves exact and transformed ones alike. SelectionEngine has the
+// same members.
+template <class T, HybridCodec<T> Codec>
+class HybridEngine {
+public:
+    using C = Arithmetic<T>;
+    using Scratch = CompressionScratch<C>;
+
+    static constexpr Index indices = 3;
+
+    void make_plans(const Codec& codec, const SpanList& spans) {
+        for (const Span& span : spans) {
+            const Index exact = exact_of(codec, span);
+            transforms_.make_plan(codec, span.length - exact, span.keep - exact);
+        }
+    }
+
+    // Scratch for the codec or a plan, and for the angles of a span's rows. May throw.
+    template <Executor E>
+    Index begin(const Codec& codec, std::span<DueList<T>> lists, const CompressionSettings<T>& settings,
+                const E& /*executor*/) {
+        Index most_bytes = Selection::scratch_bytes(codec, lists, settings);
+        transforms_.drop_if_many();
+        longest_span_ = 0;
+        for (const DueList<T>& list : lists) {
+            for (const Span& span : list.spans) {
+                const Index exact = exact_of(codec, span);
+                longest_span_ = std::max(longest_span_, span.length);
+                plan_bytes_ = Workspace::stride(
+                    std::max(plan_bytes_, transforms_.make_plan(codec, span.length - exact, span.keep - exact)));
+            }
+        }
+        return std::max(most_bytes, plan_bytes_ + longest_span_ * static_cast<Index>(sizeof(const C*)));
+    }
+
+    static Index key_tasks(const DueList<T>& list, const CompressionSettings<T>& settings) {
+        return Transform::key_tasks(list, settings);
+    }
+    static Index tasks(const DueList<T>& list, const CompressionSettings<T>& settings) {
+        return Transform::tasks(list, settings);
+    }
+
+    // For each span, to arrays of scratch.chosen_of() from its begin on, all relative to it: [0] what becomes of it, in
+    // order, an exact entry as its index and a transformed one as ~(the index in whose place it stands); [1] the
+    // entries that are transformed, in order; [2] where each row of the result stands. May throw.
+    template <Executor E>
+    void choose(const Codec& codec, std::span<DueList<T>> lists, const CompressionSettings<T>& settings,
+                const Scratch& scratch, const E& executor) const {
+        for_each_span(lists, executor, [&](DueList<T>& list, Index l, Span& span, Index worker) {
+            Index* const items = scratch.chosen_of(l) + span.begin;
+            Index* const others = scratch.chosen_of(l, 1) + span.begin;
+            Index* const places = scratch.chosen_of(l, 2) + span.begin;
+            const Index exact = exact_of(codec, span);
+            if (exact > 0) {
+                const Index count = codec.select(reader(list, settings, span.begin, span.length), exact, items,
+                                                 scratch.codec_bytes_of(worker));
+                require(count == exact, "number of entries chosen by the codec", count, "must be what exact() says");
+                Selection::check_chosen(items, exact, span);
+            }
+            for (Index i = 0, chosen = 0, other = 0; i < span.length; ++i) {
+                if (chosen < exact && items[chosen] == i) {
+                    ++chosen;
+                } else {
+                    others[other++] = i;
+                }
+            }
+            const Index rest = span.length - exact;
+            const Index rows = span.keep - exact;
+            for (Index k = 0; k < rows; ++k) {
+                places[k] = others[(part_begin(k, rest, rows) + part_begin(k + 1, rest, rows)) / 2];
+            }
+            // Both ascend: merged from behind, for which there is room.
+            for (Index item = span.keep - 1, e = exact - 1, k = rows - 1; item >= 0; --item) {
+                const bool is_exact = k < 0 || (e >= 0 && items[e] > places[k]);
+                items[item] = is_exact ? items[e--] : ~places[k--];
+            }
+        });
+    }
+
+    // The first part of the commit.
+    template <Executor E>
+    void apply(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
+               const E& executor) const noexcept {
+        const Index spans = scratch.sizes().spans;
+        const Index blocks = scratch.sizes().tasks_per_span;
+        executor.for_each(static_cast<Index>(lists.size()) * spans * blocks, [&](Index task, Index worker) {
+            const Index l = task / (spans * blocks);
+            const Index s = task / blocks % spans;
+            const DueList<T>& list = lists[static_cast<std::size_t>(l)];
+            if (s >= list.spans.size()) return;
+            const Span& span = list.spans[s];
+            const Index* const items = scratch.chosen_of(l) + span.begin;
+            // Where a row stands, the angles for where it will go.
+            auto* const angles = reinterpret_cast<const C**>(scratch.codec_bytes_of(worker) + plan_bytes_);
+            const Index first = span.begin - Transform::freed_before(list, s);
+            Index rows = 0;
+            for (Index item = 0; item < span.keep; ++item) {
+                if (items[item] >= 0) continue;
+                if (settings.rope != nullptr) angles[~items[item]] = scratch.new_angles()[first + item];
+                ++rows;
+            }
+            const Index exact = span.keep - rows;
+            transforms_.transform(list, settings, s, task % blocks, scratch, l, worker,
+                                  RowsOfOthers{span.length - exact, rows, angles, scratch.chosen_of(l, 1) + span.begin,
+                                               scratch.chosen_of(l, 2) + span.begin});
+        });
+        executor.for_each(static_cast<Index>(lists.size()), [&](Index l, Index) {
+            const DueList<T>& list = lists[static_cast<std::size_t>(l)];
+            for (Index s = 0; s < list.spans.size(); ++s) {
+                gather(list, list.spans[s], scratch, l);
+                if (settings.observer.call != nullptr) add_exact_energies(list, settings, s, scratch, l);
+            }
+        });
+    }
+
+private:
+    using Selection = SelectionEngine<T, Codec>;
+    using Transform = TransformEngine<T, Codec>;
+
+    // As TransformEngine::RowsInPlace, of some rows, to where they will stand.
+    struct RowsOfOthers {
+        Index length, keep;
+        const C* const* new_angles;
+        const Index* from;
+        const Index* to;
+
+        template <class Rows>
+        struct Mapped {
+            const Rows& rows;
+            const Index* from;
+            const Index* to;
+
+            Index columns() const { return rows.columns(); }
+            void load(Index row, C* values) const { rows.load(from[row], values); }
+            void store(Index row, const C* values) const { rows.store(to[row], values); }
+        };
+        template <class Rows>
+        Mapped<Rows> operator()(const Rows& rows) const {
+            return {rows, from, to};
+        }
+    };
+
+    static Index exact_of(const Codec& codec, const Span& span) {
+        const Index exact = codec.exact(span.length, span.keep);
+        require(exact >= 0 && exact < span.keep, "exact() of the codec", exact,
+                "must be within 0 and what the schedule allows - 1");
+        return exact;
+    }
+
+    // Of `rest` entries row k of `rows` stands for those from here to part_begin(k + 1).
+    static constexpr Index part_begin(Index k, Index rest, Index rows) { return k * rest / rows; }
+
+    // What the entries of each part stand for, and the attention they have been given, to where their row stands.
+    static void gather(const DueList<T>& list, const Span& span, const Scratch& scratch, Index l) {
+        const Index* const items = scratch.chosen_of(l) + span.begin;
+        const Index* const others = scratch.chosen_of(l, 1) + span.begin;
+        const Index* const places = scratch.chosen_of(l, 2) + span.begin;
+        const Index rows = std::count_if(items, items + span.keep, [](Index item) { return item < 0; });
+        const Index rest = span.length - (span.keep - rows);
+        for (Index k = 0; k < rows; ++k) {
+            const Index begin = part_begin(k, rest, rows);
+            const Index end = part_begin(k + 1, rest, rows);
+            const Index place = span.begin + places[k];
+            if (list.ranges != nullptr) {
+                list.ranges[place] = {list.ranges[span.begin + others[begin]].begin,
+                                      list.ranges[span.begin + others[end - 1]].end};
+            }
+            if (list.mass != nullptr) {
+                C sum = 0;
+                for (Index i = begin; i < end; ++i) sum += list.mass[span.begin + others[i]];
+                list.mass[place] = sum;
+            }
+        }
+    }
+
+    // A plan reports the energy of what it maps; of the exact entries nothing is lost.
+    static void add_exact_energies(const DueList<T>& list, const CompressionSettings<T>& settings, Index s,
+                                   const Scratch& scratch, Index l) {
+        const Span& span = list.spans[s];
+        const Index* const items = scratch.chosen_of(l) + span.begin;
+        Energy* const energies = scratch.energies_of(l, s);
+        for (Index item = 0; item < span.keep; ++item) {
+            if (items[item] < 0) continue;
+            energies[0].total += squares(list.keys, span.begin + items[item]);
+            energies[key_tasks(list, settings)].total += squares(list.values, span.begin + items[item]);
+        }
+    }
+
+    static double squares(const MatrixView<T>& rows, Index row) {
+        double sum = 0;
+        for (Index d = 0; d < rows.columns; ++d) {
+            const auto x = static_cast<double>(static_cast<C>(rows(row, d)));
+            sum += x * x;
+        }
+        return sum;
+    }
+
+    Transform transforms_;
+    Index longest_span_ = 0;
+    Index plan_bytes_ = 0;  // whole cache lines
+};
+
+}  // namespace freqkv::detail::inline FREQKV_ISA
