@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Policies of your own: a schedule, a codec that selects, a codec that transforms, put together in three
+// Policies of your own: a schedule, a codec that selects, one that transforms, one that does both, put together in four
 // ways and run through the same cache. docs/policies.md explains the members.
 #include <algorithm>
 #include <freqkv/freqkv.hpp>
@@ -94,6 +94,11 @@ struct Mean {
     }
 };
 
+// A codec that does both: a quarter of what is kept are the loudest entries as they are, the others become means.
+struct LoudestAndMean : Loudest, Mean {
+    Index exact(Index /*length*/, Index keep) const { return keep / 4; }
+};
+
 // Put together; parts of the library and parts of your own fit with each other.
 struct LoudestOfAll {
     WholeSpan schedule{0.5};
@@ -107,7 +112,12 @@ struct FadingMean {
     OlderHarder schedule;
     Mean codec;
 };
-static_assert(Policy<LoudestOfAll, float> && Policy<FadingLowPass, float> && Policy<FadingMean, float>);
+struct LoudestAmongMeans {
+    WholeSpan schedule{0.5};
+    LoudestAndMean codec;
+};
+static_assert(Policy<LoudestOfAll, float> && Policy<FadingLowPass, float> && Policy<FadingMean, float> &&
+              Policy<LoudestAmongMeans, float>);
 
 // Feeds 150 quiet tokens through 64 entries, of which the 90th alone is loud, and tells the largest value
 // that the cache still holds.
@@ -131,9 +141,10 @@ int main() {
     const double loudest = loudest_left("LoudestOfAll", LoudestOfAll{});
     const double low_pass = loudest_left("FadingLowPass", FadingLowPass{});
     const double mean = loudest_left("FadingMean", FadingMean{});
+    const double both = loudest_left("LoudestAmongMeans", LoudestAmongMeans{});
     const double window = loudest_left("LocalWindow", LocalWindow(0.5));
     // A selection keeps a token or drops it, a transform blends it with its neighbours.
     const bool as_expected =
-        loudest == 1 && low_pass > 0.15 && low_pass < 0.9 && mean > 0.15 && mean < 0.9 && window < 0.11;
+        loudest == 1 && both == 1 && low_pass > 0.15 && low_pass < 0.9 && mean > 0.15 && mean < 0.9 && window < 0.11;
     return as_expected ? 0 : 1;
 }
