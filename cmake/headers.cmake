@@ -61,6 +61,7 @@ set(FREQKV_HEADERS_compressor
 
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
+    freqkv/policy/binary_tiers.hpp
     freqkv/policy/codec.hpp
     freqkv/policy/full.hpp
     freqkv/policy/heavy_hitters.hpp

@@ -21,7 +21,6 @@
 namespace freqkv {
 namespace {
 
-using policy_test::BinaryTiers;
 using policy_test::compress_tiers;
 using testing_model::append;
 using testing_model::cache_options;

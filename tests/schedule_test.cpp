@@ -7,7 +7,9 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "freqkv/policy/binary_tiers.hpp"
 #include "freqkv/policy/whole_span.hpp"
 #include "message_of.hpp"
 
@@ -97,6 +99,49 @@ TEST(SpanList, HoldsUpToItsMaximum) {
     EXPECT_THAT(message_of([&] { spans.push_back({64, 2, 1}); }),
                 HasSubstr("number of spans is 33, must not be above SpanList::max_size (32)"));
     EXPECT_EQ(spans.size(), SpanList::max_size);
+}
+
+// The rule, from one compression to the next.
+TEST(BinaryTiers, AreACounterThatIsReadAtOnce) {
+    for (const Index tiers : {1, 2, 3, 7}) {
+        const Index block = 3;
+        const CacheLayout layout{2 * (tiers + 1) * block + 9, 4, 5};
+        std::vector<Index> blocks(static_cast<std::size_t>(tiers + 1));  // of each tier; [0] is not used
+        for (Index c = 0; c < 3000; ++c) {
+            SpanList expected;
+            Index begin = layout.sinks;
+            for (auto tier = static_cast<std::size_t>(tiers); tier >= 1; --tier) {
+                if (blocks[tier] == 2) expected.push_back({begin, 2 * block, block});
+                begin += blocks[tier] * block;
+            }
+            expected.push_back({begin, 2 * block, block});
+            const SpanList spans = BinaryTiers{0, tiers}.plan(layout, c);
+            ASSERT_EQ(std::vector<Span>(spans.begin(), spans.end()),
+                      std::vector<Span>(expected.begin(), expected.end()))
+                << tiers << " tiers, compression " << c;
+            check_spans(spans, layout);
+
+            Index arriving = 1;
+            for (std::size_t tier = 1; tier < blocks.size(); ++tier) {
+                const bool is_pair = blocks[tier] == 2;
+                const bool is_last = tier + 1 == blocks.size();
+                blocks[tier] += arriving - (is_pair ? 2 : 0) + (is_pair && is_last ? 1 : 0);
+                arriving = is_pair ? 1 : 0;
+            }
+        }
+    }
+}
+
+TEST(BinaryTiers, RefuseWhatHasNoRoom) {
+    const auto message = [](const BinaryTiers& tiers, const CacheLayout& layout) {
+        return message_of([&] { (void)tiers.plan(layout, 0); });
+    };
+    EXPECT_THAT(message({0, 0}, {100, 4, 0}), HasSubstr("tiers is 0, must be within 1 and 31"));
+    EXPECT_THAT(message({0, 32}, {1000, 4, 0}), HasSubstr("tiers is 32"));
+    EXPECT_THAT(message({-1, 3}, {100, 4, 0}), HasSubstr("block is -1"));
+    EXPECT_THAT(message({0, 31}, {60, 4, 0}), HasSubstr("capacity is 60, must have room for 2 * (tiers + 1) blocks"));
+    EXPECT_THAT(message({13, 3}, {104, 4, 0}), HasSubstr("capacity is 104"));
+    EXPECT_EQ(message({12, 3}, {104, 4, 0}), "accepted");
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "freqkv/frequency_compressor.hpp"
 #include "freqkv/in_place.hpp"
 #include "freqkv/policy.hpp"
+#include "freqkv/policy/binary_tiers.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/heavy_hitters.hpp"
