@@ -148,7 +148,7 @@ private:
 
         template <class Rows>
         struct Mapped {
-            const Rows& rows;
+            Rows rows;
             const Index* from;
             const Index* to;
 

@@ -90,7 +90,7 @@ public:
         const C* const* new_angles;  // of each row of the result
 
         template <class Rows>
-        const Rows& operator()(const Rows& rows) const {
+        Rows operator()(const Rows& rows) const {
             return rows;
         }
     };
