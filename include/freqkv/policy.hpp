@@ -56,6 +56,7 @@ concept BoundedPolicy = std::copyable<P> && !GrowingPolicy<P> && requires {
     requires SelectionCodec<detail::CodecOf<P>, T> != TransformCodec<detail::CodecOf<P>, Arithmetic<T>> ||
                      HybridCodec<detail::CodecOf<P>, T>;
     requires detail::KeptFits<detail::CodecOf<P>, T>;
+    requires !(HybridCodec<detail::CodecOf<P>, T> && detail::NamesKept<detail::CodecOf<P>, T>);
     requires detail::AllocationFits<P, T>;
 };
 
@@ -92,6 +93,10 @@ consteval bool check_policy() {
             static_assert(!(SelectionCodec<K, T> && TransformCodec<K, Arithmetic<T>>) || HybridCodec<K, T>,
                           "freqkv: the policy's codec has both select() and plan(); it then needs `Index exact(Index "
                           "length, Index keep) const`, which says how many entries stay as they are");
+            static_assert(
+                !(HybridCodec<K, T> && NamesKept<K, T>),
+                "freqkv: a codec with exact() keeps a number of entries that follows from lengths; it must not "
+                "have a kept()");
         }
         static_assert(AllocationFits<P, T>,
                       "freqkv: the policy's allocation needs `void allocate(std::span<const DueHead<T>>) const`");

@@ -235,8 +235,8 @@ private:
 
     // What is left of an entry's attention for each token that follows.
     [[gnu::cold]] static C decay_of([[maybe_unused]] const P& policy) {
-        if constexpr (has_attention_mass && requires { policy.codec.attention_decay; }) {
-            const double decay = policy.codec.attention_decay;
+        if constexpr (has_attention_mass && requires { policy.codec.attention_decay(); }) {
+            const double decay = policy.codec.attention_decay();
             require(decay > 0 && decay <= 1, "attention_decay", decay, "must be above 0 and at most 1");
             return static_cast<C>(decay);
         } else {

@@ -139,8 +139,8 @@ concept ScratchBytesFits =
 /// several threads at once; it may throw, and then this compression does not happen.
 ///
 /// Optional members: `static constexpr Index query_window` (queries wanted, default 0), `static constexpr bool
-/// attention_mass` (see reads_attention_mass), with which `double attention_decay` (what is left of it for each token
-/// that follows, default 1), and
+/// attention_mass` (see reads_attention_mass), with which `double attention_decay() const` (what is left of it for each
+/// token that follows, in (0, 1], default 1), and
 /// `template <class T> Index scratch_bytes(const SpanReader<T>& span, Index keep) const` for what `scratch`,
 /// which is aligned to a cache line, is to hold for this span (default 0).
 template <class Codec, class T>
@@ -176,7 +176,8 @@ concept TransformCodec = std::copyable<Codec> && requires(const Codec& codec, In
 /// The third kind of codec: it keeps some entries of a span exactly and transforms the others, in order of place. Of a
 /// span of `length` entries that becomes `keep`, exact(length, keep), 0 to keep - 1, stay as they are: those that
 /// select(span, exact(length, keep), …) chooses, which is not asked for 0 of them. The others, length - exact in a row,
-/// go through plan(length - exact, keep - exact); row k of its result stands in the middle of its part of them.
+/// go through plan(length - exact, keep - exact); row k of its result stands in the middle of its part of them. Scratch
+/// for select() is asked for with `keep`; there is no kept() beside exact().
 template <class Codec, class T>
 concept HybridCodec = SelectionCodec<Codec, T> && TransformCodec<Codec, Arithmetic<T>> &&
                       requires(const Codec& codec, Index length, Index keep) {

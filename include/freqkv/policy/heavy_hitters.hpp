@@ -9,10 +9,13 @@
 
 namespace freqkv {
 
-/// The attention that an entry has been given by all queries since it came, summed over the group: H2O's score. With a
-/// decay below 1 what was given n tokens ago counts decay^n.
+/// The attention that an entry has been given by all queries since it came, summed over the group: H2O's score.
 struct AccumulatedAttention {
     static constexpr bool attention_mass = true;
+
+    double decay = 1;  ///< in (0, 1]: what was given n tokens ago counts decay^n
+
+    double attention_decay() const { return decay; }
 
     template <class T>
     void score(const SpanReader<T>& span, Arithmetic<T>* scores, std::byte* /*scratch*/) const {
@@ -24,12 +27,10 @@ struct AccumulatedAttention {
 /// 4 bytes (8 for double); see ChunkedAttention for its cost in time. truncate() takes nothing back under it.
 struct HeavyHitters {
     WholeSpan schedule;
-    struct Codec : SelectHighest<AccumulatedAttention> {
-        double attention_decay = 1;  ///< in (0, 1]
-    } codec;
+    SelectHighest<AccumulatedAttention> codec;
 
     /// `ratio` in (0, 1) is the part of the span that is kept at a compression.
-    explicit HeavyHitters(double ratio = 0.5, double decay = 1) : schedule{ratio}, codec{{}, decay} {}
+    explicit HeavyHitters(double ratio = 0.5, double decay = 1) : schedule{ratio}, codec{{decay}} {}
 };
 
 }  // namespace freqkv

@@ -24,6 +24,12 @@ struct KeepSome {
     SelectHighest<Score> selection{};
     Transform transform{};
 
+    double attention_decay() const
+        requires requires(const Score& s) { s.attention_decay(); }
+    {
+        return selection.attention_decay();
+    }
+
     /// floor(share * keep) in double, and never all.
     Index exact(Index /*length*/, Index keep) const {
         require(share >= 0 && share < 1, "share", share, "must be at least 0 and below 1");

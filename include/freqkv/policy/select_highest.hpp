@@ -16,7 +16,8 @@ namespace freqkv {
 /// What a selection goes by: score() writes a score for each entry of the span to `scores` [span.size()]; the highest
 /// stay, and of equal ones the latest. NaN counts as the lowest. Const, called from several threads at once; may throw.
 ///
-/// Optional members, as of a codec: `static constexpr Index query_window`, `static constexpr bool attention_mass` and
+/// Optional members, as of a codec: `static constexpr Index query_window`, `static constexpr bool attention_mass`,
+/// `double attention_decay() const` and
 /// `template <class T> Index scratch_bytes(const SpanReader<T>& span) const`.
 template <class S, class T>
 concept EntryScore = std::copyable<S> && requires(const S& score, const SpanReader<T>& span, Arithmetic<T>* scores,
@@ -58,6 +59,12 @@ struct SelectHighest {
     static constexpr bool attention_mass = reads_attention_mass<Score>();
 
     Score score;
+
+    double attention_decay() const
+        requires requires(const Score& s) { s.attention_decay(); }
+    {
+        return score.attention_decay();
+    }
 
     template <class T>
     Index scratch_bytes(const SpanReader<T>& span, Index /*keep*/) const {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "llama/program/program_fixture.hpp"
 #include "llama/program/program_runs.hpp"
@@ -51,6 +52,32 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
     EXPECT_EQ(run(inspect + Arguments{"--policy", "full"}).status, 0);
     // What inspect promises is what perplexity then holds.
     EXPECT_EQ(json_of(perplexity() + Arguments{"--limit", "10"})["cache_bytes"], result["cache_bytes"][0]["f32"]);
+}
+
+TEST_F(ProgramTest, PoliciesListsAllThatCanBeAskedFor) {
+    const std::string text = output_of({"policies"});
+    const json list = json_of({"policies"})["policies"];
+    std::vector<std::string> listed;
+    for (const json& policy : list) {
+        listed.push_back(policy["name"]);
+        EXPECT_THAT(text, HasSubstr("\n" + listed.back() + " ")) << "a line of its own, but for the first";
+        for (const char* const key : {"what", "source", "cost", "where"}) EXPECT_NE(policy[key], "") << listed.back();
+        const std::string where = policy["where"];
+        const test::Outcome outcome = run({"inspect", "--model", file("m.bin"), "--policy", listed.back()});
+        EXPECT_EQ(outcome.status, where.find("processor") == std::string::npos ? 2 : 0) << outcome.err;
+        const test::Outcome training = run({"finetune", "--policy", listed.back(), "--help"});
+        EXPECT_EQ(training.status, where.find("training") == std::string::npos ? 2 : 0) << training.err;
+    }
+    EXPECT_THAT(listed, testing::IsSupersetOf({"low-pass", "local-window", "snapkv", "h2o", "full"}));
+}
+
+TEST_F(ProgramTest, SnapKvLeavesItsQueriesAloneUnlessToldOtherwise) {
+    const auto text = [&](const Arguments& more) {
+        return output_of(Arguments{"inspect", "--model", file("m.bin"), "--policy", "snapkv", "--capacity", "200"} +
+                         more);
+    };
+    EXPECT_THAT(text({}), HasSubstr("a compression turns 164 entries into 82")) << "200 - 4 - 32";
+    EXPECT_THAT(text({"--recent", "0"}), HasSubstr("a compression turns 196 entries into 98"));
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ struct CompressionSizes {
     Index lists = 0;
     Index entries = 0;         // of the longest list
     Index spans = 0;           // of the list with most
-    Index tasks_per_span = 0;  // each reports an energy
+    Index tasks_per_span = 0;  // each has an energy
+    bool reports = false;      // whether energies are kept
     Index indices = 0;         // kept for each entry, by engines that choose
     Index workers = 0;
     Index codec_bytes = 0;  // for each worker
@@ -43,7 +44,9 @@ public:
         worker_bytes_ = angle_bytes_ + Workspace::stride(sizes.codec_bytes);
         const Index computed = checked_product("rotary angles", computed_rows, angle_row);
         const Index indices = checked_product("chosen entries", sizes.lists, sizes.entries, sizes.indices);
-        const Index energies = checked_product("compression tasks", sizes.lists, sizes.spans, sizes.tasks_per_span);
+        // Only where they are asked for: schedules that take more spans later would have the scratch grow.
+        const Index tasks = checked_product("compression tasks", sizes.lists, sizes.spans, sizes.tasks_per_span);
+        const Index energies = sizes.reports ? tasks : 0;
         const Index worker_total = checked_product("scratch size", sizes.workers, worker_bytes_);
         WorkspaceCursor cursor(workspace.reserve(
             1, 2 * WorkspaceCursor::size<const C*>(sizes.entries) + WorkspaceCursor::size<C>(computed) +
@@ -79,7 +82,7 @@ public:
         return chosen_ + (list * sizes_.indices + which) * sizes_.entries;
     }
 
-    // [tasks_per_span] of one span of one list, zero at first.
+    // [tasks_per_span] of one span of one list, zero at first; only if sizes().reports.
     Energy* energies_of(Index list, Index span) const {
         return energies_ + (list * sizes_.spans + span) * sizes_.tasks_per_span;
     }

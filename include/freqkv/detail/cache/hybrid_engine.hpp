@@ -103,13 +103,8 @@ public:
     template <Executor E>
     void apply(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
                const E& executor) const noexcept {
-        const Index spans = scratch.sizes().spans;
-        const Index blocks = scratch.sizes().tasks_per_span;
-        executor.for_each(static_cast<Index>(lists.size()) * spans * blocks, [&](Index task, Index worker) {
-            const Index l = task / (spans * blocks);
-            const Index s = task / blocks % spans;
+        Transform::for_each_block(lists, scratch, executor, [&](Index l, Index s, Index block, Index worker) {
             const DueList<T>& list = lists[static_cast<std::size_t>(l)];
-            if (s >= list.spans.size()) return;
             const Span& span = list.spans[s];
             const Index* const items = scratch.chosen_of(l) + span.begin;
             // Where a row stands, the angles for where it will go.
@@ -122,7 +117,7 @@ public:
                 ++rows;
             }
             const Index exact = span.keep - rows;
-            transforms_.transform(list, settings, s, task % blocks, scratch, l, worker,
+            transforms_.transform(list, settings, s, block, scratch, l, worker,
                                   RowsOfOthers{span.length - exact, rows, angles, scratch.chosen_of(l, 1) + span.begin,
                                                scratch.chosen_of(l, 2) + span.begin});
         });
@@ -203,18 +198,9 @@ private:
         Energy* const energies = scratch.energies_of(l, s);
         for (Index item = 0; item < span.keep; ++item) {
             if (items[item] < 0) continue;
-            energies[0].total += squares(list.keys, span.begin + items[item]);
-            energies[key_tasks(list, settings)].total += squares(list.values, span.begin + items[item]);
+            energies[0].total += row_energy(list.keys, span.begin + items[item]);
+            energies[key_tasks(list, settings)].total += row_energy(list.values, span.begin + items[item]);
         }
-    }
-
-    static double squares(const MatrixView<T>& rows, Index row) {
-        double sum = 0;
-        for (Index d = 0; d < rows.columns; ++d) {
-            const auto x = static_cast<double>(static_cast<C>(rows(row, d)));
-            sum += x * x;
-        }
-        return sum;
     }
 
     Transform transforms_;

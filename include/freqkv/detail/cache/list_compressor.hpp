@@ -95,6 +95,7 @@ private:
             sizes.entries = std::max(sizes.entries, list.keys.rows);
             sizes.tasks_per_span = std::max(sizes.tasks_per_span, engine_.tasks(list, settings));
         }
+        sizes.reports = settings.observer.call != nullptr;
         sizes.indices = engine_.indices;
         sizes.workers = workers;
         sizes.codec_bytes = codec_bytes;

@@ -124,18 +124,25 @@ void move_mass(const DueList<T>& list, const Index* chosen) {
         copy);
 }
 
+// The sum of a row's squares, which rotation does not change.
+template <class T>
+double row_energy(const MatrixView<T>& rows, Index row) {
+    double squares = 0;
+    for (Index d = 0; d < rows.columns; ++d) {
+        const auto x = static_cast<double>(static_cast<Arithmetic<T>>(rows(row, d)));
+        squares += x * x;
+    }
+    return squares;
+}
+
 // What a selection discards: the squares of the rows of the span that are not among the `span.keep`
-// chosen ones (indices relative to the span). Rotation does not change them.
+// chosen ones (indices relative to the span).
 template <class T>
 Energy dropped_energy(const MatrixView<T>& rows, const Span& span, const Index* chosen) {
     Energy energy;
     Index next = 0;
     for (Index i = 0; i < span.length; ++i) {
-        double squares = 0;
-        for (Index d = 0; d < rows.columns; ++d) {
-            const auto x = static_cast<double>(static_cast<Arithmetic<T>>(rows(span.begin + i, d)));
-            squares += x * x;
-        }
+        const double squares = row_energy(rows, span.begin + i);
         energy.total += squares;
         if (next < span.keep && chosen[next] == i) {
             ++next;

@@ -71,16 +71,23 @@ public:
     template <Executor E>
     void apply(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
                const E& executor) const noexcept {
+        for_each_block(lists, scratch, executor, [&](Index l, Index s, Index block, Index worker) {
+            const DueList<T>& list = lists[static_cast<std::size_t>(l)];
+            const Span& span = list.spans[s];
+            transform(list, settings, s, block, scratch, l, worker,
+                      RowsInPlace{span.length, span.keep, scratch.new_angles() + span.begin - freed_before(list, s)});
+        });
+    }
+
+    // Calls f(list, span, block, worker), numbers all, for every block of columns of every span, on all threads.
+    template <Executor E, class F>
+    static void for_each_block(std::span<DueList<T>> lists, const Scratch& scratch, const E& executor, const F& f) {
         const Index spans = scratch.sizes().spans;
         const Index blocks = scratch.sizes().tasks_per_span;
         executor.for_each(static_cast<Index>(lists.size()) * spans * blocks, [&](Index task, Index worker) {
             const Index l = task / (spans * blocks);
             const Index s = task / blocks % spans;
-            const DueList<T>& list = lists[static_cast<std::size_t>(l)];
-            if (s >= list.spans.size()) return;
-            const Span& span = list.spans[s];
-            transform(list, settings, s, task % blocks, scratch, l, worker,
-                      RowsInPlace{span.length, span.keep, scratch.new_angles() + span.begin - freed_before(list, s)});
+            if (s < lists[static_cast<std::size_t>(l)].spans.size()) f(l, s, task % blocks, worker);
         });
     }
 
