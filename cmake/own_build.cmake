@@ -45,7 +45,8 @@ if(FREQKV_SANITIZE)
     target_link_options(freqkv_own_build INTERFACE ${sanitize})
 endif()
 if(FREQKV_SANITIZE STREQUAL "thread")
-    target_sources(freqkv_own_build INTERFACE "${CMAKE_CURRENT_LIST_DIR}/thread_sanitizer_options.cpp")
+    target_sources(freqkv_own_build INTERFACE  # of executables alone: in a library, it would be defined twice
+        "$<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${CMAKE_CURRENT_LIST_DIR}/thread_sanitizer_options.cpp>")
     # LLVM's OpenMP runtime is not instrumented; Archer, which comes with it, tells the sanitizer where OpenMP
     # synchronises. The runtime finds it among the libraries of the program.
     if(OpenMP_CXX_FOUND)

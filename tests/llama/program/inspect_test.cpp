@@ -55,12 +55,12 @@ TEST_F(ProgramTest, InspectSaysWhatTheModelIsAndWhatCachesNeed) {
 }
 
 TEST_F(ProgramTest, PoliciesListsAllThatCanBeAskedFor) {
-    const std::string text = output_of({"policies"});
+    const std::string lines = "\n" + output_of({"policies"});
     const json list = json_of({"policies"})["policies"];
     std::vector<std::string> listed;
     for (const json& policy : list) {
         listed.push_back(policy["name"]);
-        EXPECT_THAT(text, HasSubstr("\n" + listed.back() + " ")) << "a line of its own, but for the first";
+        EXPECT_THAT(lines, HasSubstr("\n" + listed.back() + " ")) << "a line of its own";
         for (const char* const key : {"what", "source", "cost", "where"}) EXPECT_NE(policy[key], "") << listed.back();
         const std::string where = policy["where"];
         const test::Outcome outcome = run({"inspect", "--model", file("m.bin"), "--policy", listed.back()});
