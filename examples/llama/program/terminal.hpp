@@ -71,13 +71,16 @@ private:
 /// Standard output, for text that is seen while it is made.
 class TextOutput {
 public:
-    /// Throws FileError if the text cannot be written.
+    /// Throws FileError if the text cannot be written. A signal that is only noted (Interrupt) stops none of it.
     void write(std::string_view text) {
         if (text.empty()) return;
-        if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-            throw FileError("standard output", std::strerror(errno));
-        }
         last_ = text.back();
+        while (!text.empty()) {
+            const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
+            if (written < 0 && errno == EINTR) continue;
+            if (written < 0) throw FileError("standard output", std::strerror(errno));
+            text.remove_prefix(static_cast<std::size_t>(written));
+        }
     }
 
     /// False in the middle of a character of several bytes.
