@@ -81,8 +81,7 @@ def build_peer(jobs: int) -> Path:
     programs = PEERS / "llama.cpp/bin"
     if (programs / "llama-bench").exists() and (programs / "llama-quantize").exists():
         return programs
-    # As a zip, pip would prepare the package, which builds it.
-    archive = download("llama-cpp-python", "llama_cpp_python-*.tar.gz", "--no-binary", ":all:", "--no-build-isolation")
+    archive = download("llama-cpp-python", "llama_cpp_python-*.tar.gz", "--no-binary", "llama-cpp-python")
     source = PEERS / archive.name.removesuffix(".tar.gz")
     if not source.exists():
         with tarfile.open(archive) as file:
@@ -145,13 +144,13 @@ def peer_rates(programs: Path, model: Path, case: Case) -> Rates:
     return rates
 
 
-def own_rates(model: Path, case: Case) -> Rates:
+def own_rates(model: Path, case: Case, exact: bool) -> Rates:
     count = case.depth or PROMPT
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as prompt:
         prompt.write(" ".join(WORDS[i * i % 7 + i % 12] for i in range(count)))
         prompt.flush()
         done = run(PROGRAM, "generate", "--model", model, "--prompt-file", prompt.name, "--tokens", str(GENERATED + 1),
-                   "--temperature", "0", "--ignore-eos", "--exact=false", "--threads", str(case.threads), "--capacity", str(CAPACITY))  # fmt: skip
+                   "--temperature", "0", "--ignore-eos", f"--exact={str(exact).lower()}", "--threads", str(case.threads), "--capacity", str(CAPACITY))  # fmt: skip
     said = re.search(r"(\d+) tokens in ([\d.]+) s .* after a prompt of (\d+) \(([\d.]+) s\)", done.stderr)
     if not said:
         raise CannotRun('freqkv-llama says no "N tokens in S s (R tokens/s) after a prompt of P (T s)"')
@@ -169,14 +168,16 @@ def measure(programs: Path, models: dict[str, Path], cases: list[Case], rounds: 
         best: dict[tuple[str, str], float] = {}
         for _ in range(rounds):
             turn = {"llama.cpp": peer_rates(programs, models[case.model], case),
-                    "freqkv": own_rates(models[case.model], case)}  # fmt: skip
+                    "freqkv": own_rates(models[case.model], case, exact=False),
+                    "exact": own_rates(models[case.model], case, exact=True)}  # fmt: skip
             for program, rates in turn.items():
                 for what, rate in rates.items():
                     best[what, program] = max(rate, best.get((what, program), 0))
         for what in ("reading", "writing"):
-            own, peer = best[what, "freqkv"], best[what, "llama.cpp"]
+            own, exact, peer = (best[what, program] for program in ("freqkv", "exact", "llama.cpp"))
             rows.append({"weights": case.model, "threads": case.threads, "depth": case.depth, "what": what,
-                         "llama.cpp": round(peer, 1), "freqkv": round(own, 1), "ratio": round(own / peer, 3)})  # fmt: skip
+                         "llama.cpp": round(peer, 1), "freqkv": round(own, 1), "ratio": round(own / peer, 3),
+                         "exact": round(exact, 1)})  # fmt: skip
     return rows
 
 
@@ -184,14 +185,14 @@ def measure(programs: Path, models: dict[str, Path], cases: list[Case], rounds: 
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| weights | threads | | llama.cpp, tokens/s | freqkv-llama, tokens/s | ratio | wanted |",
-             "|---|---:|---|---:|---:|---:|---:|"]  # fmt: skip
+    lines = ["| weights | threads | | llama.cpp, tokens/s | freqkv-llama, tokens/s | ratio | wanted | exact |",
+             "|---|---:|---|---:|---:|---:|---:|---:|"]  # fmt: skip
     for row in rows:
         what = row["what"] + (f" {'through' if row['what'] == 'reading' else 'behind'} {row['depth']} tokens"
                               if row["depth"] else f" {PROMPT if row['what'] == 'reading' else GENERATED} tokens")  # fmt: skip
         wanted = "" if row["depth"] else f"{TYPES[row['weights']]}"
         lines.append(f"| {row['weights']} | {row['threads']} | {what} | {row['llama.cpp']:.0f} | {row['freqkv']:.0f} | "
-                     f"{row['ratio']:.2f} | {wanted} |")  # fmt: skip
+                     f"{row['ratio']:.2f} | {wanted} | {row['exact']:.0f} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -203,23 +204,23 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def draw(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rates over llama.cpp's: a group of bars for each type of weights."""
+    """Rates over llama.cpp's: a group of bars for each type of weights, and one for each depth."""
     if shutil.which("gnuplot") is None:
         say("no picture: gnuplot is not installed")
         return
-    rows = [row for row in rows if not row["depth"]]
     bars = sorted({(row["what"], row["threads"]) for row in rows})
-    types = list(dict.fromkeys(row["weights"] for row in rows))
-    ratio = {(row["weights"], row["what"], row["threads"]): row["ratio"] for row in rows}
-    lines = [" ".join([name, *(str(ratio[name, *bar]) for bar in bars)]) for name in types]
+    group = {id(row): row["weights"] + (f" behind {row['depth']}" if row["depth"] else "") for row in rows}
+    ratio = {(group[id(row)], row["what"], row["threads"]): row["ratio"] for row in rows}
+    lines = [" ".join([f'"{name}"', *(str(ratio.get((name, *bar), "NaN")) for bar in bars)])
+             for name in dict.fromkeys(group.values())]  # fmt: skip
     plots = [f"$data using {i + 2}:xtic(1) title '{what}, {threads} thread{'s' * (threads > 1)}'"
              for i, (what, threads) in enumerate(bars)]  # fmt: skip
     commands = [
-        "set terminal svg size 720,400 noenhanced font 'sans,13' background '#ffffff'",
+        "set terminal svg size 1000,400 noenhanced font 'sans,13' background '#ffffff'",
         f"set output '{path}'",
         "$data << END", *lines, "END",
         "set style data histogram", "set style histogram clustered gap 1", "set style fill solid 0.8",
-        "set ylabel \"tokens per second over llama.cpp's\"", "set yrange [0:*]", "set grid ytics",
+        "set ylabel \"tokens per second over llama.cpp's\"", "set logscale y 2", "set yrange [0.5:32]", "set grid ytics",
         "set key outside bottom horizontal",
         "plot 1 with lines linecolor 'black' notitle, " + ", ".join(plots),
     ]  # fmt: skip

@@ -62,7 +62,9 @@ set(FREQKV_HEADERS_compressor
 set(FREQKV_HEADERS_policy
     freqkv/policy.hpp
     freqkv/policy/binary_tiers.hpp
+    freqkv/policy/block_mean.hpp
     freqkv/policy/codec.hpp
+    freqkv/policy/equal_weight.hpp
     freqkv/policy/full.hpp
     freqkv/policy/heavy_hitters.hpp
     freqkv/policy/keep_some.hpp
@@ -71,6 +73,7 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/low_pass.hpp
     freqkv/policy/norms.hpp
     freqkv/policy/report.hpp
+    freqkv/policy/residual_energy.hpp
     freqkv/policy/schedule.hpp
     freqkv/policy/select_highest.hpp
     freqkv/policy/whole_span.hpp

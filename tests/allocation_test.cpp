@@ -87,7 +87,9 @@ void expect_no_allocation() {
     EXPECT_EQ(0, (allocations_in_steady_state<T>(SnapKV<16>(), true)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(HeavyHitters(), true)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(ExactAndLowPass<AccumulatedAttention>(), true)));
+    EXPECT_EQ(0, (allocations_in_steady_state<T>(ExactAndLowPass<ResidualEnergy>(), true)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(TieredLowPass<>(), true)));
+    EXPECT_EQ(0, (allocations_in_steady_state<T>(BlockMean(), true)));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "freqkv/policy/heavy_hitters.hpp"
 #include "freqkv/policy/keep_some.hpp"
 #include "freqkv/policy/norms.hpp"
+#include "freqkv/policy/residual_energy.hpp"
 #include "freqkv/policy/window_attention.hpp"
 #include "model_cache.hpp"
 #include "naive_cache.hpp"
@@ -31,9 +32,12 @@ using testing_model::ModelCache;
 using testing_model::Of;
 using testing_model::Text;
 
-// The `exact` entries with the longest values stay, the others go through a low-pass; row k of it stands where the
-// middle of its part of them stood.
-void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::size_t keep, std::size_t exact) {
+double loudness(const naive::Row& value) { return naive::dot(value, value); }
+
+// The `exact` entries that score highest, with the longest values unless said otherwise, stay, the others go through a
+// low-pass; row k of it stands where the middle of its part of them stood.
+void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::size_t keep, std::size_t exact,
+               naive::Row scores = {}) {
     struct Item {
         std::size_t place;
         naive::Row key, value;
@@ -42,8 +46,11 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
     };
     std::vector<std::size_t> order(length);
     std::iota(order.begin(), order.end(), begin);
-    const auto loudness = [&](std::size_t i) { return naive::dot(head.values[i], head.values[i]); };
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return loudness(a) > loudness(b); });
+    if (scores.empty()) {
+        for (const std::size_t i : order) scores.push_back(loudness(head.values[i]));
+    }
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return scores[a - begin] > scores[b - begin]; });
     std::vector<std::size_t> others(order.begin() + static_cast<std::ptrdiff_t>(exact), order.end());
     std::sort(others.begin(), others.end());
     std::vector<Item> items;
@@ -115,6 +122,43 @@ TEST(KeepSome, WorksInSeveralSpansAtOnce) {
     });
     expect_as_model(policy, cache_options(text, 60, 3, 5), text, model);
     expect_chunks_agree<float>(policy, cache_options(text, 60, 3, 5), text);
+}
+
+// Of each row, what is above the k lowest frequencies of its column, as a part of the energy of all rows.
+naive::Row residuals(const naive::Rows& rows, std::size_t k) {
+    naive::Rows spectrum = naive::dct(rows);
+    for (std::size_t f = 0; f < k; ++f) std::fill(spectrum[f].begin(), spectrum[f].end(), 0.0);
+    naive::Row scores;
+    double total = 0;
+    for (const naive::Row& row : naive::inverse_dct(spectrum)) scores.push_back(loudness(row));
+    for (const naive::Row& row : rows) total += loudness(row);
+    for (double& score : scores) score /= total;
+    return scores;
+}
+
+TEST(KeepSome, GoesByWhatItsTransformLoses) {
+    const Text text = Text::random(400);
+    for (const double share : {0.2, 0.6}) {
+        SCOPED_TRACE("share " + std::to_string(share));
+        const CacheOptions options = cache_options(text, 48, 3, 7);
+        ModelCache model(text, 48, [&](naive::Cache& cache, const auto& full) {
+            for (const std::size_t h : full) {
+                naive::Head& head = cache.heads[h];
+                const std::size_t length = 48 - 3 - 7;
+                const auto keep = static_cast<std::size_t>(0.4 * static_cast<double>(length));
+                const auto exact = static_cast<std::size_t>(share * static_cast<double>(keep));
+                naive::Row scores = residuals(head.keys_of(3, length), keep - exact);
+                const naive::Row of_values = residuals(head.values_of(3, length), keep - exact);
+                for (std::size_t i = 0; i < length; ++i) scores[i] += of_values[i];
+                keep_some(head, 3, length, keep, exact, scores);
+            }
+        });
+        const ExactAndLowPass<ResidualEnergy> policy(0.4, share);
+        expect_as_model(policy, options, text, model);
+        expect_chunks_agree<float>(policy, options, text);
+        expect_chunks_agree<Eigen::half>(policy, options, text);
+        expect_chunks_agree<double>(policy, options, text);
+    }
 }
 
 TEST(KeepSome, GoesByAnyScore) {

@@ -52,6 +52,22 @@ struct Head {
         close_up(begin, length, keep);
     }
 
+    void block_mean(std::size_t begin, std::size_t length, std::size_t keep) {
+        for (std::size_t k = 0; k < keep; ++k) {
+            const std::size_t first = begin + k * length / keep;
+            const std::size_t count = begin + (k + 1) * length / keep - first;
+            for (Rows* const rows : {&keys, &values}) {
+                Row mean(rows->front().size());
+                for (std::size_t i = first; i < first + count; ++i) {
+                    for (std::size_t d = 0; d < mean.size(); ++d) mean[d] += (*rows)[i][d] / static_cast<double>(count);
+                }
+                (*rows)[begin + k] = mean;  // no later row needs what was there
+            }
+            first_token[begin + k] = first_token[first];
+        }
+        close_up(begin, length, keep);
+    }
+
     // `chosen` counts from `begin`.
     void select(std::size_t begin, std::size_t length, const std::vector<std::size_t>& chosen) {
         for (std::size_t i = 0; i < chosen.size(); ++i) {

@@ -12,10 +12,8 @@
 
 // Every public call that promises "without change": what it refuses leaves all that it could have changed as it was. On
 // full caches, for there the first thing that a call does is to compress.
+namespace freqkv::refusals_test {
 namespace {
-
-using freqkv::Index;
-using freqkv::KVView;
 
 constexpr Index kv_heads = 2;
 constexpr Index query_heads = 4;
@@ -254,3 +252,4 @@ TEST(RefusalsChangeNothingOfGradients, BackwardWritesNothing) {
 }
 
 }  // namespace
+}  // namespace freqkv::refusals_test

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "freqkv/policy/binary_tiers.hpp"
+#include "freqkv/policy/equal_weight.hpp"
 #include "freqkv/policy/whole_span.hpp"
 #include "message_of.hpp"
 
@@ -129,6 +130,43 @@ TEST(BinaryTiers, AreACounterThatIsReadAtOnce) {
                 arriving = is_pair ? 1 : 0;
             }
         }
+    }
+}
+
+TEST(EqualWeight, HasTheSameResolutionForAllOfThePast) {
+    for (const double ratio : {0.25, 0.5, 0.8}) {
+        const Index length = 200;
+        const CacheLayout layout{length + 9, 4, 5};
+        const auto kept = static_cast<Index>(ratio * static_cast<double>(length));
+        Index tokens = length;  // that the kept entries stand for
+        EXPECT_EQ(EqualWeight{ratio}.plan(layout, 0)[0], (Span{4, length, kept}));
+        for (Index c = 1; c < 2000; ++c) {
+            const SpanList spans = EqualWeight{ratio}.plan(layout, c);
+            check_spans(spans, layout);
+            ASSERT_EQ(spans.size(), 2);
+            const Index came = length - kept;
+            EXPECT_EQ(spans[0].begin, 4);
+            EXPECT_EQ(spans[0].length, kept);
+            EXPECT_EQ(spans[1].begin, 4 + kept);
+            EXPECT_EQ(spans[1].length, came);
+            EXPECT_EQ(spans[0].keep + spans[1].keep, kept) << "of which there are as many behind each compression";
+            const double fair = static_cast<double>(kept * came) / static_cast<double>(tokens + came);
+            EXPECT_NEAR(static_cast<double>(spans[1].keep), std::max(1.0, fair), 0.5 + 1e-9)
+                << "ratio " << ratio << ", compression " << c;
+            tokens += came;
+        }
+    }
+}
+
+TEST(EqualWeight, RefusesWhatLeavesNothingToCompress) {
+    const auto message = [](double ratio, Index entries) {
+        return message_of([&] { (void)EqualWeight{ratio}.plan({entries, 4, 5}, 3); });
+    };
+    EXPECT_EQ(message(0.5, 13), "accepted");
+    EXPECT_THAT(message(0.5, 12), HasSubstr("capacity is 12, must leave at least 2 entries kept and 2 dropped"));
+    EXPECT_THAT(message(0.9, 19), HasSubstr("capacity is 19"));
+    for (const double ratio : {0.0, 1.0, std::numeric_limits<double>::quiet_NaN()}) {
+        EXPECT_THAT(message(ratio, 100), HasSubstr("must be within 0 and 1"));
     }
 }
 

@@ -108,6 +108,20 @@ TEST(SnapKv, KeepsWhatTheLatestQueriesLookAt) {
     }
 }
 
+TEST(SnapKv, AsksFewerQueriesThanItHasMemoryFor) {
+    SnapKV<8> policy(0.5, 1);
+    policy.codec.score.latest = 3;
+    expect_selects(policy, [](const auto& cache, std::size_t h, std::size_t length) {
+        return window_attention(cache, h, length, 3);
+    });
+    const Text text = Text::random(60);
+    for (const Index latest : {0, 9}) {
+        policy.codec.score.latest = latest;
+        auto cache = make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), policy);
+        EXPECT_THROW(append(cache, text, 0, 60), Error) << latest << " of 8";
+    }
+}
+
 TEST(SnapKv, RefusesAPoolWithoutAMiddle) {
     const Text text = Text::random(60);
     auto cache = make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), SnapKV<8>(0.5, 4));

@@ -15,6 +15,7 @@
 #include "freqkv/policy/key_diff.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
+#include "freqkv/policy/residual_energy.hpp"
 #include "freqkv/policy/window_attention.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "random_tokens.hpp"
@@ -136,6 +137,7 @@ TEST(SinkedKVCache, ThreadsDoNotChangeABitUnderSelections) {
 TEST(SinkedKVCache, ThreadsDoNotChangeABitUnderHybrids) {
     expect_threads_agree(ExactAndLowPass<WindowAttention<16>>());
     expect_threads_agree(ExactAndLowPass<AccumulatedAttention>(0.5, 0.3, {.decay = 0.99}));
+    expect_threads_agree(ExactAndLowPass<ResidualEnergy>());
 }
 
 }  // namespace

@@ -48,6 +48,12 @@ std::unique_ptr<LanguageModel> make_model(const Config& config, std::shared_ptr<
         case PolicyName::key_diff:
         case PolicyName::key_norm:
         case PolicyName::value_norm:
+        case PolicyName::block_mean:
+        case PolicyName::snap_kv_and_low_pass:
+        case PolicyName::heavy_hitters_and_low_pass:
+        case PolicyName::residual_and_low_pass:
+        case PolicyName::tiers:
+        case PolicyName::equal_weight:
         case PolicyName::low_pass_unscaled:
             break;
     }

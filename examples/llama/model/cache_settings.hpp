@@ -1,161 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "freqkv/error.hpp"
 #include "llama/model/config.hpp"
+#include "llama/model/policy_traits.hpp"
 
 // What a cache can be: everything that has a case for each policy or each type switches over these enums without a
 // default, so that the compiler names the places that a new one needs.
 namespace llama {
-
-/// What becomes of a full cache.
-enum class PolicyName : std::uint8_t {
-    low_pass,
-    local_window,
-    snap_kv,
-    tova,
-    heavy_hitters,
-    key_diff,
-    key_norm,
-    value_norm,
-    full,
-    low_pass_unscaled
-};
-
-/// Who can be asked to run a policy.
-enum class PolicyUse : std::uint8_t {
-    anywhere,
-    host,      ///< neither a GPU nor training
-    training,  ///< training alone: it shows what a part of a policy is for
-};
-
-struct PolicyTraits {
-    const char* name = nullptr;  ///< on the command line and in JSON
-    bool grows = false;          ///< with the text
-    bool dct = false;            ///< a compression is a DCT of its span
-    PolicyUse use = PolicyUse::anywhere;
-    const char* what = nullptr;    ///< it does, in a sentence
-    const char* source = nullptr;  ///< of the idea
-    const char* cost = nullptr;    ///< beside moving what is kept
-    Index recent = 0;              ///< latest entries that it leaves as they are unless told otherwise
-};
-
-constexpr PolicyTraits traits_of(PolicyName policy) {
-    constexpr PolicyUse host = PolicyUse::host;
-    switch (policy) {
-        case PolicyName::low_pass:
-            return {"low-pass",
-                    false,
-                    true,
-                    PolicyUse::anywhere,
-                    "the low frequencies of what is compressed stay",
-                    "FreqKV, arXiv 2505.00570",
-                    "a DCT of keys and values"};
-        case PolicyName::local_window:
-            return {"local-window",
-                    false,
-                    false,
-                    PolicyUse::anywhere,
-                    "the latest entries stay",
-                    "StreamingLLM, arXiv 2309.17453",
-                    "none"};
-        case PolicyName::snap_kv:
-            return {"snapkv",
-                    false,
-                    false,
-                    host,
-                    "the entries that the latest 32 queries look at stay, with three neighbours on each side",
-                    "SnapKV, arXiv 2404.14469",
-                    "32 queries are kept, and asked again at a compression",
-                    32};
-        case PolicyName::tova:
-            return {"tova",
-                    false,
-                    false,
-                    host,
-                    "the entries that the latest query looks at stay",
-                    "TOVA, arXiv 2401.06104",
-                    "one query is kept, and asked again at a compression"};
-        case PolicyName::heavy_hitters:
-            return {"h2o",
-                    false,
-                    false,
-                    host,
-                    "the entries that all queries together have looked at most stay",
-                    "H2O, arXiv 2306.14048",
-                    "a number for each entry; prompts are read more slowly"};
-        case PolicyName::key_diff:
-            return {"key-diff",
-                    false,
-                    false,
-                    host,
-                    "the entries whose keys are least like the others stay",
-                    "KeyDiff, arXiv 2504.15364",
-                    "all keys are read twice at a compression"};
-        case PolicyName::key_norm:
-            return {"key-norm",
-                    false,
-                    false,
-                    host,
-                    "the entries with the shortest keys stay",
-                    "arXiv 2406.11430",
-                    "keys are read once at a compression"};
-        case PolicyName::value_norm:
-            return {"value-norm",
-                    false,
-                    false,
-                    host,
-                    "the entries with the longest values stay",
-                    "what is left of VATP, arXiv 2406.12335, without attention",
-                    "values are read once at a compression"};
-        case PolicyName::full:
-            return {"full",
-                    true,
-                    false,
-                    PolicyUse::anywhere,
-                    "everything stays, and the cache grows with the text",
-                    "what engines do today",
-                    "memory and time that grow with the text"};
-        case PolicyName::low_pass_unscaled:
-            return {"low-pass-unscaled",
-                    false,
-                    true,
-                    PolicyUse::training,
-                    "the low frequencies stay, with amplitudes that are not restored",
-                    "FreqKV, Table 7",
-                    "a DCT of keys and values"};
-    }
-    return {};
-}
-
-/// All values of an enum that has traits, in its order, which is that in which they are listed to people.
-template <class Enum>
-inline constexpr auto all_of = [] {
-    constexpr auto count = [] {
-        std::size_t n = 0;
-        while (traits_of(static_cast<Enum>(n)).name != nullptr) ++n;
-        return n;
-    }();
-    std::array<Enum, count> all{};
-    for (std::size_t i = 0; i < count; ++i) all[i] = static_cast<Enum>(i);
-    return all;
-}();
-
-constexpr const char* to_string(PolicyName policy) { return traits_of(policy).name; }
-
-/// None of another name.
-constexpr std::optional<PolicyName> find_policy(std::string_view name) {
-    for (const PolicyName policy : all_of<PolicyName>) {
-        if (name == to_string(policy)) return policy;
-    }
-    return std::nullopt;
-}
 
 /// How keys and values are stored.
 enum class CacheType : std::uint8_t { f32, f16, bf16 };
@@ -193,6 +49,9 @@ struct CacheSettings {
     CacheType type = CacheType::f32;
     CacheSizes sizes{};
     double ratio = 0.5;  ///< part that a compression keeps; of no meaning where the cache grows
+    std::array<std::optional<double>, most_policy_parameters> parameters{};  ///< as PolicyChoice::given
+
+    double parameter(std::string_view name) const { return PolicyChoice{policy, parameters}.parameter(name); }
 
     bool grows() const { return traits_of(policy).grows; }
     Index span() const { return sizes.capacity - sizes.sinks - sizes.recent; }

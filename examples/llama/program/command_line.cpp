@@ -60,13 +60,29 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
-    std::vector<std::string> policies;
-    for (const PolicyName policy : all_of<PolicyName>) {
-        const PolicyUse other = for_training ? PolicyUse::host : PolicyUse::training;
-        if (traits_of(policy).use != other) policies.emplace_back(to_string(policy));
-    }
-    add_choice(command, "--policy", options.policy,
-               "What becomes of a full cache; `freqkv-llama policies` says what each does", policies, find_policy)
+    const auto read = [&options, for_training](const std::string& text) {
+        const PolicyChoice choice = parse_policy(text);
+        const PolicyTraits traits = traits_of(choice.name);
+        if (traits.use == (for_training ? PolicyUse::host : PolicyUse::training)) {
+            throw UsageError(std::string(traits.name) +
+                             (for_training ? " cannot be trained with" : " is for training only"));
+        }
+        options.policy = choice.name;
+        options.parameters = choice.given;
+    };
+    const auto read_option = [read](const std::string& text) {
+        try {
+            read(text);
+        } catch (const UsageError& error) {
+            throw CLI::ValidationError("--policy", error.what());
+        }
+    };
+    command
+        .add_option_function<std::string>(
+            "--policy", read_option,
+            "What becomes of a full cache: a name, or one with numbers as in snapkv:window=16,pool=1; "
+            "`freqkv-llama policies` lists them")
+        ->type_name("NAME")
         ->default_str(to_string(options.policy))
         ->group(group);
     add("--capacity", options.capacity, "Entries of the cache [the model's trained context, or its sliding window]",

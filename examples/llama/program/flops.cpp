@@ -17,6 +17,10 @@ int flops(const FlopsOptions& options) {
     const Config config = read_config(options.model);
     const Index tokens = options.context > 0 ? options.context : config.context;
     const CacheSettings settings = resolve(options, config, tokens);
+    if (!traits_of(settings.policy).whole_span) {
+        throw UsageError(std::string("--policy ") + to_string(settings.policy) +
+                         ": what is counted are compressions of everything between sinks and recent part");
+    }
     const JsonOutput json(options.json);
     const FlopCount count = count_flops(config, settings, tokens);
     const Index bytes = cache_bytes(config, settings.grows() ? tokens : settings.sizes.capacity, settings.type);

@@ -29,6 +29,12 @@ std::unique_ptr<LanguageModel> make_heavy_hitters_model(const HostModelParts& pa
 std::unique_ptr<LanguageModel> make_key_diff_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_key_norm_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_value_norm_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_block_mean_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_snap_kv_and_low_pass_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_heavy_hitters_and_low_pass_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_residual_and_low_pass_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_tiers_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_equal_weight_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_full_model(const HostModelParts& parts);
 
 /// A Llama on the processor. Throws freqkv::Error if the sizes and the policy do not go together, std::invalid_argument
@@ -53,6 +59,18 @@ inline std::unique_ptr<LanguageModel> make_host_model(const Checkpoint& checkpoi
             return make_key_norm_model(parts);
         case PolicyName::value_norm:
             return make_value_norm_model(parts);
+        case PolicyName::block_mean:
+            return make_block_mean_model(parts);
+        case PolicyName::snap_kv_and_low_pass:
+            return make_snap_kv_and_low_pass_model(parts);
+        case PolicyName::heavy_hitters_and_low_pass:
+            return make_heavy_hitters_and_low_pass_model(parts);
+        case PolicyName::residual_and_low_pass:
+            return make_residual_and_low_pass_model(parts);
+        case PolicyName::tiers:
+            return make_tiers_model(parts);
+        case PolicyName::equal_weight:
+            return make_equal_weight_model(parts);
         case PolicyName::full:
             return make_full_model(parts);
         case PolicyName::low_pass_unscaled:

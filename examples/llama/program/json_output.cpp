@@ -19,6 +19,9 @@ void JsonOutput::write(const nlohmann::ordered_json& object) const {
 
 nlohmann::ordered_json to_json(const CacheSettings& settings) {
     nlohmann::ordered_json json{{"policy", to_string(settings.policy)}, {"cache_type", to_string(settings.type)}};
+    for (const PolicyParameter& parameter : traits_of(settings.policy).parameters) {
+        if (parameter.name != nullptr) json["parameters"][parameter.name] = settings.parameter(parameter.name);
+    }
     if (!settings.grows()) {
         json["capacity"] = settings.sizes.capacity;
         json["sinks"] = settings.sizes.sinks;

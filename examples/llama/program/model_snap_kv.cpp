@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "freqkv/policy/window_attention.hpp"
 
+#include "llama/model/rope_scaling.hpp"
 #include "llama/program/host_llama.hpp"
 
 namespace llama {
 
 std::unique_ptr<LanguageModel> make_snap_kv_model(const HostModelParts& parts) {
-    return make_host_llama(freqkv::SnapKV<>(parts.settings.ratio), parts);
+    freqkv::SnapKV<> policy(parts.settings.ratio, static_cast<Index>(parts.settings.parameter("pool")));
+    policy.codec.score.latest = static_cast<Index>(parts.settings.parameter("window"));
+    policy.codec.score.scale = score_scale(parts.checkpoint.config);
+    return make_host_llama(policy, parts);
 }
 
 }  // namespace llama

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "llama/io/usage_error.hpp"
 #include "llama/model/cache_settings.hpp"
@@ -14,6 +15,7 @@ namespace llama {
 /// What becomes of a full cache, as given on the command line.
 struct PolicyOptions {
     PolicyName policy = PolicyName::low_pass;
+    decltype(CacheSettings::parameters) parameters{};
     std::optional<Index> capacity, sinks, recent;
     std::optional<double> ratio;
 };
@@ -28,6 +30,10 @@ struct ModelOptions : PolicyOptions {
     Index prefill_chunk = 512;
     bool exact = true;
 };
+
+/// "h2o" or "snapkv:window=16,pool=1"; numbers that are not given have their standard value. Throws UsageError with a
+/// message that says what there is.
+PolicyChoice parse_policy(std::string_view text);
 
 /// Throws UsageError for what can be refused without looking at the model.
 void check_options(const PolicyOptions& options);

@@ -35,11 +35,22 @@ int policies(const PoliciesOptions& options) {
         const PolicyTraits traits = traits_of(policy);
         text += format("%-18s %s\n%-18s from %s; cost: %s; on %s\n", traits.name, traits.what, "", traits.source,
                        traits.cost, where(traits.use));
+        nlohmann::ordered_json parameters = nlohmann::ordered_json::object();
+        for (const PolicyParameter& parameter : traits.parameters) {
+            if (parameter.name == nullptr) continue;
+            text += format("%-18s %s=%g: %s; %g to %g\n", "", parameter.name, parameter.standard, parameter.what,
+                           parameter.least, parameter.most);
+            parameters[parameter.name] = {{"what", parameter.what},
+                                          {"standard", parameter.standard},
+                                          {"least", parameter.least},
+                                          {"most", parameter.most}};
+        }
         list.push_back({{"name", traits.name},
                         {"what", traits.what},
                         {"source", traits.source},
                         {"cost", traits.cost},
                         {"where", where(traits.use)},
+                        {"parameters", parameters},
                         {"grows", traits.grows}});
     }
     json.write(nlohmann::ordered_json{{"policies", list}});

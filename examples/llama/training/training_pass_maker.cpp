@@ -31,6 +31,12 @@ MakeAttention attention_of(PolicyName name, double ratio) {
         case PolicyName::key_diff:
         case PolicyName::key_norm:
         case PolicyName::value_norm:
+        case PolicyName::block_mean:
+        case PolicyName::snap_kv_and_low_pass:
+        case PolicyName::heavy_hitters_and_low_pass:
+        case PolicyName::residual_and_low_pass:
+        case PolicyName::tiers:
+        case PolicyName::equal_weight:
             break;
     }
     throw std::invalid_argument(std::string("nothing is trained through the policy ") + to_string(name));

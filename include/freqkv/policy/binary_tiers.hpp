@@ -15,7 +15,8 @@ namespace freqkv {
 /// tier one of the same. So a tier is compressed half as often as the one before it, as the bits of a counter, and what
 /// a token has been through grows with the logarithm of its age, up to the last tier.
 ///
-/// A compression comes every `block` tokens and takes at most a block of each tier, on the average two in all.
+/// A compression takes two blocks as they came, and two of each tier that has them; it frees one for each pair, on the
+/// average two in all.
 struct BinaryTiers {
     Index block = 0;  ///< entries of a block; 0: as many as fit
     Index tiers = 6;  ///< 1 to 31

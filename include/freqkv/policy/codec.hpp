@@ -36,6 +36,10 @@ struct QueryWindow {
     }
 };
 
+}  // namespace freqkv
+
+namespace freqkv::inline FREQKV_ISA {
+
 /// What a codec that looks at the data may read of the span it compresses: `size()` entries of one KV
 /// head, and list() for those around it. T is the cache's element type; rows come out in Arithmetic<T>.
 template <class T>
@@ -119,6 +123,10 @@ private:
     const C* mass_;  // [list_size], or null
 };
 
+}  // namespace freqkv::inline FREQKV_ISA
+
+namespace freqkv {
+
 namespace detail {
 
 // scratch_bytes() is optional; where it is there, it has to be of the right form, since otherwise select()
@@ -173,16 +181,35 @@ concept TransformCodec = std::copyable<Codec> && requires(const Codec& codec, In
     { codec.template plan<C>(length, keep) } -> TransformPlan<C>;
 };
 
+namespace detail {
+
+template <class Codec, class C>
+using PlanOf = decltype(std::declval<const Codec&>().template plan<C>(Index{}, Index{}));
+
+template <class Codec, class T>
+concept SelectsByPlan = ScratchBytesFits<Codec, T> && requires(const Codec& codec, const SpanReader<T>& span,
+                                                               const PlanOf<Codec, Arithmetic<T>>& plan, Index keep,
+                                                               Index* chosen, std::byte* scratch) {
+    { codec.select(span, plan, keep, chosen, scratch) } -> std::convertible_to<Index>;
+};
+
+}  // namespace detail
+
 /// The third kind of codec: it keeps some entries of a span exactly and transforms the others, in order of place. Of a
 /// span of `length` entries that becomes `keep`, exact(length, keep), 0 to keep - 1, stay as they are: those that
 /// select(span, exact(length, keep), …) chooses, which is not asked for 0 of them. The others, length - exact in a row,
 /// go through plan(length - exact, keep - exact); row k of its result stands in the middle of its part of them. Scratch
 /// for select() is asked for with `keep`; there is no kept() beside exact().
+///
+/// A codec that chooses by what its transform would lose has select(span, plan, exact, …) instead: `plan` is
+/// plan(length, keep - exact), the whole span to as many rows as the others will get, and behind what scratch_bytes()
+/// asks for, on a cache line, is its scratch.
 template <class Codec, class T>
-concept HybridCodec = SelectionCodec<Codec, T> && TransformCodec<Codec, Arithmetic<T>> &&
-                      requires(const Codec& codec, Index length, Index keep) {
-                          { codec.exact(length, keep) } -> std::convertible_to<Index>;
-                      };
+concept HybridCodec =
+    TransformCodec<Codec, Arithmetic<T>> && (SelectionCodec<Codec, T> || detail::SelectsByPlan<Codec, T>) &&
+    requires(const Codec& codec, Index length, Index keep) {
+        { codec.exact(length, keep) } -> std::convertible_to<Index>;
+    };
 
 namespace detail {
 

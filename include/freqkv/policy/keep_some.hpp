@@ -47,6 +47,12 @@ struct KeepSome {
         return selection.select(span, keep, chosen, scratch);
     }
 
+    template <class T, class Plan>
+        requires TransformScore<Score, T, Plan>
+    Index select(const SpanReader<T>& span, const Plan& plan, Index keep, Index* chosen, std::byte* scratch) const {
+        return selection.select(span, plan, keep, chosen, scratch);
+    }
+
     template <class C>
     auto plan(Index length, Index keep) const {
         return transform.template plan<C>(length, keep);

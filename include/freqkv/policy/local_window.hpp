@@ -6,10 +6,14 @@
 #include "freqkv/config.hpp"
 #include "freqkv/policy/whole_span.hpp"
 
-namespace freqkv {
+namespace freqkv::inline FREQKV_ISA {
 
 template <class T>
 class SpanReader;  // policy/codec.hpp, which compilers for devices do not read
+
+}  // namespace freqkv::inline FREQKV_ISA
+
+namespace freqkv {
 
 /// Keeps the latest entries of a span.
 struct SelectLatest {

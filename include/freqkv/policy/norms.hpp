@@ -7,9 +7,7 @@
 #include "freqkv/policy/select_highest.hpp"
 #include "freqkv/policy/whole_span.hpp"
 
-namespace freqkv {
-
-namespace detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 template <class C>
 C squared_length(const C* x, Index count) {
@@ -18,7 +16,9 @@ C squared_length(const C* x, Index count) {
     return squares;
 }
 
-}  // namespace detail
+}  // namespace freqkv::detail::inline FREQKV_ISA
+
+namespace freqkv {
 
 /// Minus the squared length of the key: short keys are those that attention looks at (arXiv 2406.11430).
 struct ShortKeys {

@@ -23,7 +23,9 @@ template <class S, class T>
 concept EntryScore = std::copyable<S> && requires(const S& score, const SpanReader<T>& span, Arithmetic<T>* scores,
                                                   std::byte* scratch) { score.score(span, scores, scratch); };
 
-namespace detail {
+}  // namespace freqkv
+
+namespace freqkv::detail::inline FREQKV_ISA {
 
 template <class Score, class T>
 Index score_scratch_bytes(const Score& score, const SpanReader<T>& span) {
@@ -50,7 +52,16 @@ void choose_highest(C* scores, Index count, Index keep, Index* chosen, Index* or
     std::copy_n(order, keep, chosen);
 }
 
-}  // namespace detail
+}  // namespace freqkv::detail::inline FREQKV_ISA
+
+namespace freqkv {
+
+/// A score that looks at what a transform makes of the span, for KeepSome: `plan` maps it to as many rows as those
+/// entries get that are not kept exactly. Behind what scratch_bytes() asks for, on a cache line, is the plan's scratch.
+template <class S, class T, class Plan>
+concept TransformScore =
+    std::copyable<S> && requires(const S& score, const SpanReader<T>& span, const Plan& plan, Arithmetic<T>* scores,
+                                 std::byte* scratch) { score.score(span, plan, scores, scratch); };
 
 /// Keeps the entries of a span that score highest. Cost: the score's, and linear time on average for the ranks.
 template <class Score>
@@ -75,10 +86,25 @@ struct SelectHighest {
     template <class T>
         requires EntryScore<Score, T>
     Index select(const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch) const {
+        return select_by(span, keep, chosen, scratch,
+                         [&](Arithmetic<T>* scores, std::byte* rest) { score.score(span, scores, rest); });
+    }
+
+    /// In a hybrid; see HybridCodec.
+    template <class T, class Plan>
+        requires TransformScore<Score, T, Plan>
+    Index select(const SpanReader<T>& span, const Plan& plan, Index keep, Index* chosen, std::byte* scratch) const {
+        return select_by(span, keep, chosen, scratch,
+                         [&](Arithmetic<T>* scores, std::byte* rest) { score.score(span, plan, scores, rest); });
+    }
+
+private:
+    template <class T, class F>
+    static Index select_by(const SpanReader<T>& span, Index keep, Index* chosen, std::byte* scratch, const F& write) {
         WorkspaceCursor cursor(scratch);
         auto* const scores = cursor.take<Arithmetic<T>>(span.size());
         auto* const order = cursor.take<Index>(span.size());
-        score.score(span, scores, cursor.take<std::byte>(0));
+        write(scores, cursor.take<std::byte>(0));
         detail::choose_highest(scores, span.size(), keep, chosen, order);
         return keep;
     }

@@ -34,7 +34,8 @@ struct WindowAttention {
 
     Index pool = 1;  ///< odd; 1: as they are
     Pooling pooling = Pooling::maximum;
-    double scale = 0;  ///< of the scores before the softmax; 0: 1 / sqrt(key_dim)
+    double scale = 0;       ///< of the scores before the softmax; 0: 1 / sqrt(key_dim)
+    Index latest = Window;  ///< tokens that are asked; at most Window, for which there is memory
 
     template <class T>
     Index scratch_bytes(const SpanReader<T>& span) const {
@@ -46,15 +47,19 @@ struct WindowAttention {
                WorkspaceCursor::size<C>(span.size());
     }
 
-    /// O(Window * group * list size * key_dim). Throws Error for a `pool` that is not odd.
+    /// O(latest * group * list size * key_dim). Throws Error for a `pool` that is not odd, and for `latest` outside of
+    /// 1 to Window.
     template <class T>
     void score(const SpanReader<T>& span, Arithmetic<T>* scores, std::byte* scratch) const {
         using C = Arithmetic<T>;
         require(pool >= 1 && pool % 2 == 1, "pool", pool, "must be odd and at least 1");
+        require(latest >= 1 && latest <= Window, "latest", latest, "must be at least 1 and at most Window");
         const QueryWindow<C>& queries = span.queries();
+        const Index asking = std::min(latest, queries.tokens());
+        const Index first = queries.tokens() - asking;
         const SpanReader<T> list = span.list();
         const Index dim = span.key_dim();
-        const Index rows = queries.tokens() * queries.heads;
+        const Index rows = asking * queries.heads;
         const Index width = detail::whole_lanes<C>(rows);
         if (rows == 0) {  // nothing was asked: all alike
             std::fill_n(scores, span.size(), C{0});
@@ -72,11 +77,11 @@ struct WindowAttention {
         // A lane is a query: row r that of group member r % heads of token r / heads.
         const auto factor = static_cast<C>(scale > 0 ? scale : 1 / std::sqrt(static_cast<double>(dim)));
         const auto visible = [&](Index row) {
-            return std::max<Index>(1, list.size() - queries.tokens() + 1 + row / queries.heads);
+            return std::max<Index>(1, list.size() - asking + 1 + row / queries.heads);
         };
         std::fill_n(transposed, dim * width, C{0});
         for (Index r = 0; r < rows; ++r) {
-            const C* const asked = queries.query(r / queries.heads, r % queries.heads);
+            const C* const asked = queries.query(first + r / queries.heads, r % queries.heads);
             if (span.rope() != nullptr) {
                 span.rope()->turn(asked, 1, query, 1, span.rope()->angles(visible(r) - 1, angles));
             } else {

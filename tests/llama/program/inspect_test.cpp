@@ -71,6 +71,28 @@ TEST_F(ProgramTest, PoliciesListsAllThatCanBeAskedFor) {
     EXPECT_THAT(listed, testing::IsSupersetOf({"low-pass", "local-window", "snapkv", "h2o", "full"}));
 }
 
+TEST_F(ProgramTest, PoliciesTakeNumbers) {
+    const auto settings = [&](const std::string& policy) {
+        return json_of(perplexity() +
+                       Arguments{"--capacity", "128", "--recent", "32", "--limit", "300", "--policy", policy});
+    };
+    const json standard = settings("snapkv");
+    EXPECT_EQ(standard["parameters"], (json{{"window", 32}, {"pool", 7}}));
+    EXPECT_EQ(settings("snapkv:pool=7,window=32")["nll"], standard["nll"]);
+    const json other = settings("snapkv:window=4,pool=1");
+    EXPECT_EQ(other["parameters"], (json{{"window", 4}, {"pool", 1}}));
+    EXPECT_NE(other["nll"], standard["nll"]);
+    EXPECT_NE(settings("h2o:decay=0.9")["nll"], settings("h2o")["nll"]);
+    EXPECT_NE(settings("tiers:tiers=3")["nll"], settings("tiers")["nll"]);
+    for (const char* const hybrid : {"snapkv+low-pass", "h2o+low-pass", "residual+low-pass"}) {
+        const std::string name = hybrid;
+        EXPECT_NE(settings(name + ":share=0.2")["nll"], settings(name)["nll"]) << name;
+        EXPECT_EQ(settings(name + ":share=0")["nll"], settings("residual+low-pass:share=0")["nll"])
+            << name << " that keeps nothing exactly";
+    }
+    EXPECT_FALSE(settings("low-pass").contains("parameters"));
+}
+
 TEST_F(ProgramTest, SnapKvLeavesItsQueriesAloneUnlessToldOtherwise) {
     const auto text = [&](const Arguments& more) {
         return output_of(Arguments{"inspect", "--model", file("m.bin"), "--policy", "snapkv", "--capacity", "200"} +

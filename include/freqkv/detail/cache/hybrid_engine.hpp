@@ -31,28 +31,24 @@ public:
     static constexpr Index indices = 3;
 
     void make_plans(const Codec& codec, const SpanList& spans) {
-        for (const Span& span : spans) {
-            const Index exact = exact_of(codec, span);
-            transforms_.make_plan(codec, span.length - exact, span.keep - exact);
-        }
+        for (const Span& span : spans) (void)make_plans_of(codec, span);
     }
 
     // Scratch for the codec or a plan, and for the angles of a span's rows. May throw.
     template <Executor E>
     Index begin(const Codec& codec, std::span<DueList<T>> lists, const CompressionSettings<T>& settings,
                 const E& /*executor*/) {
-        Index most_bytes = Selection::scratch_bytes(codec, lists, settings);
         transforms_.drop_if_many();
-        longest_span_ = 0;
+        Index longest_span = 0;
         for (const DueList<T>& list : lists) {
             for (const Span& span : list.spans) {
-                const Index exact = exact_of(codec, span);
-                longest_span_ = std::max(longest_span_, span.length);
-                plan_bytes_ = Workspace::stride(
-                    std::max(plan_bytes_, transforms_.make_plan(codec, span.length - exact, span.keep - exact)));
+                longest_span = std::max(longest_span, span.length);
+                plan_bytes_ = Workspace::stride(std::max(plan_bytes_, make_plans_of(codec, span)));
             }
         }
-        return std::max(most_bytes, plan_bytes_ + longest_span_ * static_cast<Index>(sizeof(const C*)));
+        Index chooser_bytes = Selection::scratch_bytes(codec, lists, settings);
+        if constexpr (by_plan) chooser_bytes = Workspace::stride(chooser_bytes) + plan_bytes_;
+        return std::max(chooser_bytes, plan_bytes_ + longest_span * static_cast<Index>(sizeof(const C*)));
     }
 
     static Index key_tasks(const DueList<T>& list, const CompressionSettings<T>& settings) {
@@ -74,8 +70,8 @@ public:
             Index* const places = scratch.chosen_of(l, 2) + span.begin;
             const Index exact = exact_of(codec, span);
             if (exact > 0) {
-                const Index count = codec.select(reader(list, settings, span.begin, span.length), exact, items,
-                                                 scratch.codec_bytes_of(worker));
+                const SpanReader<T> entries = reader(list, settings, span.begin, span.length);
+                const Index count = select(codec, entries, span.keep, exact, items, scratch.codec_bytes_of(worker));
                 require(count == exact, "number of entries chosen by the codec", count, "must be what exact() says");
                 Selection::check_chosen(items, exact, span);
             }
@@ -164,6 +160,25 @@ private:
         return exact;
     }
 
+    static constexpr bool by_plan = SelectsByPlan<Codec, T>;
+
+    // Bytes of their scratch.
+    Index make_plans_of(const Codec& codec, const Span& span) {
+        const Index exact = exact_of(codec, span);
+        Index bytes = transforms_.make_plan(codec, span.length - exact, span.keep - exact);
+        if constexpr (by_plan) bytes = std::max(bytes, transforms_.make_plan(codec, span.length, span.keep - exact));
+        return bytes;
+    }
+
+    Index select(const Codec& codec, const SpanReader<T>& span, Index keep, Index exact, Index* chosen,
+                 std::byte* bytes) const {
+        if constexpr (by_plan) {
+            return codec.select(span, transforms_.plan(span.size(), keep - exact), exact, chosen, bytes);
+        } else {
+            return codec.select(span, exact, chosen, bytes);
+        }
+    }
+
     // Of `rest` entries row k of `rows` stands for those from here to part_begin(k + 1).
     static constexpr Index part_begin(Index k, Index rest, Index rows) { return k * rest / rows; }
 
@@ -204,7 +219,6 @@ private:
     }
 
     Transform transforms_;
-    Index longest_span_ = 0;
     Index plan_bytes_ = 0;  // whole cache lines
 };
 

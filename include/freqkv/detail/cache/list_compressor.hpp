@@ -21,17 +21,15 @@
 namespace freqkv::detail::inline FREQKV_ISA {
 
 template <class T, class Codec>
-struct EngineOf {
-    using type = TransformEngine<T, Codec>;
-};
-template <class T, SelectionCodec<T> Codec>
-struct EngineOf<T, Codec> {
-    using type = SelectionEngine<T, Codec>;
-};
-template <class T, HybridCodec<T> Codec>
-struct EngineOf<T, Codec> {
-    using type = HybridEngine<T, Codec>;
-};
+constexpr auto engine_of() {
+    if constexpr (HybridCodec<Codec, T>) {
+        return std::type_identity<HybridEngine<T, Codec>>{};
+    } else if constexpr (SelectionCodec<Codec, T>) {
+        return std::type_identity<SelectionEngine<T, Codec>>{};
+    } else {
+        return std::type_identity<TransformEngine<T, Codec>>{};
+    }
+}
 
 // One compression of full lists of keys and values under a policy: what the cache and the in-place call
 // share. First everything that can fail (spans, allocation, the codec's choice, plans, scratch), then a commit
@@ -65,7 +63,7 @@ public:
 
 private:
     using Scratch = CompressionScratch<Arithmetic<T>>;
-    static constexpr bool selects = SelectionCodec<CodecOf<P>, T>;
+    static constexpr bool selects = SelectionCodec<CodecOf<P>, T> || HybridCodec<CodecOf<P>, T>;
 
     void plan_spans(std::span<DueList<T>> lists, const CompressionSettings<T>& settings) {
         const auto layout = [&](const DueList<T>& list) {
@@ -143,7 +141,7 @@ private:
     }
 
     P policy_;
-    typename EngineOf<T, CodecOf<P>>::type engine_;
+    typename decltype(engine_of<T, CodecOf<P>>())::type engine_;
     std::vector<DueHead<T>> due_heads_;
 };
 

@@ -16,7 +16,7 @@ namespace freqkv::detail::inline FREQKV_ISA {
 template <class Codec, class C>
 class PlanCache {
 public:
-    using Plan = decltype(std::declval<const Codec&>().template plan<C>(Index{}, Index{}));
+    using Plan = PlanOf<Codec, C>;
     static constexpr std::size_t max_size = 64;
 
     // To be called before the plans of one compression are made.

@@ -16,7 +16,7 @@ namespace freqkv::detail::inline FREQKV_ISA {
 
 // What ListCompressor does under a codec that selects entries: it has them chosen before the commit, which then only
 // moves entries. TransformEngine has the same members.
-template <class T, SelectionCodec<T> Codec>
+template <class T, class Codec>
 class SelectionEngine {
 public:
     using C = Arithmetic<T>;

@@ -154,6 +154,9 @@ public:
     }
     void drop_if_many() { plans_.drop_if_many(); }
 
+    // One that has been made.
+    const PlanOf<Codec, C>& plan(Index length, Index keep) const { return *plans_.find(length, keep); }
+
     // Entries freed by the spans before span s.
     static Index freed_before(const DueList<T>& list, Index s) {
         Index freed = 0;
