@@ -14,7 +14,6 @@
 #include "freqkv/policy/keep_some.hpp"
 #include "freqkv/policy/norms.hpp"
 #include "freqkv/policy/residual_energy.hpp"
-#include "freqkv/policy/window_attention.hpp"
 #include "model_cache.hpp"
 #include "naive_cache.hpp"
 
@@ -159,13 +158,6 @@ TEST(KeepSome, GoesByWhatItsTransformLoses) {
         expect_chunks_agree<Eigen::half>(policy, options, text);
         expect_chunks_agree<double>(policy, options, text);
     }
-}
-
-TEST(KeepSome, GoesByAnyScore) {
-    const Text text = Text::random(500);
-    const CacheOptions options = cache_options(text, 48, 3, 9);
-    expect_chunks_agree<float>(ExactAndLowPass<WindowAttention<8>>(), options, text);
-    expect_chunks_agree<float>(ExactAndLowPass<AccumulatedAttention>(), options, text);
 }
 
 TEST(KeepSome, AddsUpTheAttentionOfWhatItTransforms) {

@@ -7,16 +7,10 @@
 #include <thread>
 #include <vector>
 
-#include "freqkv/chunked_attention.hpp"
 #include "freqkv/dct/direct.hpp"
 #include "freqkv/policy/full.hpp"
-#include "freqkv/policy/heavy_hitters.hpp"
-#include "freqkv/policy/keep_some.hpp"
-#include "freqkv/policy/key_diff.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
-#include "freqkv/policy/residual_energy.hpp"
-#include "freqkv/policy/window_attention.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "random_tokens.hpp"
 #include "same_entries.hpp"
@@ -100,44 +94,6 @@ TEST(SinkedKVCache, ThreadsDoNotChangeABit) {
     openmp.append(k.view(), v.view(), OpenMPExecutor(2));
     expect_identical(serial, openmp);
 #endif
-}
-
-// What reads queries and attention is fed through attention: whole on threads, and token by token on one.
-template <class P>
-void expect_threads_agree(const P& policy) {
-    const Index tokens = 700;
-    const naive::RandomTokens<float> q(6, tokens, dim, 9);
-    const naive::RandomTokens<float> k(3, tokens, dim, 7);
-    const naive::RandomTokens<float> v(3, tokens, dim, 8);
-    const CacheOptions options{.kv_heads = 3, .query_heads = 6, .capacity = 300, .sinks = 3, .recent = 40};
-    naive::RandomTokens<float> out = q;
-    const auto fed = [&](const auto& executor, Index chunk) {
-        auto cache = make_cache<float>(options, policy);
-        ChunkedAttention<float> attention;
-        for (Index t = 0; t < tokens; t += chunk) {
-            attention.forward(q.view().middle_tokens(t, chunk), k.view().middle_tokens(t, chunk),
-                              v.view().middle_tokens(t, chunk), cache, out.view().middle_tokens(t, chunk), executor);
-        }
-        EXPECT_GT(cache.compressions(), 1);
-        return cache;
-    };
-    const auto serial = fed(SerialExecutor{}, 1);
-    expect_identical(serial, fed(ThreadsExecutor{}, tokens));
-#if defined(_OPENMP)
-    expect_identical(serial, fed(OpenMPExecutor(2), 7));
-#endif
-}
-
-TEST(SinkedKVCache, ThreadsDoNotChangeABitUnderSelections) {
-    expect_threads_agree(SnapKV<16>());
-    expect_threads_agree(HeavyHitters());
-    expect_threads_agree(KeyDiff());
-}
-
-TEST(SinkedKVCache, ThreadsDoNotChangeABitUnderHybrids) {
-    expect_threads_agree(ExactAndLowPass<WindowAttention<16>>());
-    expect_threads_agree(ExactAndLowPass<AccumulatedAttention>(0.5, 0.3, {.decay = 0.99}));
-    expect_threads_agree(ExactAndLowPass<ResidualEnergy>());
 }
 
 }  // namespace
