@@ -54,10 +54,12 @@ def losses(options: argparse.Namespace, policy: str, tokens: list[int], director
 
 def cache_options(options: argparse.Namespace, policy: str) -> list[str]:
     name, *more = policy.split()
-    sizes = [] if name == "full" else ["--capacity", str(options.capacity)]
-    if sizes and "--recent" not in more:
-        sizes += ["--recent", str(options.recent)]
-    return ["--policy", name, *sizes, *more]
+    sizes = {} if name == "full" else {"--capacity": options.capacity, "--recent": options.recent,
+                                       "--ratio": options.ratio}  # fmt: skip
+    if name.startswith("tiers"):
+        del sizes["--ratio"]
+    own = [f"{word}" for size, value in sizes.items() if size not in more for word in (size, value)]
+    return ["--policy", name, *own, *more]
 
 
 def writing_rates(options: argparse.Namespace, text: Path, directory: Path) -> dict[str, float]:
@@ -90,7 +92,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192, help="of each text")
     parser.add_argument("--score-from", type=int, default=1024, help="first target that counts")
     parser.add_argument("--capacity", type=int, default=512)
-    parser.add_argument("--recent", type=int, default=256)
+    parser.add_argument("--recent", type=int, default=128)
+    parser.add_argument("--ratio", type=float, default=0.9)
     parser.add_argument("--places", type=int, default=4, help="of the passage in each text; 0: no passages")
     parser.add_argument("--distances", type=int, nargs="+", default=[1400], help="from where the passage begins to where it begins again")
     parser.add_argument("--rounds", type=int, default=0, help="turns of writing that are timed [0]")
@@ -99,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         texts = [tokens_of(options, text, directory) for text in options.texts]
-        print(f"{options.model}, {options.capacity} entries, recent {options.recent}; "
+        print(f"{options.model}, {options.capacity} entries, recent {options.recent}, ratio {options.ratio}; "
               f"targets {options.score_from} to {options.tokens} of each text\n")
         columns = [text.stem for text in options.texts] + [f"again after {d}" for d in options.distances if options.places]
         rates = writing_rates(options, options.texts[0], directory)

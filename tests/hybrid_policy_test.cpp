@@ -40,7 +40,7 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
     struct Item {
         std::size_t place;
         naive::Row key, value;
-        Index first_token;
+        Index first_token, last_token;
         double mass;
     };
     std::vector<std::size_t> order(length);
@@ -55,7 +55,7 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
     std::vector<Item> items;
     for (std::size_t i = 0; i < exact; ++i) {
         const std::size_t e = order[i];
-        items.push_back({e, head.keys[e], head.values[e], head.first_token[e], head.mass[e]});
+        items.push_back({e, head.keys[e], head.values[e], head.first_token[e], head.last_token[e], head.mass[e]});
     }
     naive::Rows keys, values;
     for (const std::size_t i : others) {
@@ -70,7 +70,8 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
         const std::size_t end = (k + 1) * others.size() / rows;
         double mass = 0;
         for (std::size_t i = first; i < end; ++i) mass += head.mass[others[i]];
-        items.push_back({others[(first + end) / 2], new_keys[k], new_values[k], head.first_token[others[first]], mass});
+        items.push_back({others[(first + end) / 2], new_keys[k], new_values[k], head.first_token[others[first]],
+                         head.last_token[others[end - 1]], mass});
     }
     std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.place < b.place; });
     std::vector<std::size_t> all(keep);
@@ -80,6 +81,7 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
         head.keys[begin + i] = items[i].key;
         head.values[begin + i] = items[i].value;
         head.first_token[begin + i] = items[i].first_token;
+        head.last_token[begin + i] = items[i].last_token;
         head.mass[begin + i] = items[i].mass;
     }
 }
@@ -90,7 +92,8 @@ TEST(KeepSome, KeepsTheBestAndTransformsTheOthers) {
     for (const std::size_t recent : {std::size_t{0}, std::size_t{7}}) {
         for (const double share : {0.0, 0.3, 0.5, 0.95}) {
             SCOPED_TRACE("share " + std::to_string(share));
-            const CacheOptions options = cache_options(text, 48, 3, static_cast<Index>(recent));
+            CacheOptions options = cache_options(text, 48, 3, static_cast<Index>(recent));
+            if (share == 0.3) options.positions = Positions::text;
             ModelCache model(text, 48, [&](naive::Cache& cache, const auto& full) {
                 for (const std::size_t h : full) {
                     const std::size_t length = 48 - sinks - recent;
@@ -99,6 +102,7 @@ TEST(KeepSome, KeepsTheBestAndTransformsTheOthers) {
                               std::min(keep - 1, static_cast<std::size_t>(share * static_cast<double>(keep))));
                 }
             });
+            model.text_positions = options.positions == Positions::text;
             const ExactAndLowPass<LongValues> policy(0.4, share);
             expect_as_model(policy, options, text, model);
             expect_chunks_agree<float>(policy, options, text);

@@ -93,7 +93,13 @@ inline CacheOptions cache_options(const Text& text, Index capacity, Index sinks,
 
 template <class T, class P>
 SinkedKVCache<T, P> make_cache(const Text& text, const CacheOptions& options, const P& policy) {
-    return SinkedKVCache<T, P>(options, Rope<Arithmetic<T>>(rope_options(text), options.capacity), policy);
+    using Turn = Rope<Arithmetic<T>>;
+    const bool of_text = options.positions == Positions::text;
+    // A table that ends within the text, as one of indices ends where the cache does.
+    return SinkedKVCache<T, P>(options,
+                               of_text ? Turn(rope_options(text)).in_half_steps(2 * options.capacity)
+                                       : Turn(rope_options(text), options.capacity),
+                               policy);
 }
 
 // The naive cache of a text.
@@ -147,7 +153,7 @@ void expect_contents(const SinkedKVCache<float, P>& cache, const ModelCache& mod
         const auto index = static_cast<Index>(h);
         for (std::size_t i = 0; i < head.size(); ++i) {
             const auto entry = static_cast<Index>(i);
-            const naive::Row key = model.rotated(head.keys[i], i);
+            const naive::Row key = model.stored_key(h, i);
             for (std::size_t d = 0; d < key.size(); ++d) {
                 ASSERT_NEAR(cache.keys(index)(entry, static_cast<Index>(d)), key[d], tolerance)
                     << "key of head " << h << ", entry " << i << ", dimension " << d;
@@ -158,6 +164,8 @@ void expect_contents(const SinkedKVCache<float, P>& cache, const ModelCache& mod
             }
             ASSERT_EQ(cache.entry_tokens(index, entry).begin, head.first_token[i])
                 << "first token that entry " << i << " of head " << h << " stands for";
+            ASSERT_EQ(cache.entry_tokens(index, entry).end, head.last_token[i] + 1)
+                << "last token that entry " << i << " of head " << h << " stands for";
         }
     }
 }

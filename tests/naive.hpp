@@ -25,7 +25,7 @@ struct Rotary {
 };
 
 // x turned by +position (or -position, which un-rotates).
-inline Row rotated(const Row& x, std::int64_t position, const Rotary& rotary) {
+inline Row rotated(const Row& x, double position, const Rotary& rotary) {
     Row y = x;
     const std::size_t pairs = rotary.rotated_dims / 2;
     for (std::size_t i = 0; i < pairs; ++i) {

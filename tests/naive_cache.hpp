@@ -21,7 +21,8 @@ struct Head {
     Rows keys, values;
     std::vector<Index> compresses;   // of each entry: how many compressions it has been through
     std::vector<Index> first_token;  // of each entry: the first it stands for
-    Row mass;                        // of each entry: the attention it has been given, where the cache sums it
+    std::vector<Index> last_token;
+    Row mass;  // of each entry: the attention it has been given, where the cache sums it
     Index tokens = 0;
     Index compressions = 0;
 
@@ -39,7 +40,8 @@ struct Head {
         keys.push_back(std::move(key));
         values.push_back(std::move(value));
         compresses.push_back(0);
-        first_token.push_back(tokens++);
+        first_token.push_back(tokens);
+        last_token.push_back(tokens++);
         mass.push_back(0);
     }
 
@@ -48,7 +50,10 @@ struct Head {
         const Rows new_values = low_passed(values_of(begin, length), keep);
         std::copy(new_keys.begin(), new_keys.end(), at(keys, begin));
         std::copy(new_values.begin(), new_values.end(), at(values, begin));
-        for (std::size_t i = 0; i < keep; ++i) first_token[begin + i] = first_token[begin + i * length / keep];
+        for (std::size_t i = 0; i < keep; ++i) {
+            first_token[begin + i] = first_token[begin + i * length / keep];
+            last_token[begin + i] = last_token[begin + ((i + 1) * length + keep - 1) / keep - 1];
+        }
         close_up(begin, length, keep);
     }
 
@@ -63,7 +68,9 @@ struct Head {
                 }
                 (*rows)[begin + k] = mean;  // no later row needs what was there
             }
+            // As of any transform: neighbours share the entry that both have a part of.
             first_token[begin + k] = first_token[first];
+            last_token[begin + k] = last_token[begin + ((k + 1) * length + keep - 1) / keep - 1];
         }
         close_up(begin, length, keep);
     }
@@ -74,6 +81,7 @@ struct Head {
             keys[begin + i] = keys[begin + chosen[i]];
             values[begin + i] = values[begin + chosen[i]];
             first_token[begin + i] = first_token[begin + chosen[i]];
+            last_token[begin + i] = last_token[begin + chosen[i]];
             compresses[begin + i] = compresses[begin + chosen[i]];
             mass[begin + i] = mass[begin + chosen[i]];
         }
@@ -96,6 +104,7 @@ private:
         values.erase(at(values, begin + keep), at(values, begin + length));
         compresses.erase(at(compresses, begin + keep), at(compresses, begin + length));
         first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
+        last_token.erase(at(last_token, begin + keep), at(last_token, begin + length));
         mass.erase(at(mass, begin + keep), at(mass, begin + length));
     }
 };
@@ -128,12 +137,12 @@ public:
         if (decay > 0) sum_attention();
     }
 
-    // The softmax weights that a query, asked at `position`, gives to the entries before and at it.
+    // The softmax weights that the query of the token that is entry `position` gives to the entries before and at it.
     Row weights(std::size_t kv_head, const Row& query, std::size_t position) const {
-        const Row asked = rotated(query, position);
+        const Row asked = rotated(query, position_of(kv_head, position));
         Row result;
         for (std::size_t i = 0; i <= position; ++i) {
-            const double score = dot(asked, rotated(heads[kv_head].keys[i], i));
+            const double score = dot(asked, stored_key(kv_head, i));
             result.push_back(std::exp(score / std::sqrt(static_cast<double>(query.size()))));
         }
         const double sum = std::accumulate(result.begin(), result.end(), 0.0);
@@ -141,8 +150,17 @@ public:
         return result;
     }
 
-    Row rotated(const Row& x, std::size_t position) const {
-        return naive::rotated(x, static_cast<std::int64_t>(position), rotary_);
+    Row rotated(const Row& x, double position) const { return naive::rotated(x, position, rotary_); }
+
+    // Of an entry: its index, or the middle of its tokens.
+    double position_of(std::size_t kv_head, std::size_t entry) const {
+        if (!text_positions) return static_cast<double>(entry);
+        const Head& head = heads[kv_head];
+        return static_cast<double>(head.first_token[entry] + head.last_token[entry]) / 2;
+    }
+
+    Row stored_key(std::size_t kv_head, std::size_t entry) const {
+        return rotated(heads[kv_head].keys[entry], position_of(kv_head, entry));
     }
 
     // The latest token's query, un-rotated, against all entries of a KV head; scores are multiplied by `scale`.
@@ -151,8 +169,8 @@ public:
         // naive::attended() scales by 1 / sqrt(dim) itself.
         for (double& x : query) x *= scale * std::sqrt(static_cast<double>(query.size()));
         Rows keys;
-        for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(rotated(head.keys[i], i));
-        return naive::attended(rotated(query, head.size() - 1), keys, head.values);
+        for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(stored_key(kv_head, i));
+        return naive::attended(rotated(query, position_of(kv_head, head.size() - 1)), keys, head.values);
     }
 
     // The latest token's attention: a row for each query head.
@@ -169,7 +187,8 @@ public:
 
     std::vector<Head> heads;
     std::vector<Rows> queries;  // of each query head, all tokens
-    double decay = 0;           // of the attention that entries are given; 0: it is not summed
+    bool text_positions = false;
+    double decay = 0;  // of the attention that entries are given; 0: it is not summed
 
 private:
     void sum_attention() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "freqkv/config.hpp"
@@ -9,16 +10,24 @@
 
 namespace freqkv {
 
+/// Where keys and queries are rotated.
+enum class Positions : std::uint8_t {
+    index,  ///< at the entry's index in its list, as in the paper: no position is beyond the capacity
+    text    ///< at those of the text: an entry in the middle of the tokens it stands for, so that distances stay what
+          ///< they were; for texts that are not longer than what the model was trained with
+};
+
 /// The shape of one layer's cache. The defaults for sinks and recent part are the paper's.
 struct CacheOptions {
-    Index layer = 0;                       ///< for reports only
-    Index kv_heads = 0;                    ///< >= 1
-    Index query_heads = 0;                 ///< a multiple of kv_heads (grouped queries); 0: kv_heads
-    Index key_dim = 0;                     ///< >= 1
-    Index value_dim = 0;                   ///< >= 1; 0: key_dim
-    Index capacity = 0;                    ///< entries of each head; a growing cache takes it as a first size
-    Index sinks = 4;                       ///< first entries, kept as they are
-    Index recent = 0;                      ///< latest entries, kept as they are at a compression
+    Index layer = 0;        ///< for reports only
+    Index kv_heads = 0;     ///< >= 1
+    Index query_heads = 0;  ///< a multiple of kv_heads (grouped queries); 0: kv_heads
+    Index key_dim = 0;      ///< >= 1
+    Index value_dim = 0;    ///< >= 1; 0: key_dim
+    Index capacity = 0;     ///< entries of each head; a growing cache takes it as a first size
+    Index sinks = 4;        ///< first entries, kept as they are
+    Index recent = 0;       ///< latest entries, kept as they are at a compression
+    Positions positions = Positions::index;
     std::vector<Index> head_capacities{};  ///< one for each KV head instead of `capacity`; empty: all alike
     Observer observer{};
 };

@@ -258,7 +258,7 @@ private:
         const Index stride = detail::whole_lanes<C>(cache.key_dim());
         for (Index g = 0; g < group; ++g) {
             C* const query = to + g * stride;
-            load_query(q.head(h * group + g), token, cache.rope(), visible - 1, query, angles);
+            load_query(q.head(h * group + g), token, cache.rope(), cache.position_of(h, visible - 1), query, angles);
             std::fill(query + cache.key_dim(), query + stride, C{0});
         }
     }
@@ -285,8 +285,8 @@ private:
             Tile tile(tile_scratch, count, cache.key_dim(), cache.value_dim());
             for (Index r = 0; r < count; ++r) {
                 const Index token = (first + r) / group;
-                load_query(q.head(h * group + (first + r) % group), token, cache.rope(), base + token, query,
-                           query + cache.key_dim());
+                load_query(q.head(h * group + (first + r) % group), token, cache.rope(),
+                           cache.position_of(h, base + token), query, query + cache.key_dim());
                 tile.set_query(r, query);
             }
             tile.attend(cache.keys(h), cache.values(h), {base, first, group, window()},

@@ -71,13 +71,16 @@ public:
             list.head = h;
             list.keys = keys.head(h);
             list.values = values.head(h);
+            list.positions = options.positions;
             list.compressions = options.compressions;
             lists_.push_back(list);
         }
         sizes_.reserve(lists_.size());
-        const detail::CompressionSettings<T> settings{options.layer,     options.sinks,
-                                                      options.recent,    rope_ ? &*rope_ : nullptr,
-                                                      options.positions, options.observer};
+        const detail::CompressionSettings<T> settings{.layer = options.layer,
+                                                      .sinks = options.sinks,
+                                                      .recent = options.recent,
+                                                      .rope = rope_ ? &*rope_ : nullptr,
+                                                      .observer = options.observer};
         compressor_.compress(std::span<detail::DueList<T>>(lists_), settings, workspace_, executor, [&]() noexcept {
             sizes_.clear();
             for (const detail::DueList<T>& list : lists_) sizes_.push_back(list.size_after);

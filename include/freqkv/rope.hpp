@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "freqkv/config.hpp"
@@ -32,15 +33,19 @@ public:
     /// Throws Error for an option outside its range.
     [[gnu::cold]] explicit Rope(const RopeOptions& options, Index table_positions = 0)
         : head_dim_(options.head_dim), pairing_(options.pairing) {
-        auto table = std::make_shared<Table>();
-        table->frequencies = rope_frequencies(options);
-        pairs_ = static_cast<Index>(table->frequencies.size());
-        require(table_positions >= 0, "table_positions", table_positions, "must not be negative");
-        table->positions = table_positions;
-        table->angles = AlignedBuffer<C>(checked_product("rope table size", table_positions, 2 * pairs_));
-        table_ = table;
-        for (Index p = 0; p < table_positions; ++p) compute_angles(p, table->angles.data() + p * 2 * pairs_);
+        tabulate(rope_frequencies(options), table_positions);
     }
+
+    /// The same rotation with two positions for each: 2 p here is p there, and 2 p + 1 the half-way to the next. What
+    /// caches with Positions::text need; tabulates `tokens` of the text.
+    [[gnu::cold]] Rope in_half_steps(Index tokens) const {
+        require(steps_ == 1, "steps of the rope", steps_, "must be 1");
+        std::vector<double> frequencies = table_->frequencies;
+        for (double& frequency : frequencies) frequency /= 2;
+        return Rope(*this, std::move(frequencies), checked_product("positions of half steps", tokens, 2));
+    }
+    /// Positions for each token: 1, or 2 after in_half_steps().
+    Index steps() const { return steps_; }
 
     Index head_dim() const { return head_dim_; }
     Index pairs() const { return pairs_; }
@@ -102,6 +107,22 @@ private:
         std::vector<double> frequencies;  // [pairs], radians per position
         AlignedBuffer<C> angles;          // [positions, 2, pairs]: cosines, sines
     };
+
+    Rope(const Rope& of, std::vector<double> frequencies, Index table_positions)
+        : head_dim_(of.head_dim_), pairing_(of.pairing_), steps_(2) {
+        tabulate(std::move(frequencies), table_positions);
+    }
+
+    void tabulate(std::vector<double> frequencies, Index table_positions) {
+        auto table = std::make_shared<Table>();
+        table->frequencies = std::move(frequencies);
+        pairs_ = static_cast<Index>(table->frequencies.size());
+        require(table_positions >= 0, "table_positions", table_positions, "must not be negative");
+        table->positions = table_positions;
+        table->angles = AlignedBuffer<C>(checked_product("rope table size", table_positions, 2 * pairs_));
+        table_ = table;
+        for (Index p = 0; p < table_positions; ++p) compute_angles(p, table->angles.data() + p * 2 * pairs_);
+    }
 
     void compute_angles(Index position, C* row) const {
         for (Index i = 0; i < pairs_; ++i) {
@@ -169,6 +190,7 @@ private:
     Index head_dim_;
     Index pairs_ = 0;
     RopePairing pairing_;
+    Index steps_ = 1;
     std::shared_ptr<const Table> table_;
 };
 

@@ -31,7 +31,7 @@ namespace freqkv::inline FREQKV_ISA {
 ///
 /// T, the storage type, is float, double, Eigen::half or Eigen::bfloat16, Half, BFloat16, _Float16 (or any type that
 /// converts from and to float; see element_format); arithmetic is in Arithmetic<T>. Keys are stored rotated at their
-/// index.
+/// index, or at their place in the text (CacheOptions::positions).
 ///
 /// Not to be used from two threads at once. Caches that share a Workspace are not to be used at the same
 /// time; apart from that, different caches are independent. A copy is a fork: it has the same entries
@@ -68,8 +68,8 @@ public:
     static constexpr bool has_attention_mass = policy_reads_mass();
 
     /// Allocates everything the entries need. `rope` is for key_dim; give it a table of `capacity`
-    /// positions, and share it among layers. `shared`, if given, must outlive the cache.
-    /// Throws Error if an option is outside its range or the policy refuses the layout.
+    /// positions, and share it among layers; with Positions::text in half steps, of all tokens. `shared`, if given,
+    /// must outlive the cache. Throws Error if an option is outside its range or the policy refuses the layout.
     [[gnu::cold]] SinkedKVCache(const CacheOptions& options, Rope<C> rope, P policy = P{}, Workspace* shared = nullptr)
         : options_(detail::completed(options)),
           rope_(std::move(rope)),
@@ -79,6 +79,8 @@ public:
           shared_(shared) {
         require(rope_.head_dim() == options_.key_dim, "head_dim of the rope", rope_.head_dim(),
                 "must be key_dim of the cache");
+        require(rope_.steps() == (has_text_positions() ? 2 : 1), "steps of the rope", rope_.steps(),
+                "must be 2 with Positions::text (see Rope::in_half_steps()), else 1");
         lists_.reserve(options_.head_capacities.size());
         due_.reserve(options_.head_capacities.size());
         for (const Index capacity : options_.head_capacities) {
@@ -121,10 +123,10 @@ public:
 
     /// The position of the next token's key and query in head `h`, provided that room() > 0 (call
     /// prepare() first).
-    Index next_position(Index h = 0) const { return size(h); }
+    Index next_position(Index h = 0) const { return list(h).position(size(h), has_text_positions()); }
 
-    /// The stored keys of head `h`, [size(h), key_dim], row i rotated at position i. Valid until the
-    /// next change.
+    /// The stored keys of head `h`, [size(h), key_dim], row i rotated at position i, or at that of its tokens. Valid
+    /// until the next change.
     MatrixView<const T> keys(Index h) const { return list(h).keys(); }
     /// The stored values of head `h`, [size(h), value_dim].
     MatrixView<const T> values(Index h) const { return list(h).values(); }
@@ -231,6 +233,11 @@ private:
     template <class>
     friend class ChunkedAttention;
 
+    // Of a token that is entry `entry` as it came.
+    Index position_of(Index h, Index entry) const {
+        return lists_[static_cast<std::size_t>(h)].position(entry, has_text_positions());
+    }
+
     struct NoQueries {};
 
     // What is left of an entry's attention for each token that follows.
@@ -296,7 +303,8 @@ private:
         const auto write_head = [&](Index h, Index worker) {
             auto* const angles = reinterpret_cast<C*>(scratch + worker * Workspace::stride(angle_bytes));
             if constexpr (query_window > 0) queries_.write(h, q, first, count, list(h).counts.tokens_seen);
-            lists_[static_cast<std::size_t>(h)].append(k.head(h), v.head(h), first, count, rope_, angles);
+            lists_[static_cast<std::size_t>(h)].append(k.head(h), v.head(h), first, count, rope_, has_text_positions(),
+                                                       angles);
         };
         // One token is too little work to hand out.
         if (count == 1) {
@@ -304,6 +312,19 @@ private:
         } else {
             executor.for_each(options_.kv_heads, write_head);
         }
+    }
+
+    bool has_text_positions() const { return options_.positions == Positions::text; }
+
+    // Of the stored keys of head `h`; none if these are the indices.
+    std::span<const Index> write_positions(Index h) {
+        if (!has_text_positions()) return {};
+        const List& of = list(h);
+        positions_.resize(lists_.size());
+        std::vector<Index>& positions = positions_[static_cast<std::size_t>(h)];
+        positions.resize(static_cast<std::size_t>(of.counts.size));
+        for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = detail::middle_of(of.ranges()[i]);
+        return positions;
     }
 
     template <Executor E>
@@ -319,11 +340,12 @@ private:
             due.compressions = full.counts.compressions;
             due.queries = queries_.window(h, tokens_seen());
             due.ranges = full.ranges();
+            due.positions = write_positions(h);
             due.mass = full.mass();
             due_.push_back(due);
         }
-        const detail::CompressionSettings<T> settings{options_.layer,   options_.sinks, options_.recent, &rope_, {},
-                                                      options_.observer};
+        const detail::CompressionSettings<T> settings{options_.layer, options_.sinks,       options_.recent,
+                                                      &rope_,         has_text_positions(), options_.observer};
         compressor_.compress(std::span<detail::DueList<T>>(due_), settings, workspace(), executor, [&]() noexcept {
             for (const detail::DueList<T>& due : due_) {
                 List& compressed = lists_[static_cast<std::size_t>(due.head)];
@@ -355,6 +377,7 @@ private:
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;
     std::vector<detail::DueList<T>> due_;
+    std::vector<std::vector<Index>> positions_;  // [kv_heads], with Positions::text
     Workspace own_;
     Workspace* shared_;
 };

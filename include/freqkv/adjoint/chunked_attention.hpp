@@ -95,7 +95,10 @@ public:
                                                     : 1 / std::sqrt(static_cast<double>(options.key_dim)))),
           score_cap_(static_cast<C>(attention.score_cap)),
           window_(attention.window > 0 ? attention.window : std::numeric_limits<Index>::max()),
-          histories_(static_cast<std::size_t>(cache_.kv_heads())) {}
+          histories_(static_cast<std::size_t>(cache_.kv_heads())) {
+        require(options.positions == Positions::index, "positions", static_cast<Index>(options.positions),
+                "must be Positions::index, where gradients are wanted");
+    }
 
     const CacheOptions& options() const { return cache_.options(); }
 

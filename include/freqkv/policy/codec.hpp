@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -76,6 +77,12 @@ public:
         return positions_.empty() ? first_ + i : positions_[static_cast<std::size_t>(first_ + i)];
     }
 
+    /// The position at which the queries of the latest token but `back` were asked: that of its key, if this is in the
+    /// list as it came, which is so in the recent part.
+    Index query_position(Index back) const {
+        return positions_.empty() ? std::max<Index>(0, list_size() - 1 - back) : 2 * (queries_.end - 1 - back);
+    }
+
     /// How the stored keys are rotated; null where they are not.
     const Rope<C>* rope() const { return rope_; }
 
@@ -95,8 +102,7 @@ public:
     /// The value of entry i, [value_dim].
     void load_value(Index i, C* value) const { load(values_, first_ + i, value); }
 
-    /// The latest queries; empty unless the codec has a query_window. The query of the latest token
-    /// but t was asked at position list_size() - 1 - t, if the recent part is longer than t.
+    /// The latest queries; empty unless the codec has a query_window. See query_position().
     const QueryWindow<C>& queries() const { return queries_; }
 
     /// The softmax weights that queries have given to entry i so far, summed over the group; only for codecs that ask

@@ -83,7 +83,8 @@ struct WindowAttention {
         for (Index r = 0; r < rows; ++r) {
             const C* const asked = queries.query(first + r / queries.heads, r % queries.heads);
             if (span.rope() != nullptr) {
-                span.rope()->turn(asked, 1, query, 1, span.rope()->angles(visible(r) - 1, angles));
+                const Index position = span.query_position(asking - 1 - r / queries.heads);
+                span.rope()->turn(asked, 1, query, 1, span.rope()->angles(position, angles));
             } else {
                 std::copy_n(asked, dim, query);
             }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <span>
 
 #include "freqkv/config.hpp"
 #include "freqkv/energy.hpp"
@@ -21,6 +20,7 @@ struct CompressionSizes {
     Index tasks_per_span = 0;  // each has an energy
     bool reports = false;      // whether energies are kept
     Index indices = 0;         // kept for each entry, by engines that choose
+    Index angle_lists = 1;     // lists with positions of their own; 1: all alike
     Index workers = 0;
     Index codec_bytes = 0;  // for each worker
 };
@@ -30,30 +30,40 @@ struct CompressionSizes {
 template <class C>
 class CompressionScratch {
 public:
-    // Entry i is stored at positions[i], or at i if there are none; afterwards at i.
-    CompressionScratch(const CompressionSizes& sizes, const Rope<C>* rope, std::span<const Index> positions,
+    // Entry i of list l is stored at position(l, i), and afterwards at i, or where set_new_position() says if
+    // `to_index` is false.
+    template <class Position>
+    CompressionScratch(const CompressionSizes& sizes, const Rope<C>* rope, bool to_index, const Position& position,
                        Workspace& workspace)
-        : sizes_(sizes) {
-        const Index angle_row = rope == nullptr ? 0 : 2 * rope->pairs();
-        const auto position = [&](Index i) { return positions.empty() ? i : positions[static_cast<std::size_t>(i)]; };
+        : sizes_(sizes), rope_(rope) {
+        angle_row_ = rope == nullptr ? 0 : 2 * rope->pairs();
+        const auto tabulated = [&](Index p) { return p >= 0 && p < rope->table_positions(); };
         Index computed_rows = 0;
-        for (Index i = 0; i < sizes.entries && rope != nullptr; ++i) {
-            for (const Index p : {position(i), i}) computed_rows += p < 0 || p >= rope->table_positions() ? 1 : 0;
+        for (Index l = 0; l < sizes.angle_lists && rope != nullptr; ++l) {
+            for (Index i = 0; i < sizes.entries; ++i) {
+                computed_rows += tabulated(position(l, i)) ? 0 : 1;
+                computed_rows += !to_index || tabulated(i) ? 0 : 1;
+            }
         }
-        angle_bytes_ = WorkspaceCursor::size<C>(angle_row);
+        const bool new_rows = !to_index && computed_rows > 0;  // else new positions, between old ones, have theirs, too
+        angle_bytes_ = WorkspaceCursor::size<C>(angle_row_);
         worker_bytes_ = angle_bytes_ + Workspace::stride(sizes.codec_bytes);
-        const Index computed = checked_product("rotary angles", computed_rows, angle_row);
+        const Index rows = checked_product("rotary angles", sizes.angle_lists, sizes.entries);
+        const Index computed = checked_product("rotary angles", computed_rows, angle_row_);
+        const Index computed_new = new_rows ? checked_product("rotary angles", rows, angle_row_) : 0;
         const Index indices = checked_product("chosen entries", sizes.lists, sizes.entries, sizes.indices);
         // Only where they are asked for: schedules that take more spans later would have the scratch grow.
         const Index tasks = checked_product("compression tasks", sizes.lists, sizes.spans, sizes.tasks_per_span);
         const Index energies = sizes.reports ? tasks : 0;
         const Index worker_total = checked_product("scratch size", sizes.workers, worker_bytes_);
-        WorkspaceCursor cursor(workspace.reserve(
-            1, 2 * WorkspaceCursor::size<const C*>(sizes.entries) + WorkspaceCursor::size<C>(computed) +
-                   WorkspaceCursor::size<Index>(indices) + WorkspaceCursor::size<Energy>(energies) + worker_total));
-        old_angles_ = cursor.take<const C*>(sizes.entries);
-        new_angles_ = cursor.take<const C*>(sizes.entries);
+        WorkspaceCursor cursor(
+            workspace.reserve(1, 2 * WorkspaceCursor::size<const C*>(rows) + WorkspaceCursor::size<C>(computed) +
+                                     WorkspaceCursor::size<C>(computed_new) + WorkspaceCursor::size<Index>(indices) +
+                                     WorkspaceCursor::size<Energy>(energies) + worker_total));
+        old_angles_ = cursor.take<const C*>(rows);
+        new_angles_ = cursor.take<const C*>(rows);
         C* next_computed = cursor.take<C>(computed);
+        new_computed_ = cursor.take<C>(computed_new);
         chosen_ = cursor.take<Index>(indices);
         energies_ = cursor.take<Energy>(energies);
         workers_ = cursor.take<std::byte>(worker_total);
@@ -62,20 +72,28 @@ public:
         if (rope == nullptr) return;
         const auto angles = [&](Index p) {
             const C* const row = rope->angles(p, next_computed);
-            if (row == next_computed) next_computed += angle_row;
+            if (row == next_computed) next_computed += angle_row_;
             return row;
         };
-        for (Index i = 0; i < sizes.entries; ++i) {
-            old_angles_[i] = angles(position(i));
-            new_angles_[i] = angles(i);
+        for (Index l = 0; l < sizes.angle_lists; ++l) {
+            for (Index i = 0; i < sizes.entries; ++i) {
+                old_angles_[l * sizes.entries + i] = angles(position(l, i));
+                if (to_index) new_angles_[l * sizes.entries + i] = angles(i);
+            }
         }
+    }
+
+    // Entry i of a list will be at `position`, between the old ones.
+    void set_new_position(Index list, Index i, Index position) const {
+        const Index at = list * sizes_.entries + i;
+        new_angles_[at] = rope_->angles(position, new_computed_ + at * angle_row_);
     }
 
     const CompressionSizes& sizes() const { return sizes_; }
 
-    // [entries]: for each entry what Rope::angles() gives before and after the compression.
-    const C* const* old_angles() const { return old_angles_; }
-    const C* const* new_angles() const { return new_angles_; }
+    // [entries] of a list: what Rope::angles() gives before and after the compression.
+    const C* const* old_angles(Index list) const { return old_angles_ + angle_list(list); }
+    const C* const* new_angles(Index list) const { return new_angles_ + angle_list(list); }
 
     // [entries] of one list: what a selection chooses; and further such arrays, up to sizes().indices.
     Index* chosen_of(Index list, Index which = 0) const {
@@ -92,12 +110,17 @@ public:
     std::byte* codec_bytes_of(Index worker) const { return workers_ + worker * worker_bytes_ + angle_bytes_; }
 
 private:
+    Index angle_list(Index list) const { return sizes_.angle_lists == 1 ? 0 : list * sizes_.entries; }
+
     CompressionSizes sizes_;
-    const C** old_angles_;
-    const C** new_angles_;
-    Index* chosen_;       // [lists, indices, entries]
-    Energy* energies_;    // [lists, spans, tasks_per_span]
-    std::byte* workers_;  // [workers, worker_bytes_]
+    const Rope<C>* rope_;
+    Index angle_row_;
+    const C** old_angles_;  // [angle_lists, entries]
+    const C** new_angles_;  // [angle_lists, entries]
+    C* new_computed_;       // [angle_lists, entries, angle_row_], or none
+    Index* chosen_;         // [lists, indices, entries]
+    Energy* energies_;      // [lists, spans, tasks_per_span]
+    std::byte* workers_;    // [workers, worker_bytes_]
     Index angle_bytes_;
     Index worker_bytes_;
 };

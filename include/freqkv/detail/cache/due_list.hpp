@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <span>
 
 #include "freqkv/config.hpp"
@@ -20,8 +21,9 @@ struct DueList {
     MatrixView<T> values;  // [entries, value_dim]
     Index compressions = 0;
     QueryWindow<Arithmetic<T>> queries;
-    TokenRange* ranges = nullptr;   // [entries]; or null
-    Arithmetic<T>* mass = nullptr;  // [entries]: attention given to each; or null
+    std::span<const Index> positions;  // of the stored keys; empty: entry i is at position i
+    TokenRange* ranges = nullptr;      // [entries]; or null
+    Arithmetic<T>* mass = nullptr;     // [entries]: attention given to each; or null
 
     SpanList spans;        // set by compress(): keep is what was kept
     Index size_after = 0;  // set by compress()
@@ -33,15 +35,16 @@ struct CompressionSettings {
     Index sinks = 0;
     Index recent = 0;
     const Rope<Arithmetic<T>>* rope = nullptr;  // null: stored keys are not rotated
-    std::span<const Index> positions;           // of the stored keys; empty: entry i is at position i
+    // What stays as it is keeps its position, and what is made of several entries gets the middle of their tokens', in
+    // half steps; else everything goes to the position of its index, and all lists have the same positions.
+    bool text_positions = false;
     Observer observer;
 };
 
 // Entries [first, first + count) of a list, as a codec or an allocation sees them.
 template <class T>
 SpanReader<T> reader(const DueList<T>& list, const CompressionSettings<T>& settings, Index first, Index count) {
-    return {list.head, list.keys, list.values,  settings.rope, settings.positions,
-            first,     count,     list.queries, list.mass};
+    return {list.head, list.keys, list.values, settings.rope, list.positions, first, count, list.queries, list.mass};
 }
 
 template <class T>
@@ -64,8 +67,11 @@ void for_each_span(std::span<DueList<T>> lists, const E& executor, F&& f) {
 
 // The position at which entry `entry` is stored.
 template <class T>
-Index position_of(const CompressionSettings<T>& settings, Index entry) {
-    return settings.positions.empty() ? entry : settings.positions[static_cast<std::size_t>(entry)];
+Index position_of(const DueList<T>& list, Index entry) {
+    return list.positions.empty() ? entry : list.positions[static_cast<std::size_t>(entry)];
 }
+
+// In half steps, the middle of tokens [begin, end).
+inline Index middle_of(const TokenRange& tokens) { return tokens.begin + tokens.end - 1; }
 
 }  // namespace freqkv::detail::inline FREQKV_ISA

@@ -95,6 +95,23 @@ public:
         });
     }
 
+    // Each row that is computed goes to the middle of its tokens.
+    static void set_new_positions(std::span<const DueList<T>> lists, const Scratch& scratch) {
+        for (std::size_t l = 0; l < lists.size(); ++l) {
+            const DueList<T>& list = lists[l];
+            for (Index s = 0; s < list.spans.size(); ++s) {
+                const Span& span = list.spans[s];
+                const Parts parts(span, scratch, static_cast<Index>(l));
+                const Index first = span.begin - Transform::freed_before(list, s);
+                for (Index item = 0, k = 0; item < span.keep; ++item) {
+                    if (parts.items[item] >= 0) continue;
+                    scratch.set_new_position(static_cast<Index>(l), first + item,
+                                             middle_of(parts.range(list.ranges, span, k++)));
+                }
+            }
+        }
+    }
+
     // The first part of the commit.
     template <Executor E>
     void apply(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
@@ -109,7 +126,7 @@ public:
             Index rows = 0;
             for (Index item = 0; item < span.keep; ++item) {
                 if (items[item] >= 0) continue;
-                if (settings.rope != nullptr) angles[~items[item]] = scratch.new_angles()[first + item];
+                if (settings.rope != nullptr) angles[~items[item]] = scratch.new_angles(l)[first + item];
                 ++rows;
             }
             const Index exact = span.keep - rows;
@@ -182,24 +199,40 @@ private:
     // Of `rest` entries row k of `rows` stands for those from here to part_begin(k + 1).
     static constexpr Index part_begin(Index k, Index rest, Index rows) { return k * rest / rows; }
 
+    // What choose() wrote down of a span.
+    struct Parts {
+        const Index* items;
+        const Index* others;
+        const Index* places;
+        Index rows;  // that are computed
+        Index rest;  // entries that they are computed of
+
+        Parts(const Span& span, const Scratch& scratch, Index l)
+            : items(scratch.chosen_of(l) + span.begin),
+              others(scratch.chosen_of(l, 1) + span.begin),
+              places(scratch.chosen_of(l, 2) + span.begin),
+              rows(std::count_if(items, items + span.keep, [](Index item) { return item < 0; })),
+              rest(span.length - (span.keep - rows)) {}
+
+        // What row k stands for.
+        TokenRange range(const TokenRange* ranges, const Span& span, Index k) const {
+            return {ranges[span.begin + others[part_begin(k, rest, rows)]].begin,
+                    ranges[span.begin + others[part_begin(k + 1, rest, rows) - 1]].end};
+        }
+    };
+
     // What the entries of each part stand for, and the attention they have been given, to where their row stands.
     static void gather(const DueList<T>& list, const Span& span, const Scratch& scratch, Index l) {
-        const Index* const items = scratch.chosen_of(l) + span.begin;
-        const Index* const others = scratch.chosen_of(l, 1) + span.begin;
-        const Index* const places = scratch.chosen_of(l, 2) + span.begin;
-        const Index rows = std::count_if(items, items + span.keep, [](Index item) { return item < 0; });
-        const Index rest = span.length - (span.keep - rows);
-        for (Index k = 0; k < rows; ++k) {
-            const Index begin = part_begin(k, rest, rows);
-            const Index end = part_begin(k + 1, rest, rows);
-            const Index place = span.begin + places[k];
-            if (list.ranges != nullptr) {
-                list.ranges[place] = {list.ranges[span.begin + others[begin]].begin,
-                                      list.ranges[span.begin + others[end - 1]].end};
-            }
+        const Parts parts(span, scratch, l);
+        for (Index k = 0; k < parts.rows; ++k) {
+            const Index place = span.begin + parts.places[k];
+            if (list.ranges != nullptr) list.ranges[place] = parts.range(list.ranges, span, k);
             if (list.mass != nullptr) {
                 C sum = 0;
-                for (Index i = begin; i < end; ++i) sum += list.mass[span.begin + others[i]];
+                for (Index i = part_begin(k, parts.rest, parts.rows); i < part_begin(k + 1, parts.rest, parts.rows);
+                     ++i) {
+                    sum += list.mass[span.begin + parts.others[i]];
+                }
                 list.mass[place] = sum;
             }
         }

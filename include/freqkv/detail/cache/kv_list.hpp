@@ -15,7 +15,7 @@
 
 namespace freqkv::detail::inline FREQKV_ISA {
 
-// The entries of one KV head. Keys are stored rotated at their index.
+// The entries of one KV head. Keys are stored rotated.
 template <class T>
 class KVList {
 public:
@@ -45,16 +45,22 @@ public:
     Index range_bytes() const { return ranges_.bytes(); }
     Index mass_bytes() const { return mass_.bytes(); }
 
+    // Where the key and the query of a token are rotated that is entry `entry` as it came: at its index, or at its
+    // place in the text in half steps.
+    Index position(Index entry, bool of_text) const {
+        return of_text ? 2 * (counts.tokens_seen - counts.size + entry) : entry;
+    }
+
     // Appends rows [first, first + count) of k and v, for which there must be room. `angles` is scratch for
     // Rope::angles().
     template <class K, class V>
     void append(MatrixView<const K> k, MatrixView<const V> v, Index first, Index count, const Rope<C>& rope,
-                C* angles) {
+                bool positions_of_text, C* angles) {
         const Index token = counts.tokens_seen;
         for (Index t = 0; t < count; ++t) {
             const Index entry = counts.size + t;
             rope.turn(k.row(first + t), k.column_stride, keys_.data() + entry * key_dim_, 1,
-                      rope.angles(entry, angles));
+                      rope.angles(position(entry, positions_of_text), angles));
             T* const value = values_.data() + entry * value_dim_;
             if (v.column_stride == 1) {
                 convert_row(v.row(first + t), value_dim_, value);

@@ -56,6 +56,7 @@ public:
         const Index codec_bytes = engine_.begin(policy_.codec, lists, settings, executor);
         const Scratch scratch = reserve(lists, settings, workspace, executor.concurrency(), codec_bytes);
         engine_.choose(policy_.codec, lists, settings, scratch, executor);
+        if (settings.text_positions) engine_.set_new_positions(lists, scratch);
         commit(lists, settings, scratch, executor);
         committed();
         if (settings.observer.call != nullptr) report(lists, settings, scratch);
@@ -97,7 +98,12 @@ private:
         sizes.indices = engine_.indices;
         sizes.workers = workers;
         sizes.codec_bytes = codec_bytes;
-        return Scratch(sizes, settings.rope, settings.positions, workspace);
+        if (settings.text_positions) sizes.angle_lists = sizes.lists;
+        const auto position = [&](Index l, Index i) {
+            const DueList<T>& list = lists[static_cast<std::size_t>(l)];
+            return i < list.keys.rows ? position_of(list, i) : 0;
+        };
+        return Scratch(sizes, settings.rope, !settings.text_positions, position, workspace);
     }
 
     template <Executor E>

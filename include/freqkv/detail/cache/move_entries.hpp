@@ -34,7 +34,8 @@ void copy_row(const MatrixView<T>& rows, Index from, Index to) {
 template <class T>
 void move_key(const DueList<T>& list, const CompressionSettings<T>& settings, Index from, Index to,
               Arithmetic<T>* scratch) {
-    const Index change = settings.rope == nullptr ? 0 : to - position_of(settings, from);
+    const bool stays = settings.rope == nullptr || settings.text_positions;
+    const Index change = stays ? 0 : to - position_of(list, from);
     if (change == 0) return copy_row(list.keys, from, to);
     const Arithmetic<T>* const angles = settings.rope->angles(change < 0 ? -change : change, scratch);
     const T* const source = list.keys.row(from);
@@ -85,21 +86,21 @@ void move_values(const DueList<T>& list, const Index* chosen) {
     move_each(list, chosen, copy, [&](Index s, Index i, Index to) { copy(list.spans[s].begin + i, to); }, copy);
 }
 
-// What the entries stand for. Row i of a transform's result shows its span at every (length / keep)-th
-// entry.
+// The tokens that row i of a transform's result stands for: it shows its span at every (length / keep)-th entry.
+inline TokenRange range_of_row(const TokenRange* ranges, const Span& span, Index i) {
+    const Index first = span.begin + i * span.length / span.keep;
+    const Index last = span.begin + divide_up((i + 1) * span.length, span.keep) - 1;
+    return {ranges[first].begin, ranges[last].end};
+}
+
+// What the entries stand for.
 template <class T>
 void move_ranges(const DueList<T>& list, const Index* chosen) {
     TokenRange* const ranges = list.ranges;
     if (ranges == nullptr) return;
     const auto copy = [&](Index from, Index to) { ranges[to] = ranges[from]; };
     move_each(
-        list, chosen, copy,
-        [&](Index s, Index i, Index to) {
-            const Span& span = list.spans[s];
-            const Index first = span.begin + i * span.length / span.keep;
-            const Index last = span.begin + divide_up((i + 1) * span.length, span.keep) - 1;
-            ranges[to] = {ranges[first].begin, ranges[last].end};
-        },
+        list, chosen, copy, [&](Index s, Index i, Index to) { ranges[to] = range_of_row(ranges, list.spans[s], i); },
         copy);
 }
 

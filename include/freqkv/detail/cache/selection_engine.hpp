@@ -53,6 +53,9 @@ public:
         });
     }
 
+    // What is chosen keeps its position.
+    static void set_new_positions(std::span<const DueList<T>>, const Scratch&) {}
+
     // Scratch that the codec asks for.
     static Index scratch_bytes(const Codec& codec, std::span<DueList<T>> lists,
                                const CompressionSettings<T>& settings) {

@@ -67,6 +67,21 @@ public:
     template <Executor E>
     void choose(const Codec&, std::span<DueList<T>>, const CompressionSettings<T>&, const Scratch&, const E&) const {}
 
+    // Each row of a result goes to the middle of its tokens.
+    static void set_new_positions(std::span<const DueList<T>> lists, const Scratch& scratch) {
+        for (std::size_t l = 0; l < lists.size(); ++l) {
+            const DueList<T>& list = lists[l];
+            for (Index s = 0; s < list.spans.size(); ++s) {
+                const Span& span = list.spans[s];
+                const Index first = span.begin - freed_before(list, s);
+                for (Index i = 0; i < span.keep; ++i) {
+                    scratch.set_new_position(static_cast<Index>(l), first + i,
+                                             middle_of(range_of_row(list.ranges, span, i)));
+                }
+            }
+        }
+    }
+
     // The first part of the commit: each span's result, rotated for where it will go, stands at the span's beginning.
     template <Executor E>
     void apply(std::span<DueList<T>> lists, const CompressionSettings<T>& settings, const Scratch& scratch,
@@ -75,7 +90,7 @@ public:
             const DueList<T>& list = lists[static_cast<std::size_t>(l)];
             const Span& span = list.spans[s];
             transform(list, settings, s, block, scratch, l, worker,
-                      RowsInPlace{span.length, span.keep, scratch.new_angles() + span.begin - freed_before(list, s)});
+                      RowsInPlace{span.length, span.keep, scratch.new_angles(l) + span.begin - freed_before(list, s)});
         });
     }
 
@@ -136,7 +151,7 @@ public:
             const Index first = block * (width / 2);
             const Index pairs = std::min(width / 2, settings.rope->pairs() - first);
             const RotatedColumns<T, width> columns(list.keys.middle_rows(span.begin, span.length), *settings.rope,
-                                                   first, pairs, scratch.old_angles() + span.begin, place.new_angles);
+                                                   first, pairs, scratch.old_angles(l) + span.begin, place.new_angles);
             plan.forward(place(columns), place(columns), bytes, energy);
             return;
         }
