@@ -41,7 +41,7 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
         std::size_t place;
         naive::Row key, value;
         Index first_token, last_token;
-        double mass;
+        double mass, weight;
     };
     std::vector<std::size_t> order(length);
     std::iota(order.begin(), order.end(), begin);
@@ -55,7 +55,8 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
     std::vector<Item> items;
     for (std::size_t i = 0; i < exact; ++i) {
         const std::size_t e = order[i];
-        items.push_back({e, head.keys[e], head.values[e], head.first_token[e], head.last_token[e], head.mass[e]});
+        items.push_back(
+            {e, head.keys[e], head.values[e], head.first_token[e], head.last_token[e], head.mass[e], head.weights[e]});
     }
     naive::Rows keys, values;
     for (const std::size_t i : others) {
@@ -68,10 +69,13 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
     for (std::size_t k = 0; k < rows; ++k) {
         const std::size_t first = k * others.size() / rows;
         const std::size_t end = (k + 1) * others.size() / rows;
-        double mass = 0;
-        for (std::size_t i = first; i < end; ++i) mass += head.mass[others[i]];
+        double mass = 0, weight = 0;
+        for (std::size_t i = first; i < end; ++i) {
+            mass += head.mass[others[i]];
+            weight += head.weights[others[i]];
+        }
         items.push_back({others[(first + end) / 2], new_keys[k], new_values[k], head.first_token[others[first]],
-                         head.last_token[others[end - 1]], mass});
+                         head.last_token[others[end - 1]], mass, weight});
     }
     std::sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.place < b.place; });
     std::vector<std::size_t> all(keep);
@@ -83,6 +87,7 @@ void keep_some(naive::Head& head, std::size_t begin, std::size_t length, std::si
         head.first_token[begin + i] = items[i].first_token;
         head.last_token[begin + i] = items[i].last_token;
         head.mass[begin + i] = items[i].mass;
+        head.weights[begin + i] = items[i].weight;
     }
 }
 
@@ -93,7 +98,10 @@ TEST(KeepSome, KeepsTheBestAndTransformsTheOthers) {
         for (const double share : {0.0, 0.3, 0.5, 0.95}) {
             SCOPED_TRACE("share " + std::to_string(share));
             CacheOptions options = cache_options(text, 48, 3, static_cast<Index>(recent));
-            if (share == 0.3) options.positions = Positions::text;
+            if (share == 0.3) {
+                options.positions = Positions::text;
+                options.weighted = recent > 0;
+            }
             ModelCache model(text, 48, [&](naive::Cache& cache, const auto& full) {
                 for (const std::size_t h : full) {
                     const std::size_t length = 48 - sinks - recent;
@@ -103,6 +111,7 @@ TEST(KeepSome, KeepsTheBestAndTransformsTheOthers) {
                 }
             });
             model.text_positions = options.positions == Positions::text;
+            model.weighted = options.weighted;
             const ExactAndLowPass<LongValues> policy(0.4, share);
             expect_as_model(policy, options, text, model);
             expect_chunks_agree<float>(policy, options, text);

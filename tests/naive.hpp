@@ -25,7 +25,8 @@ struct Rotary {
 };
 
 // x turned by +position (or -position, which un-rotates).
-inline Row rotated(const Row& x, double position, const Rotary& rotary) {
+template <class Position>
+Row rotated(const Row& x, Position position, const Rotary& rotary) {
     Row y = x;
     const std::size_t pairs = rotary.rotated_dims / 2;
     for (std::size_t i = 0; i < pairs; ++i) {

@@ -22,7 +22,8 @@ struct Head {
     std::vector<Index> compresses;   // of each entry: how many compressions it has been through
     std::vector<Index> first_token;  // of each entry: the first it stands for
     std::vector<Index> last_token;
-    Row mass;  // of each entry: the attention it has been given, where the cache sums it
+    Row weights;  // of each entry: the tokens it stands for
+    Row mass;     // of each entry: the attention it has been given, where the cache sums it
     Index tokens = 0;
     Index compressions = 0;
 
@@ -42,6 +43,7 @@ struct Head {
         compresses.push_back(0);
         first_token.push_back(tokens);
         last_token.push_back(tokens++);
+        weights.push_back(1);
         mass.push_back(0);
     }
 
@@ -53,6 +55,18 @@ struct Head {
         for (std::size_t i = 0; i < keep; ++i) {
             first_token[begin + i] = first_token[begin + i * length / keep];
             last_token[begin + i] = last_token[begin + ((i + 1) * length + keep - 1) / keep - 1];
+        }
+        const Row before(at(weights, begin), at(weights, begin + length));
+        for (std::size_t i = 0; i < keep; ++i) {
+            // Of the span's length, each row has the same part; of entries on its borders what lies within.
+            const double first = static_cast<double>(i * length) / static_cast<double>(keep);
+            const double last = static_cast<double>((i + 1) * length) / static_cast<double>(keep);
+            weights[begin + i] = 0;
+            for (std::size_t e = 0; e < length; ++e) {
+                const double within =
+                    std::min(last, static_cast<double>(e + 1)) - std::max(first, static_cast<double>(e));
+                weights[begin + i] += std::max(0.0, within) * before[e];
+            }
         }
         close_up(begin, length, keep);
     }
@@ -84,6 +98,7 @@ struct Head {
             last_token[begin + i] = last_token[begin + chosen[i]];
             compresses[begin + i] = compresses[begin + chosen[i]];
             mass[begin + i] = mass[begin + chosen[i]];
+            weights[begin + i] = weights[begin + chosen[i]];
         }
         close_up(begin, length, chosen.size());
     }
@@ -106,6 +121,7 @@ private:
         first_token.erase(at(first_token, begin + keep), at(first_token, begin + length));
         last_token.erase(at(last_token, begin + keep), at(last_token, begin + length));
         mass.erase(at(mass, begin + keep), at(mass, begin + length));
+        weights.erase(at(weights, begin + keep), at(weights, begin + length));
     }
 };
 
@@ -143,7 +159,8 @@ public:
         Row result;
         for (std::size_t i = 0; i <= position; ++i) {
             const double score = dot(asked, stored_key(kv_head, i));
-            result.push_back(std::exp(score / std::sqrt(static_cast<double>(query.size()))));
+            const double weight = weighted ? heads[kv_head].weights[i] : 1;
+            result.push_back(weight * std::exp(score / std::sqrt(static_cast<double>(query.size()))));
         }
         const double sum = std::accumulate(result.begin(), result.end(), 0.0);
         for (double& weight : result) weight /= sum;
@@ -170,7 +187,18 @@ public:
         for (double& x : query) x *= scale * std::sqrt(static_cast<double>(query.size()));
         Rows keys;
         for (std::size_t i = 0; i < head.size(); ++i) keys.push_back(stored_key(kv_head, i));
-        return naive::attended(rotated(query, position_of(kv_head, head.size() - 1)), keys, head.values);
+        const Row asked = rotated(query, position_of(kv_head, head.size() - 1));
+        if (!weighted) return naive::attended(asked, keys, head.values);
+        Row result(head.values.front().size());
+        double sum = 0;
+        for (std::size_t i = 0; i < head.size(); ++i) {
+            const double weight =
+                head.weights[i] * std::exp(dot(asked, keys[i]) / std::sqrt(static_cast<double>(asked.size())));
+            for (std::size_t d = 0; d < result.size(); ++d) result[d] += weight * head.values[i][d];
+            sum += weight;
+        }
+        for (double& x : result) x /= sum;
+        return result;
     }
 
     // The latest token's attention: a row for each query head.
@@ -188,7 +216,8 @@ public:
     std::vector<Head> heads;
     std::vector<Rows> queries;  // of each query head, all tokens
     bool text_positions = false;
-    double decay = 0;  // of the attention that entries are given; 0: it is not summed
+    bool weighted = false;  // whether an entry counts as often as it stands for tokens
+    double decay = 0;       // of the attention that entries are given; 0: it is not summed
 
 private:
     void sum_attention() {

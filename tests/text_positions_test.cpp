@@ -5,11 +5,15 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
+#include <span>
 #include <vector>
 
 #include "binary_tiers.hpp"
 #include "freqkv/adjoint/chunked_attention.hpp"
 #include "freqkv/policy/binary_tiers.hpp"
+#include "freqkv/policy/heavy_hitters.hpp"
+#include "freqkv/policy/keep_some.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/policy/window_attention.hpp"
@@ -38,11 +42,13 @@ CacheOptions text_options(const Text& text, Index capacity, Index sinks, Index r
 }
 
 template <class P>
-void expect_text_positions(const P& policy, naive::CompressSpan compress) {
+void expect_text_positions(const P& policy, naive::CompressSpan compress, bool weighted = false) {
     const Text text = Text::random(400);
-    const CacheOptions options = text_options(text, 48, 4, 9);
+    CacheOptions options = text_options(text, 48, 4, 9);
+    options.weighted = weighted;
     ModelCache model(text, 48, naive::whole_span(4, 9, 0.4, compress));
     model.text_positions = true;
+    model.weighted = weighted;
     expect_as_model(policy, options, text, model);
     expect_chunks_agree<float>(policy, options, text);
     expect_chunks_agree<Eigen::half>(policy, options, text);
@@ -53,6 +59,43 @@ TEST(TextPositions, AreTheMiddlesOfTheTokensThatAreTransformed) {
 }
 
 TEST(TextPositions, StayWithWhatIsSelected) { expect_text_positions(LocalWindow(0.4), &naive::Head::select_latest); }
+
+TEST(WeightedEntries, CountAsOftenAsTheyStandForTokens) {
+    expect_text_positions(LowPass<>(0.4), &naive::Head::low_pass, true);
+    expect_text_positions(LocalWindow(0.4), &naive::Head::select_latest, true);
+}
+
+// Every token counts, through however many compressions.
+TEST(WeightedEntries, HaveTheWeightOfTheText) {
+    const Text text = Text::random(700);
+    CacheOptions options = text_options(text, 48, 4, 9);
+    const auto plain = make_cache<float>(text, options, LowPass<>());
+    EXPECT_EQ(plain.weights(0).size(), 0u);
+    options.weighted = true;
+    auto cache = make_cache<float>(text, options, LowPass<>());
+    append(cache, text, 0, text.tokens);
+    const std::span<const float> weights = cache.weights(1);
+    ASSERT_EQ(weights.size(), static_cast<std::size_t>(cache.size(1)));
+    EXPECT_NEAR(std::accumulate(weights.begin(), weights.end(), 0.0), 700, 1e-3);
+    for (const std::size_t exact : {std::size_t{0}, std::size_t{3}, weights.size() - 1, weights.size() - 9}) {
+        EXPECT_EQ(weights[exact], 1) << "a sink or of the recent part, entry " << exact;
+    }
+    EXPECT_GT(weights[4], weights[20]) << "what is older stands for more";
+    EXPECT_EQ(cache.memory().bookkeeping,
+              plain.memory().bookkeeping + 2 * text.kv_heads * 48 * static_cast<Index>(sizeof(float)));
+    options.positions = Positions::index;
+    EXPECT_THAT(message_of([&] { make_cache<float>(text, options, LowPass<>()); }),
+                HasSubstr("weighted is 1, must be false without Positions::text"));
+}
+
+// Queries that choose see weights, too.
+TEST(WeightedEntries, AreSeenByWhatChooses) {
+    const Text text = Text::random(400);
+    CacheOptions options = text_options(text, 48, 3, 9);
+    options.weighted = true;
+    expect_chunks_agree<float>(ExactAndLowPass<WindowAttention<8>>(), options, text);
+    expect_chunks_agree<float>(ExactAndLowPass<AccumulatedAttention>(), options, text);
+}
 
 TEST(TextPositions, LeaveChosenKeysAsTheyWere) {
     const Text text = Text::random(300);

@@ -14,7 +14,7 @@ namespace freqkv {
 enum class Positions : std::uint8_t {
     index,  ///< at the entry's index in its list, as in the paper: no position is beyond the capacity
     text    ///< at those of the text: an entry in the middle of the tokens it stands for, so that distances stay what
-          ///< they were; for texts that are not longer than what the model was trained with
+            ///< they were; for texts that are not longer than what the model was trained with
 };
 
 /// The shape of one layer's cache. The defaults for sinks and recent part are the paper's.
@@ -28,6 +28,8 @@ struct CacheOptions {
     Index sinks = 4;        ///< first entries, kept as they are
     Index recent = 0;       ///< latest entries, kept as they are at a compression
     Positions positions = Positions::index;
+    bool weighted =
+        false;  ///< an entry counts in attention as often as it stands for tokens; with Positions::text only
     std::vector<Index> head_capacities{};  ///< one for each KV head instead of `capacity`; empty: all alike
     Observer observer{};
 };
@@ -36,7 +38,7 @@ struct CacheOptions {
 struct CacheMemory {
     Index keys = 0;
     Index values = 0;
-    Index bookkeeping = 0;  ///< token ranges, the query window, attention sums
+    Index bookkeeping = 0;  ///< token ranges, the query window, attention sums, weights
     Index scratch = 0;      ///< the workspace
     Index tables = 0;       ///< rotary angles
 

@@ -168,7 +168,8 @@ private:
                     s + 1 < end ? rows_of(cache.keys((s + 1) / stretches), s + 1) : keys.middle_rows(0, 0);
                 const Partial partial(partials + s * partial_size, group, value_dim);
                 partial.attend(queries + h * group * query_stride, keys, rows_of(cache.values(h), s), next,
-                               weights_of(has_mass ? s : worker), static_cast<C>(options_.score_cap));
+                               weights_of(has_mass ? s : worker), static_cast<C>(options_.score_cap),
+                               log_weights_of(cache, h, keys));
             }
         };
         if (cache.query_heads() * longest * (key_dim + value_dim) < serial_work) {
@@ -225,7 +226,8 @@ private:
                     const auto part = keys.middle_rows(begin, std::min(stretch, seen - begin));
                     const Partial partial(partials + own * partial_size, group, 0);
                     partial.weigh(queries, part, MatrixView<const U>(nullptr, part.rows, 0),
-                                  weights + own * group * stretch, static_cast<C>(options_.score_cap));
+                                  weights + own * group * stretch, static_cast<C>(options_.score_cap),
+                                  log_weights_of(cache, h, part));
                 }
                 fade_mass(cache, h, visible);
                 for (Index g = 0; g < group; ++g) {
@@ -239,6 +241,13 @@ private:
     template <class U, class P>
     static Arithmetic<U>* mass_of(SinkedKVCache<U, P>& cache, Index h) {
         return cache.lists_[static_cast<std::size_t>(h)].mass();
+    }
+
+    // Of these keys of head `h`, what their weights add to scores; null if nothing.
+    template <class U, class P>
+    static const Arithmetic<U>* log_weights_of(const SinkedKVCache<U, P>& cache, Index h, MatrixView<const U> keys) {
+        const Arithmetic<U>* const all = cache.lists_[static_cast<std::size_t>(h)].log_weights();
+        return all == nullptr ? nullptr : all + (keys.data - cache.keys(h).data) / cache.key_dim();
     }
 
     // What `entries` entries were given before is worth less with each token.
@@ -290,7 +299,7 @@ private:
                 tile.set_query(r, query);
             }
             tile.attend(cache.keys(h), cache.values(h), {base, first, group, window()},
-                        static_cast<C>(options_.score_cap));
+                        static_cast<C>(options_.score_cap), log_weights_of(cache, h, cache.keys(h)));
             for (Index r = 0; r < count; ++r) {
                 const Index query_head = h * group + (first + r) % group;
                 const Index token = (first + r) / group;

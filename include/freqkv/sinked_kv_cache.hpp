@@ -81,6 +81,7 @@ public:
                 "must be key_dim of the cache");
         require(rope_.steps() == (has_text_positions() ? 2 : 1), "steps of the rope", rope_.steps(),
                 "must be 2 with Positions::text (see Rope::in_half_steps()), else 1");
+        require(!options_.weighted || has_text_positions(), "weighted", 1, "must be false without Positions::text");
         lists_.reserve(options_.head_capacities.size());
         due_.reserve(options_.head_capacities.size());
         for (const Index capacity : options_.head_capacities) {
@@ -89,7 +90,8 @@ public:
                         "must be at least sinks + recent + 2");
                 compressor_.make_plans({capacity, options_.sinks, options_.recent});
             }
-            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim, has_attention_mass);
+            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim, has_attention_mass,
+                                !grows && options_.weighted);
         }
     }
 
@@ -144,6 +146,12 @@ public:
         requires has_attention_mass
     {
         return {list(h).mass(), static_cast<std::size_t>(size(h))};
+    }
+
+    /// The tokens that each entry of head `h` stands for in attention, [size(h)]: what a transform makes of several
+    /// entries has the sum of their weights. Empty unless CacheOptions::weighted. Valid until the next change.
+    std::span<const C> weights(Index h) const {
+        return {list(h).weights(), list(h).weights() == nullptr ? 0 : static_cast<std::size_t>(size(h))};
     }
 
     /// Appends tokens, compressing whenever a head is full and a further one comes. k is [kv_heads,
@@ -220,7 +228,7 @@ public:
         for (const List& list : lists_) {
             memory.keys += list.key_bytes();
             memory.values += list.value_bytes();
-            memory.bookkeeping += list.range_bytes() + list.mass_bytes();
+            memory.bookkeeping += list.range_bytes() + list.mass_bytes() + list.weight_bytes();
         }
         memory.bookkeeping += queries_.bytes();
         memory.scratch = (shared_ != nullptr ? *shared_ : own_).bytes();
@@ -342,6 +350,8 @@ private:
             due.ranges = full.ranges();
             due.positions = write_positions(h);
             due.mass = full.mass();
+            due.weights = full.weights();
+            due.log_weights = full.log_weights();
             due_.push_back(due);
         }
         const detail::CompressionSettings<T> settings{options_.layer, options_.sinks,       options_.recent,
@@ -350,6 +360,7 @@ private:
             for (const detail::DueList<T>& due : due_) {
                 List& compressed = lists_[static_cast<std::size_t>(due.head)];
                 compressed.counts.compress(due.size_after);
+                compressed.find_log_weights();
                 compressed.compressed = due.spans;
             }
         });

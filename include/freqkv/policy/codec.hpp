@@ -52,7 +52,7 @@ public:
     /// none where entry i of the list is at position i.
     SpanReader(Index head, MatrixView<const T> list_keys, MatrixView<const T> list_values, const Rope<C>* rope,
                std::span<const Index> positions, Index first, Index size, QueryWindow<C> queries,
-               const C* attention_mass = nullptr)
+               const C* attention_mass = nullptr, const C* log_weights = nullptr)
         : head_(head),
           keys_(list_keys),
           values_(list_values),
@@ -61,7 +61,8 @@ public:
           first_(first),
           size_(size),
           queries_(queries),
-          mass_(attention_mass) {}
+          mass_(attention_mass),
+          log_weights_(log_weights) {}
 
     Index head() const { return head_; }
     Index size() const { return size_; }
@@ -71,7 +72,9 @@ public:
     Index first() const { return first_; }
     Index list_size() const { return keys_.rows; }
     /// The head's whole list, sinks and recent part included.
-    SpanReader list() const { return {head_, keys_, values_, rope_, positions_, 0, list_size(), queries_, mass_}; }
+    SpanReader list() const {
+        return {head_, keys_, values_, rope_, positions_, 0, list_size(), queries_, mass_, log_weights_};
+    }
     /// The position that entry i of the span is rotated at.
     Index position(Index i) const {
         return positions_.empty() ? first_ + i : positions_[static_cast<std::size_t>(first_ + i)];
@@ -109,6 +112,9 @@ public:
     /// for them (reads_attention_mass).
     C attention_mass(Index i) const { return mass_[first_ + i]; }
 
+    /// What attention adds to the scores of entry i: 0, or in a weighted cache the logarithm of its weight.
+    C log_weight(Index i) const { return log_weights_ == nullptr ? C{0} : log_weights_[first_ + i]; }
+
 private:
     static void load(const MatrixView<const T>& rows, Index row, C* to) {
         if (rows.column_stride == 1) {
@@ -126,7 +132,8 @@ private:
     Index first_;
     Index size_;
     QueryWindow<C> queries_;
-    const C* mass_;  // [list_size], or null
+    const C* mass_;         // [list_size], or null
+    const C* log_weights_;  // [list_size], or null
 };
 
 }  // namespace freqkv::inline FREQKV_ISA

@@ -95,6 +95,10 @@ struct WindowAttention {
             for (Index i = 0; i < count; ++i) list.load_stored_key(begin + i, keys + i * dim);
             detail::lane_product({keys, dim, 1}, count, dim, detail::LaneRows<const C>{transposed, width},
                                  detail::LaneRows<C>{weights + begin * width, width}, width, detail::FromZero{});
+            for (Index i = begin; i < begin + count; ++i) {
+                const C more = list.log_weight(i);
+                for (Index r = 0; r < width && more != 0; ++r) weights[i * width + r] += more;
+            }
         }
         for (Index r = 0; r < rows; ++r) {
             for (Index i = visible(r); i < list.size(); ++i) {

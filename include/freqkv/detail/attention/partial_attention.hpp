@@ -39,19 +39,19 @@ public:
 
     // q [rows, whole_lanes(key_dim)], rotated, scaled, and 0 behind key_dim; scores [rows, max_keys] is scratch.
     // At most max_keys keys. `next_keys` [up to max_keys, key_dim] are those that the caller goes on with. Scores are
-    // capped at `cap`, unless it is 0.
+    // capped at `cap`, unless it is 0, and `more` [keys] is then added to them, unless it is null.
     template <class T>
     void attend(const C* q, MatrixView<const T> keys, MatrixView<const T> values, MatrixView<const T> next_keys,
-                C* scores, C cap) const {
-        weigh(q, keys, values, scores, cap);
+                C* scores, C cap, const C* more) const {
+        weigh(q, keys, values, scores, cap, more);
         add_values(scores, values, next_keys);
     }
 
     // The first half of it: exp(score - largest) to `scores`. `values`, which may be none, are fetched. Not inlined, so
     // that whoever calls it for the same keys gets the same bits.
     template <class T>
-    [[gnu::noinline]] void weigh(const C* q, MatrixView<const T> keys, MatrixView<const T> values, C* scores,
-                                 C cap) const {
+    [[gnu::noinline]] void weigh(const C* q, MatrixView<const T> keys, MatrixView<const T> values, C* scores, C cap,
+                                 const C* more) const {
         const auto score_rows = [&](auto count, Index t) {
             in_halves<4>(rows_, [&](auto rows, Index r) {
                 score<count, rows>(q + r * whole_lanes<C>(keys.columns), keys, t, scores + r * max_keys + t);
@@ -66,7 +66,7 @@ public:
             score_rows(Constant<block>{}, t);
         }
         for (Index t = whole; t < keys.rows; ++t) score_rows(Constant<1>{}, t);
-        for (Index r = 0; r < rows_; ++r) exponentiate(scores + r * max_keys, keys.rows, r, cap);
+        for (Index r = 0; r < rows_; ++r) exponentiate(scores + r * max_keys, keys.rows, r, cap, more);
     }
 
     // Before row r of several stretches is put together: the largest_ of each becomes the factor of its weights.
@@ -178,11 +178,14 @@ private:
     }
 
     // Scores [count] of row r become weights.
-    [[gnu::flatten]] void exponentiate(C* scores, Index count, Index r, C cap) const {
+    [[gnu::flatten]] void exponentiate(C* scores, Index count, Index r, C cap, const C* more) const {
         const Index end = whole_lanes<C>(count);
         if (cap > 0) {
             std::fill(scores + count, scores + end, C{0});
             cap_scores(scores, end, cap);
+        }
+        if (more != nullptr) {
+            for (Index t = 0; t < count; ++t) scores[t] += more[t];
         }
         std::fill(scores + count, scores + end, -std::numeric_limits<C>::infinity());
         Lanes<C> lanes = load_lanes<C>(scores);

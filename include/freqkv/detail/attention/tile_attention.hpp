@@ -69,9 +69,10 @@ public:
         for (Index d = 0; d < key_dim_; ++d) q_[d * max_rows + row] = query[d];
     }
 
-    // Attends to the keys that the rows see; keys and values are dense. Scores are capped at `cap`, unless it is 0.
+    // Attends to the keys that the rows see; keys and values are dense. Scores are capped at `cap`, unless it is 0, and
+    // `more` [keys] is then added to them, unless it is null.
     template <class T>
-    void attend(MatrixView<const T> keys, MatrixView<const T> values, const CausalRows& causal, C cap) {
+    void attend(MatrixView<const T> keys, MatrixView<const T> values, const CausalRows& causal, C cap, const C* more) {
         const Index end = causal.visible(rows_ - 1);
         for (Index begin = causal.begin(0); begin < end; begin += block_keys) {
             const Index n = std::min(block_keys, end - begin);
@@ -79,6 +80,7 @@ public:
             const C* const v = as_arithmetic(values.row(begin), n * value_dim_, value_scratch_);
             multiply({k, key_dim_, 1}, n, key_dim_, q_, scores_, FromZero{});
             if (cap > 0) cap_scores(scores_, n * max_rows, cap);
+            if (more != nullptr) add_to_scores(n, more + begin);
             if (causal.visible(0) < begin + n) mask_later(n, begin, causal);
             if (causal.begin(rows_ - 1) > begin) mask_earlier(n, begin, causal);
             exponentiate(n);
@@ -104,6 +106,15 @@ private:
     static void multiply(LeftMatrix<C> a, Index count, Index depth, const C* b, C* result, First first) {
         lane_product_rows<row_registers, 6, 2, 1>(a, count, depth, LaneRows<const C>{b, max_rows},
                                                   LaneRows<C>{result, max_rows}, 0, first);
+    }
+
+    [[gnu::flatten]] void add_to_scores(Index n, const C* more) {
+        for (Index t = 0; t < n; ++t) {
+            for (Index r = 0; r < max_rows; r += lane_count<C>) {
+                C* const scores = scores_ + t * max_rows + r;
+                store_lanes<C>(scores, load_lanes<C>(scores) + more[t]);
+            }
+        }
     }
 
     // The scores of keys behind a row's own become -inf.

@@ -24,6 +24,8 @@ struct DueList {
     std::span<const Index> positions;  // of the stored keys; empty: entry i is at position i
     TokenRange* ranges = nullptr;      // [entries]; or null
     Arithmetic<T>* mass = nullptr;     // [entries]: attention given to each; or null
+    Arithmetic<T>* weights = nullptr;  // [entries]: tokens that each stands for; or null
+    const Arithmetic<T>* log_weights = nullptr;
 
     SpanList spans;        // set by compress(): keep is what was kept
     Index size_after = 0;  // set by compress()
@@ -44,7 +46,8 @@ struct CompressionSettings {
 // Entries [first, first + count) of a list, as a codec or an allocation sees them.
 template <class T>
 SpanReader<T> reader(const DueList<T>& list, const CompressionSettings<T>& settings, Index first, Index count) {
-    return {list.head, list.keys, list.values, settings.rope, list.positions, first, count, list.queries, list.mass};
+    return {list.head, list.keys, list.values,  settings.rope, list.positions,
+            first,     count,     list.queries, list.mass,     list.log_weights};
 }
 
 template <class T>

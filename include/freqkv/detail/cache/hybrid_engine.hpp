@@ -221,19 +221,20 @@ private:
         }
     };
 
-    // What the entries of each part stand for, and the attention they have been given, to where their row stands.
+    // What the entries of each part stand for, and what is summed of them, to where their row stands.
     static void gather(const DueList<T>& list, const Span& span, const Scratch& scratch, Index l) {
         const Parts parts(span, scratch, l);
         for (Index k = 0; k < parts.rows; ++k) {
             const Index place = span.begin + parts.places[k];
             if (list.ranges != nullptr) list.ranges[place] = parts.range(list.ranges, span, k);
-            if (list.mass != nullptr) {
+            for (C* const sums : {list.mass, list.weights}) {
+                if (sums == nullptr) continue;
                 C sum = 0;
                 for (Index i = part_begin(k, parts.rest, parts.rows); i < part_begin(k + 1, parts.rest, parts.rows);
                      ++i) {
-                    sum += list.mass[span.begin + parts.others[i]];
+                    sum += sums[span.begin + parts.others[i]];
                 }
-                list.mass[place] = sum;
+                sums[place] = sum;
             }
         }
     }

@@ -123,7 +123,8 @@ private:
             } else {
                 move_values(list, chosen);
                 move_ranges(list, chosen);
-                move_mass(list, chosen);
+                move_sums(list, chosen, list.mass);
+                move_sums(list, chosen, list.weights);
             }
         });
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -104,23 +105,23 @@ void move_ranges(const DueList<T>& list, const Index* chosen) {
         copy);
 }
 
-// The attention that entries have been given. A row of a transform's result has what its part of the span had on the
-// average, times the entries it stands for.
-template <class T>
-void move_mass(const DueList<T>& list, const Index* chosen) {
-    using C = Arithmetic<T>;
-    C* const mass = list.mass;
-    if (mass == nullptr) return;
-    const auto copy = [&](Index from, Index to) { mass[to] = mass[from]; };
+// What is summed of entries: `sums` [entries], or null. Row i of a transform's result has what stands in the i-th part
+// of its span, of an entry on the border as much as lies within.
+template <class T, class C>
+void move_sums(const DueList<T>& list, const Index* chosen, C* sums) {
+    if (sums == nullptr) return;
+    const auto copy = [&](Index from, Index to) { sums[to] = sums[from]; };
     move_each(
         list, chosen, copy,
         [&](Index s, Index i, Index to) {
             const Span& span = list.spans[s];
-            const Index first = i * span.length / span.keep;
-            const Index end = divide_up((i + 1) * span.length, span.keep);
+            const Index begin = i * span.length, end = begin + span.length;  // in parts of an entry, span.keep to each
             C sum = 0;
-            for (Index e = first; e < end; ++e) sum += mass[span.begin + e];
-            mass[to] = sum * (static_cast<C>(span.length) / static_cast<C>(span.keep * (end - first)));
+            for (Index e = begin / span.keep; e * span.keep < end; ++e) {
+                const Index within = std::min((e + 1) * span.keep, end) - std::max(e * span.keep, begin);
+                sum += sums[span.begin + e] * (static_cast<C>(within) / static_cast<C>(span.keep));
+            }
+            sums[to] = sum;
         },
         copy);
 }
