@@ -21,6 +21,7 @@ nlohmann::ordered_json to_json(const CacheSettings& settings) {
     nlohmann::ordered_json json{{"policy", to_string(settings.policy)}, {"cache_type", to_string(settings.type)}};
     if (!settings.grows()) {
         json["capacity"] = settings.sizes.capacity;
+        if (!settings.sizes.head_capacities.empty()) json["head_capacities"] = settings.sizes.head_capacities;
         json["sinks"] = settings.sizes.sinks;
         json["recent"] = settings.sizes.recent;
         json["ratio"] = settings.ratio;
