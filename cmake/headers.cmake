@@ -80,6 +80,7 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/window_attention.hpp)
 
 set(FREQKV_HEADERS_cache
+    freqkv/budget.hpp
     freqkv/cache_options.hpp
     freqkv/sinked_kv_cache.hpp
     freqkv/detail/cache/close_up.hpp

@@ -4,6 +4,7 @@
 // Everything but the FFTW backend, which is under another licence: include "freqkv/dct/fftw.hpp" for it.
 #include "freqkv/adjoint/chunked_attention.hpp"
 #include "freqkv/adjoint/differentiable_codec.hpp"
+#include "freqkv/budget.hpp"
 #include "freqkv/cache_options.hpp"
 #include "freqkv/chunked_attention.hpp"
 #include "freqkv/config.hpp"

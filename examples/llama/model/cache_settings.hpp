@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "freqkv/error.hpp"
+#include "freqkv/policy/report.hpp"
 #include "llama/model/config.hpp"
 #include "llama/model/policy_traits.hpp"
 
@@ -55,7 +59,14 @@ struct CacheSettings {
 
     bool grows() const { return traits_of(policy).grows; }
     Index span() const { return sizes.capacity - sizes.sinks - sizes.recent; }
-    Index kept() const { return static_cast<Index>(ratio * static_cast<double>(span())); }
+    Index kept() const { return kept_of(span()); }
+    Index kept_of(Index entries) const { return static_cast<Index>(ratio * static_cast<double>(entries)); }
+    /// The least that a head can have.
+    Index least_capacity() const {
+        Index least = std::max(Index{2}, static_cast<Index>(1 / ratio));
+        while (kept_of(least) < 1) ++least;  // by rounding
+        return sizes.sinks + sizes.recent + least;
+    }
 };
 
 /// Bytes of the keys and values of all layers, `entries` in each head; local layers have their window.
@@ -66,5 +77,47 @@ inline Index cache_bytes(const Config& config, Index entries, CacheType type) {
                                        freqkv::checked_product("cache entries", config.local_capacity(), local),
                                    config.kv_dim(), traits_of(type).bytes);
 }
+
+/// Entries of all heads that see the whole text.
+inline Index count_entries(const Config& config, const CacheSizes& sizes) {
+    if (sizes.head_capacities.empty()) {
+        return freqkv::checked_product("cache entries", sizes.capacity, config.layers - config.count_local_layers(),
+                                       config.kv_heads);
+    }
+    Index entries = 0;
+    for (Index l = 0; l < config.layers; ++l) {
+        for (Index h = 0; h < config.kv_heads && !config.kind(l).local; ++h) entries += sizes.capacity_of(l, h);
+    }
+    return entries;
+}
+
+/// The same as cache_bytes(config, capacity, type) where heads may differ.
+inline Index cache_bytes(const Config& config, const CacheSizes& sizes, CacheType type) {
+    return freqkv::checked_product(
+        "cache size in bytes", 2,
+        count_entries(config, sizes) + freqkv::checked_product("cache entries", config.local_capacity(),
+                                                               config.count_local_layers(), config.kv_heads),
+        config.head_dim, traits_of(type).bytes);
+}
+
+/// Bytes that a cache on the processor holds beside keys and values: where each entry comes from, and what the policy
+/// reads of queries or attention.
+struct Bookkeeping {
+    Index of_entry = 0;  ///< of each head that sees the whole text
+    Index fixed = 0;     ///< of all layers
+
+    Bookkeeping(const Config& config, PolicyName policy) {
+        constexpr Index range = sizeof(freqkv::TokenRange);
+        const Index local = config.count_local_layers();
+        const PolicyTraits traits = traits_of(policy);
+        of_entry = range + (traits.sums_attention ? static_cast<Index>(sizeof(float)) : 0);
+        fixed = traits.queries * (config.layers - local) * config.query_dim() * static_cast<Index>(sizeof(float)) +
+                range * local * config.kv_heads * config.local_capacity();
+    }
+
+    Index bytes(const Config& config, const CacheSizes& sizes) const {
+        return freqkv::checked_product("bookkeeping in bytes", of_entry, count_entries(config, sizes)) + fixed;
+    }
+};
 
 }  // namespace llama

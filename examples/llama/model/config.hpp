@@ -114,12 +114,20 @@ struct Config {
     Index local_capacity() const { return local_window + std::min<Index>(local_window, 512); }
 };
 
-/// Sizes of the caches, the same for all layers.
+/// Sizes of the caches, of all layers and heads alike but for `head_capacities`.
 struct CacheSizes {
     Index capacity = 0;  ///< entries; a growing cache (freqkv::Full) takes it as a first size
     Index sinks = 4;
     Index recent = 0;
     Index positions = 0;  ///< of a growing cache, those that the text is expected to reach; 0: `capacity`
+    /// [layers][kv_heads] instead of `capacity`, which is then the largest of them; of no meaning where a layer is
+    /// local. Empty: all alike.
+    std::vector<std::vector<Index>> head_capacities{};
+
+    Index capacity_of(Index layer, Index head) const {
+        if (head_capacities.empty()) return capacity;
+        return head_capacities[static_cast<std::size_t>(layer)][static_cast<std::size_t>(head)];
+    }
 
     /// Beyond which no query or key stands, as far as is known: some rotary scalings go by it.
     Index expected_positions() const { return std::max(positions, capacity); }

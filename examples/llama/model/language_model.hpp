@@ -7,7 +7,7 @@
 
 namespace llama {
 
-/// What became of the text in one layer.
+/// What became of the text in one head, or in a layer whose heads are alike.
 class CacheCounts {
 public:
     CacheCounts(Index size, Index capacity, Index compressions)
@@ -31,11 +31,16 @@ public:
     virtual ~LanguageModel() = default;
 
     virtual const Config& config() const = 0;
+    /// Of the layer's first head.
     virtual CacheCounts cache(Index layer) const = 0;
+    /// Of any of its heads; where they cannot differ it is the same.
+    virtual CacheCounts head_cache(Index layer, Index /*head*/) const { return cache(layer); }
     /// Whether the policy lets the caches grow with the text.
     virtual bool cache_grows() const = 0;
     /// Bytes of the keys and values of all layers.
     virtual Index cache_bytes() const = 0;
+    /// Bytes that the caches hold beside them, as far as entries need them; 0 where that is not known.
+    virtual Index bookkeeping_bytes() const { return 0; }
     /// Forgets the text.
     virtual void clear() = 0;
     /// Feeds tokens, whose ids must be within the vocabulary. On a GPU the work may still be under way when it returns.

@@ -37,9 +37,9 @@ public:
     using LocalCache = freqkv::SinkedKVCache<T, freqkv::LocalWindow>;
 
     /// The checkpoint must outlive the model. Throws freqkv::Error if the sizes and the policy do not go
-    /// together.
+    /// together. The observer sees the compressions of layers that are not local.
     Llama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, E executor,
-          Arithmetic arithmetic = Arithmetic::exact)
+          Arithmetic arithmetic = Arithmetic::exact, const freqkv::Observer& observer = {})
         : checkpoint_(checkpoint), config_(checkpoint.config), executor_(std::move(executor)), arithmetic_(arithmetic) {
         freqkv::CacheOptions options;
         options.kv_heads = config_.kv_heads;
@@ -57,11 +57,17 @@ public:
             if (kind.local) {
                 layers_.push_back({number, static_cast<Index>(local_caches_.size())});
                 options.capacity = config_.local_capacity();
+                options.head_capacities.clear();
                 options.sinks = options.recent = 0;
+                options.observer = {};
                 local_caches_.emplace_back(options, parts.rope, local_policy(), &workspace_);
             } else {
                 layers_.push_back({number, static_cast<Index>(caches_.size())});
                 options.capacity = sizes.capacity;
+                if (!sizes.head_capacities.empty()) {
+                    options.head_capacities = sizes.head_capacities[static_cast<std::size_t>(options.layer)];
+                }
+                options.observer = observer;
                 options.sinks = sizes.sinks;
                 options.recent = sizes.recent;
                 caches_.emplace_back(options, parts.rope, policy, &workspace_);
@@ -88,6 +94,14 @@ public:
         Index bytes = 0;
         for (const Cache& cache : caches_) bytes += cache.memory().entries();
         for (const LocalCache& cache : local_caches_) bytes += cache.memory().entries();
+        return bytes;
+    }
+
+    /// Bytes that the caches hold beside them.
+    Index bookkeeping_bytes() const {
+        Index bytes = 0;
+        for (const Cache& cache : caches_) bytes += cache.memory().bookkeeping;
+        for (const LocalCache& cache : local_caches_) bytes += cache.memory().bookkeeping;
         return bytes;
     }
 

@@ -64,6 +64,8 @@ struct PolicyTraits {
     bool dct = false;              ///< a compression is a DCT of what it takes
     bool whole_span = true;        ///< which is all between sinks and recent part
     bool has_ratio = true;         ///< of what it takes and what is left of it
+    bool sums_attention = false;   ///< of each entry
+    Index queries = 0;             ///< latest ones, for which it has memory
     Index recent = 0;              ///< latest entries that it leaves as they are unless told otherwise
     std::array<PolicyParameter, most_policy_parameters> parameters{};  ///< those that have a name
 };
@@ -97,6 +99,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .what = "the entries that the latest queries look at stay, with their neighbours",
                     .source = "SnapKV, arXiv 2404.14469",
                     .cost = "32 queries are kept, and asked again at a compression",
+                    .queries = 32,
                     .recent = 32,
                     .parameters = {window, pool}};
         case PolicyName::tova:
@@ -104,13 +107,15 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .use = host,
                     .what = "the entries that the latest query looks at stay",
                     .source = "TOVA, arXiv 2401.06104",
-                    .cost = "one query is kept, and asked again at a compression"};
+                    .cost = "one query is kept, and asked again at a compression",
+                    .queries = 1};
         case PolicyName::heavy_hitters:
             return {.name = "h2o",
                     .use = host,
                     .what = "the entries that all queries together have looked at most stay",
                     .source = "H2O, arXiv 2306.14048",
                     .cost = "a number for each entry; prompts are read more slowly",
+                    .sums_attention = true,
                     .parameters = {decay}};
         case PolicyName::key_diff:
             return {.name = "key-diff",
@@ -143,6 +148,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .source = "this library",
                     .cost = "those of snapkv and of low-pass",
                     .dct = true,
+                    .queries = 32,
                     .recent = 32,
                     .parameters = {share, window, pool}};
         case PolicyName::heavy_hitters_and_low_pass:
@@ -152,6 +158,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .source = "this library",
                     .cost = "those of h2o and of low-pass",
                     .dct = true,
+                    .sums_attention = true,
                     .parameters = {share, decay}};
         case PolicyName::residual_and_low_pass:
             return {.name = "residual+low-pass",

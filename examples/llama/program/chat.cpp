@@ -9,6 +9,7 @@
 #include "llama/io/format.hpp"
 #include "llama/io/visible_text.hpp"
 #include "llama/model/checkpoint.hpp"
+#include "llama/program/budgets.hpp"
 #include "llama/program/conversation.hpp"
 #include "llama/program/line_reader.hpp"
 #include "llama/program/open_language_model.hpp"
@@ -154,19 +155,32 @@ private:
                     format_bytes(model_.cache_bytes()).c_str(), static_cast<long long>(conversation_.tokens())));
         const Index layers = model_.config().layers;
         for (Index first = 0; first < layers;) {
-            const CacheCounts counts = model_.cache(first);
+            const std::string held = describe_layer(first);
             Index last = first;
-            while (last + 1 < layers && same(counts, model_.cache(last + 1))) ++last;
-            note(format("layers %lld to %lld: %lld of %lld entries, %lld compressions\n", static_cast<long long>(first),
-                        static_cast<long long>(last), static_cast<long long>(counts.size()),
-                        static_cast<long long>(counts.capacity()), static_cast<long long>(counts.compressions())));
+            while (last + 1 < layers && held == describe_layer(last + 1)) ++last;
+            note(format("layers %lld to %lld: ", static_cast<long long>(first), static_cast<long long>(last)) + held +
+                 "\n");
             first = last + 1;
         }
         if (last_.read > 0) note("latest: " + describe_rates(last_) + "\n");
     }
 
-    static bool same(const CacheCounts& a, const CacheCounts& b) {
-        return a.size() == b.size() && a.capacity() == b.capacity() && a.compressions() == b.compressions();
+    // Once what all heads have, or what each has.
+    std::string describe_layer(Index layer) const {
+        const Index heads = model_.config().kv_heads;
+        const auto list = [&](Index (CacheCounts::*count)() const) {
+            const Index one = (model_.head_cache(layer, 0).*count)();
+            std::string text = std::to_string(one);
+            bool alike = true;
+            for (Index h = 1; h < heads; ++h) {
+                const Index value = (model_.head_cache(layer, h).*count)();
+                alike = alike && value == one;
+                text += "+" + std::to_string(value);
+            }
+            return alike ? std::to_string(one) : text;
+        };
+        return list(&CacheCounts::size) + " of " + list(&CacheCounts::capacity) + " entries, " +
+               list(&CacheCounts::compressions) + " compressions";
     }
 
     const ChatOptions& options_;
@@ -181,11 +195,16 @@ private:
 // A conversation goes on for as long as anyone likes, so the cache is one that a machine has room for. What is said to
 // the model first stays in it as it is, and so do three quarters of the rest: models that were not trained with
 // compressions read best what has few of them.
-ModelOptions with_defaults(const ModelOptions& given, const Config& config, Index head) {
+ModelOptions with_defaults(const ModelOptions& given, const Checkpoint& checkpoint, Index head) {
+    const Config& config = checkpoint.config;
     ModelOptions options = given;
-    if (traits_of(options.policy).grows) return options;
+    if (traits_of(options.policy).grows || !options.budgets.empty()) return options;
     constexpr Index most = 8192;
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
+    if (options.budget) {
+        const CacheType type = resolve(given, checkpoint, window).type;
+        options.capacity = uniform_capacity(config, options.policy, type, *options.budget);
+    }
     if (!options.capacity) options.capacity = std::min(window, most);
     const Index capacity = *options.capacity;
     if (!options.sinks) options.sinks = std::max(Index{4}, std::min(head, capacity / 4));
@@ -203,8 +222,7 @@ int chat(const ChatOptions& options) {
     const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options.tokenizer, checkpoint);
     ChatTemplate chat_template = open_chat_template(options.chat_template, checkpoint.path);
     if (options.system) chat_template.set_system(*options.system);
-    const ModelOptions completed =
-        with_defaults(options, checkpoint.config, head_of_conversation(*tokenizer, chat_template));
+    const ModelOptions completed = with_defaults(options, checkpoint, head_of_conversation(*tokenizer, chat_template));
     const CacheSettings settings = resolve(completed, checkpoint, checkpoint.config.context);
     const std::unique_ptr<LanguageModel> model = open_language_model(checkpoint, settings, completed);
     Interrupt::install_to_stay();

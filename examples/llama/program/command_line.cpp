@@ -4,12 +4,14 @@
 #include <charconv>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <system_error>
 #include <type_traits>
 #include <vector>
 
+#include "llama/program/budgets.hpp"
 #include "llama/program/known_models.hpp"
 
 namespace llama {
@@ -95,6 +97,13 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
     add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
 }
 
+std::optional<BudgetBy> find_budget_by(const std::string& name) {
+    for (const BudgetBy by : {BudgetBy::uniform, BudgetBy::pyramid}) {
+        if (name == to_string(by)) return by;
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 CLI::Validator model_path() {
@@ -121,6 +130,18 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
         ->required()
         ->transform(model_path());
     add_policy_options(command, options, false, group);
+    const auto bytes_only = [](const std::string& text) -> std::string {
+        if (parse_byte_count(text)) return {};
+        return '"' + text + "\" is not a number of bytes, as 4194304, 4096KiB, 4MiB or 1.5GiB";
+    };
+    command
+        .add_option_function<std::string>(
+            "--budget", [&options](const std::string& text) { options.budget = parse_byte_count(text); },
+            "Instead of a capacity: bytes that keys, values and what is kept beside them may take in all layers")
+        ->check(CLI::Validator(bytes_only, ""))
+        ->type_name("BYTES")
+        ->group(group)
+        ->excludes(command.get_option("--capacity"));
     std::vector<std::string> types;
     types.reserve(all_of<CacheType>.size());
     for (const CacheType type : all_of<CacheType>) types.emplace_back(to_string(type));
@@ -132,6 +153,24 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     add("--prefill-chunk", options.prefill_chunk, "Tokens that are fed at once", "N")
         ->check(number<Index>(1, most_tokens))
         ->capture_default_str();
+}
+
+void add_budget_options(CLI::App& command, ModelOptions& options) {
+    const std::string group = "Model and cache";
+    CLI::Option* const by =
+        add_choice(command, "--budget-by", options.budget_by,
+                   "How layers share that many bytes, or a capacity: uniform, or pyramid, most to the first layers",
+                   {to_string(BudgetBy::uniform), to_string(BudgetBy::pyramid)}, find_budget_by)
+            ->default_str(to_string(options.budget_by))
+            ->group(group);
+    command
+        .add_option(
+            "--budgets", options.budgets,
+            "Capacities of all layers and heads, as `freqkv-llama calibrate` wrote them; sinks, recent part and "
+            "ratio are the file's unless given")
+        ->type_name("FILE")
+        ->group(group)
+        ->excludes(command.get_option("--capacity"), command.get_option("--budget"), by);
 }
 
 void add_adapter_option(CLI::App& command, ModelOptions& options) {

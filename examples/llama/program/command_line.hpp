@@ -22,6 +22,9 @@ void add_threads_option(CLI::App& command, int& threads);
 
 void add_model_options(CLI::App& command, ModelOptions& options);
 
+/// For the commands that need no uniform budget; after add_model_options().
+void add_budget_options(CLI::App& command, ModelOptions& options);
+
 /// For the commands that read the weights.
 void add_adapter_option(CLI::App& command, ModelOptions& options);
 

@@ -16,7 +16,7 @@ struct FlopCount {
     double attention = 0;    ///< scores and weighted values
     double elementwise = 0;  ///< norms, rotation, gates
     double compression = 0;  ///< span * log2(span) for each column of K and V
-    Index compressions = 0;  ///< of each layer that is not local
+    Index compressions = 0;  ///< of each layer that is not local; of the head with the most, if they differ
 
     double total() const { return projections + feed_forward + classifier + attention + elementwise + compression; }
 };

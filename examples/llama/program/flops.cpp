@@ -23,7 +23,8 @@ int flops(const FlopsOptions& options) {
     }
     const JsonOutput json(options.json);
     const FlopCount count = count_flops(config, settings, tokens);
-    const Index bytes = cache_bytes(config, settings.grows() ? tokens : settings.sizes.capacity, settings.type);
+    const Index bytes = settings.grows() ? cache_bytes(config, tokens, settings.type)
+                                         : cache_bytes(config, settings.sizes, settings.type);
 
     nlohmann::ordered_json object{{"tflops", count.total() * 1e-12},
                                   {"compressions", count.compressions},

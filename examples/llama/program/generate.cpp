@@ -15,6 +15,7 @@
 #include "llama/io/visible_text.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/sampler.hpp"
+#include "llama/program/cache_totals.hpp"
 #include "llama/program/open_language_model.hpp"
 #include "llama/program/open_model.hpp"
 #include "llama/program/program.hpp"
@@ -85,6 +86,12 @@ std::string describe_cache(const LanguageModel& model) {
     const CacheCounts cache = model.cache(model.config().first_global_layer());
     const auto size = static_cast<long long>(cache.size());
     if (model.cache_grows()) return format("cache %lld", size);
+    const CacheTotals totals(model);
+    if (!totals.alike) {
+        return format("cache %lld/%lld in %lld heads, up to %lld compressions", static_cast<long long>(totals.size),
+                      static_cast<long long>(totals.capacity), static_cast<long long>(totals.heads),
+                      static_cast<long long>(totals.compressions));
+    }
     return format("cache %lld/%lld, %lld compressions", size, static_cast<long long>(cache.capacity()),
                   static_cast<long long>(cache.compressions()));
 }

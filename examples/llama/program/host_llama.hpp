@@ -19,19 +19,21 @@ namespace llama {
 template <class T, class P>
 class HostLlama final : public LanguageModel {
 public:
-    HostLlama(const Checkpoint& checkpoint, const CacheSizes& sizes, const P& policy, int threads,
-              Arithmetic arithmetic)
-        : llama_(checkpoint, sizes, policy, make_executor(threads), arithmetic) {}
+    HostLlama(const HostModelParts& parts, const P& policy)
+        : llama_(parts.checkpoint, parts.settings.sizes, policy, make_executor(parts.threads), parts.arithmetic,
+                 parts.observer) {}
 
     const Config& config() const override { return llama_.config(); }
-    CacheCounts cache(Index layer) const override {
-        const auto counts = [](const auto& cache) -> CacheCounts {
-            return {cache.size(), cache.capacity(), cache.compressions()};
+    CacheCounts cache(Index layer) const override { return head_cache(layer, 0); }
+    CacheCounts head_cache(Index layer, Index head) const override {
+        const auto counts = [&](const auto& cache) -> CacheCounts {
+            return {cache.size(head), cache.capacity(head), cache.compressions(head)};
         };
         return config().kind(layer).local ? counts(llama_.local_cache(layer)) : counts(llama_.cache(layer));
     }
     bool cache_grows() const override { return llama_.cache_grows(); }
     Index cache_bytes() const override { return llama_.cache_bytes(); }
+    Index bookkeeping_bytes() const override { return llama_.bookkeeping_bytes(); }
     void clear() override { llama_.clear(); }
     void forward(std::span<const Token> tokens) override { llama_.forward(tokens); }
     std::span<const float> logits(Index first, Index count) override { return llama_.logits(first, count); }
@@ -46,8 +48,7 @@ private:
 template <class P>
 std::unique_ptr<LanguageModel> make_host_llama(const P& policy, const HostModelParts& parts) {
     const auto make = [&]<class T>(T) -> std::unique_ptr<LanguageModel> {
-        return std::make_unique<HostLlama<T, P>>(parts.checkpoint, parts.settings.sizes, policy, parts.threads,
-                                                 parts.arithmetic);
+        return std::make_unique<HostLlama<T, P>>(parts, policy);
     };
     switch (parts.settings.type) {
         case CacheType::f32:

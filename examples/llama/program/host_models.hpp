@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "freqkv/policy/report.hpp"
 #include "llama/model/arithmetic.hpp"
 #include "llama/model/cache_settings.hpp"
 #include "llama/model/checkpoint.hpp"
@@ -18,6 +19,7 @@ struct HostModelParts {
     const CacheSettings& settings;
     int threads = 0;
     Arithmetic arithmetic = Arithmetic::exact;
+    freqkv::Observer observer{};  ///< of compressions
 };
 
 // The models under one policy with caches of any type, in program/model_<policy>.cpp.
@@ -40,8 +42,9 @@ std::unique_ptr<LanguageModel> make_full_model(const HostModelParts& parts);
 /// A Llama on the processor. Throws freqkv::Error if the sizes and the policy do not go together, std::invalid_argument
 /// for a policy that is for training only.
 inline std::unique_ptr<LanguageModel> make_host_model(const Checkpoint& checkpoint, const CacheSettings& settings,
-                                                      int threads, Arithmetic arithmetic = Arithmetic::exact) {
-    const HostModelParts parts{checkpoint, settings, threads, arithmetic};
+                                                      int threads, Arithmetic arithmetic = Arithmetic::exact,
+                                                      const freqkv::Observer& observer = {}) {
+    const HostModelParts parts{checkpoint, settings, threads, arithmetic, observer};
     switch (settings.policy) {
         case PolicyName::low_pass:
             return make_low_pass_model(parts);

@@ -9,6 +9,7 @@
 #include "llama/io/format.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/features.hpp"
+#include "llama/program/budgets.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
@@ -20,7 +21,7 @@ namespace {
 // One row of the table: the name of a cache and its size in each type.
 struct Row {
     std::string name;
-    Index entries;
+    CacheSizes sizes;
 };
 
 std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
@@ -28,13 +29,12 @@ std::vector<Row> rows_for(const Config& config, const CacheSettings& settings) {
     if (!settings.grows()) {
         for (const PolicyName policy : all_of<PolicyName>) {
             const PolicyTraits traits = traits_of(policy);
-            if (!traits.grows && traits.use != PolicyUse::training)
-                rows.push_back({traits.name, settings.sizes.capacity});
+            if (!traits.grows && traits.use != PolicyUse::training) rows.push_back({traits.name, settings.sizes});
         }
     }
     for (const Index factor : {1, 4, 16, 64}) {
         const Index length = factor * config.context;
-        rows.push_back({"full, " + std::to_string(length) + " tokens", length});
+        rows.push_back({"full, " + std::to_string(length) + " tokens", {length}});
     }
     return rows;
 }
@@ -98,13 +98,26 @@ std::string describe_model(const Checkpoint& checkpoint) {
            "trained on  " + number(c.context) + " tokens\n";
 }
 
-std::string describe_settings(const CacheSettings& settings) {
+std::string describe_settings(const Config& config, const CacheSettings& settings) {
     if (settings.grows()) return "the cache grows with the text\n";
     const auto number = [](Index value) { return std::to_string(value); };
-    return "capacity " + number(settings.sizes.capacity) + ", sinks " + number(settings.sizes.sinks) + ", recent " +
-           number(settings.sizes.recent) + ", ratio " + format("%g", settings.ratio) + ": a compression turns " +
-           number(settings.span()) + " entries into " + number(settings.kept()) + ", once every " +
-           number(settings.span() - settings.kept()) + " tokens\n";
+    const std::string parts = ", sinks " + number(settings.sizes.sinks) + ", recent " + number(settings.sizes.recent) +
+                              ", ratio " + format("%g", settings.ratio);
+    const Index bytes = cache_bytes(config, settings.sizes, settings.type);
+    const Index beside = Bookkeeping(config, settings.policy).bytes(config, settings.sizes);
+    const std::string held = "in all " + format_bytes(bytes + beside) + " under " + to_string(settings.policy) + ", " +
+                             to_string(settings.type) + ": " + format_bytes(bytes) + " of keys and values, " +
+                             format_bytes(beside) + " beside them\n";
+    if (settings.sizes.head_capacities.empty()) {
+        return "capacity " + number(settings.sizes.capacity) + parts + ": a compression turns " +
+               number(settings.span()) + " entries into " + number(settings.kept()) + ", once every " +
+               number(settings.span() - settings.kept()) + " tokens\n" + held;
+    }
+    Index least = settings.sizes.capacity;
+    for (const std::vector<Index>& layer : settings.sizes.head_capacities) {
+        for (const Index capacity : layer) least = std::min(least, capacity);
+    }
+    return "capacities from " + number(least) + " to " + number(settings.sizes.capacity) + parts + "\n" + held;
 }
 
 }  // namespace
@@ -112,6 +125,7 @@ std::string describe_settings(const CacheSettings& settings) {
 int inspect(const InspectOptions& options) {
     const Checkpoint checkpoint = open_checkpoint(options.model);
     const Config& config = checkpoint.config;
+    check_budgets(options, checkpoint);
     const CacheSettings settings = resolve(options, config, config.context);
     const JsonOutput json(options.json);
     const std::vector<Row> rows = rows_for(config, settings);
@@ -134,14 +148,17 @@ int inspect(const InspectOptions& options) {
                                   {"local_window", config.local_window},
                                   {"context", config.context}};
     object.update(to_json(settings));
+    if (!settings.grows()) {
+        object["bookkeeping_bytes"] = Bookkeeping(config, settings.policy).bytes(config, settings.sizes);
+    }
     std::string table = format("%-26s", "bytes of keys and values");
     for (const CacheType type : all_of<CacheType>) table += format("%12s", to_string(type));
     table += "\n";
     for (const Row& row : rows) {
         table += format("  %-24s", row.name.c_str());
-        nlohmann::ordered_json sizes{{"cache", row.name}, {"entries", row.entries}};
+        nlohmann::ordered_json sizes{{"cache", row.name}, {"entries", row.sizes.capacity}};
         for (const CacheType type : all_of<CacheType>) {
-            const Index bytes = cache_bytes(config, row.entries, type);
+            const Index bytes = cache_bytes(config, row.sizes, type);
             table += format("%12s", format_bytes(bytes).c_str());
             sizes[to_string(type)] = bytes;
         }
@@ -150,7 +167,7 @@ int inspect(const InspectOptions& options) {
     }
     json.write(object);
     if (!json.takes_stdout())
-        TextOutput().write(describe_model(checkpoint) + "\n" + describe_settings(settings) + table);
+        TextOutput().write(describe_model(checkpoint) + "\n" + describe_settings(config, settings) + table);
     return 0;
 }
 

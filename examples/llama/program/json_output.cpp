@@ -24,6 +24,7 @@ nlohmann::ordered_json to_json(const CacheSettings& settings) {
     }
     if (!settings.grows()) {
         json["capacity"] = settings.sizes.capacity;
+        if (!settings.sizes.head_capacities.empty()) json["head_capacities"] = settings.sizes.head_capacities;
         json["sinks"] = settings.sizes.sinks;
         json["recent"] = settings.sizes.recent;
         json["ratio"] = settings.ratio;

@@ -71,6 +71,7 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
         command->add_flag("--chat", options->chat, "The prompt is a user's message; only the reply is written");
     for (CLI::Option* const option : add_chat_options(command, *options)) option->needs(chat);
     llama::add_model_options(*command, *options);
+    llama::add_budget_options(*command, *options);
     llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
     command->callback([options, &run] { run = with_threads(options, llama::generate); });
@@ -88,6 +89,7 @@ void add_chat(CLI::App& app, std::function<int()>& run) {
     llama::add_sampler_options(*command, options->sampler);
     command->add_flag("--verbose", options->verbose, "After each reply, say how fast it was");
     llama::add_model_options(*command, *options);
+    llama::add_budget_options(*command, *options);
     llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
     command->get_option("--capacity")
@@ -97,6 +99,24 @@ void add_chat(CLI::App& app, std::function<int()>& run) {
     command->get_option("--recent")
         ->description("Latest entries that a compression leaves as they are [low-pass: three quarters of the others]");
     command->callback([options, &run] { run = with_threads(options, llama::chat); });
+}
+
+void add_calibrate(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<llama::CalibrateOptions>();
+    CLI::App* const command = app.add_subcommand(
+        "calibrate", "Share a budget among layers and heads by what compressions cost each, into a file for --budgets");
+    command->add_option("--text", options->text, "UTF-8 text that is like those to come")
+        ->type_name("FILE")
+        ->required();
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    command->add_option("--limit", options->limit, "Use the first N tokens only")
+        ->check(llama::number<Index>(1, llama::most_tokens))
+        ->capture_default_str()
+        ->type_name("N");
+    command->add_option("--out", options->out, "JSON file for the capacities")->type_name("FILE")->required();
+    llama::add_model_options(*command, *options);
+    llama::add_adapter_option(*command, *options);
+    command->callback([options, &run] { run = with_threads(options, llama::calibrate); });
 }
 
 void add_fetch(CLI::App& app, std::function<int()>& run) {
@@ -149,6 +169,7 @@ void add_perplexity(CLI::App& app, std::function<int()>& run) {
                       "Go on where an interrupted run with the same options stopped; its progress is in "
                       "<JSON file>.partial, or freqkv-perplexity.partial here");
     llama::add_model_options(*command, *options);
+    llama::add_budget_options(*command, *options);
     llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
     command->callback([options, &run] { run = with_threads(options, llama::perplexity); });
@@ -184,6 +205,7 @@ void add_inspect(CLI::App& app, std::function<int()>& run) {
     CLI::App* const command = app.add_subcommand("inspect", "A model's shape and the sizes of caches for it");
     command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
     llama::add_model_options(*command, *options);
+    llama::add_budget_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
 }
 
@@ -203,6 +225,7 @@ void add_flops(CLI::App& app, std::function<int()>& run) {
         ->type_name("N");
     command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
     llama::add_model_options(*command, *options);
+    llama::add_budget_options(*command, *options);
     command->callback([options, &run] { run = [options] { return llama::flops(*options); }; });
 }
 
@@ -311,6 +334,7 @@ int main(int argc, char** argv) {
         add_generate(app, run);
         add_chat(app, run);
         add_perplexity(app, run);
+        add_calibrate(app, run);
         add_tokenize(app, run);
         add_inspect(app, run);
         add_policies(app, run);
@@ -331,9 +355,8 @@ int main(int argc, char** argv) {
         }
         if (!run) {
             return fail(
-                "give a command: generate, chat, perplexity, train, finetune, tokenize, inspect, policies, flops, "
-                "merge or "
-                "fetch (--help lists them)",
+                "give a command: generate, chat, perplexity, calibrate, train, finetune, tokenize, inspect, policies, "
+                "flops, merge or fetch (--help lists them)",
                 2);
         }
         return run();

@@ -11,6 +11,7 @@
 #include "llama/cuda/device_llama.hpp"
 #include "llama/cuda/weight_types.hpp"
 #include "llama/model/features.hpp"
+#include "llama/program/budgets.hpp"
 #include "llama/program/host_models.hpp"
 
 namespace llama {
@@ -58,10 +59,17 @@ void check_device(const ModelOptions& options) {
 }
 
 CacheSettings resolve(const ModelOptions& options, const Checkpoint& checkpoint, Index expected_tokens) {
-    CacheSettings settings = resolve(options, checkpoint.config, expected_tokens);
-    if (options.device == "cpu") return settings;
+    check_budgets(options, checkpoint);
+    if (options.device == "cpu") return resolve(options, checkpoint.config, expected_tokens);
+    ModelOptions on_device = options;
+    if (!options.cache_type) on_device.cache_type = cache_type_of(device_type(checkpoint));
+    CacheSettings settings = resolve(on_device, checkpoint.config, expected_tokens);
     if (settings.grows()) settings.sizes.capacity = std::max<Index>(expected_tokens, 1);
-    if (!options.cache_type) settings.type = cache_type_of(device_type(checkpoint));
+    if (!settings.sizes.head_capacities.empty()) {
+        throw UsageError(
+            "--device cuda: all layers and heads have one capacity there; --budget-by pyramid and "
+            "--budgets are for the processor");
+    }
     return settings;
 }
 

@@ -63,7 +63,8 @@ void read_parameter(std::string_view text, PolicyChoice& choice) {
 }
 
 // A model that was trained with a sliding window can do without one only where no token would see more.
-void check_sliding_window(const Config& config, const CacheSettings& settings, Index expected_tokens) {
+void check_sliding_window(const Config& config, const CacheSettings& settings, Index expected_tokens,
+                          const std::string& capacity_name) {
     const Index window = config.sliding_window;
     if (window == 0) return;
     if (settings.grows() && expected_tokens > window) {
@@ -73,7 +74,7 @@ void check_sliding_window(const Config& config, const CacheSettings& settings, I
                          std::to_string(window) + " tokens would do)");
     }
     if (!settings.grows() && settings.sizes.capacity > window) {
-        throw UsageError("--capacity " + std::to_string(settings.sizes.capacity) +
+        throw UsageError(capacity_name + " " + std::to_string(settings.sizes.capacity) +
                          ": the model attends to the latest " + std::to_string(window) +
                          " tokens only, so its cache must not hold more");
     }
@@ -109,13 +110,14 @@ void check_options(const PolicyOptions& options) {
 
 void warn_of_capacity(const Config& config, const CacheSettings& settings) {
     if (settings.grows() || settings.sizes.capacity <= config.context) return;
-    std::fprintf(stderr, "freqkv-llama: warning: --capacity %lld is above the %lld tokens the model was trained on\n",
+    std::fprintf(stderr, "freqkv-llama: warning: %s %lld is above the %lld tokens the model was trained on\n",
+                 settings.sizes.head_capacities.empty() ? "--capacity" : "the largest head's capacity",
                  static_cast<long long>(settings.sizes.capacity), static_cast<long long>(config.context));
 }
 
 void check_capacity(const Config& config, const CacheSettings& settings) {
     if (settings.grows()) return;
-    const Index bytes = cache_bytes(config, settings.sizes.capacity, settings.type);
+    const Index bytes = cache_bytes(config, settings.sizes, settings.type);
     const std::int64_t memory = machine_memory();
     if (memory > 0 && bytes >= memory) {
         throw std::runtime_error("a cache of " + std::to_string(settings.sizes.capacity) + " entries needs " +
@@ -125,11 +127,12 @@ void check_capacity(const Config& config, const CacheSettings& settings) {
     warn_of_capacity(config, settings);
 }
 
-CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens) {
+CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens,
+                      const std::string& capacity_name) {
     check_options(options);
     CacheSettings settings{options.policy, CacheType::f32, {}, options.ratio.value_or(0.5), options.parameters};
     if (settings.grows()) {
-        check_sliding_window(config, settings, expected_tokens);
+        check_sliding_window(config, settings, expected_tokens, capacity_name);
         settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0, expected_tokens};
         return settings;
     }
@@ -137,21 +140,15 @@ CacheSettings resolve(const PolicyOptions& options, const Config& config, Index 
     const Index capacity = options.capacity.value_or(window);
     settings.sizes = {capacity, options.sinks.value_or(4),
                       options.recent.value_or(std::min(traits_of(options.policy).recent, capacity / 4))};
-    check_sliding_window(config, settings, expected_tokens);
+    check_sliding_window(config, settings, expected_tokens, capacity_name);
     const std::string what =
-        (options.capacity ? "--capacity " : "the trained window of ") + std::to_string(settings.sizes.capacity) +
+        (options.capacity ? capacity_name + " " : "the trained window of ") + std::to_string(settings.sizes.capacity) +
         ", --sinks " + std::to_string(settings.sizes.sinks) + ", --recent " + std::to_string(settings.sizes.recent);
     if (settings.span() < 2) throw UsageError(what + ": the capacity must be at least sinks + recent + 2");
     if (settings.kept() < 1) {
         throw UsageError("--ratio: " + std::to_string(settings.ratio) + " keeps nothing of the " +
                          std::to_string(settings.span()) + " entries between sinks and recent part");
     }
-    return settings;
-}
-
-CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens) {
-    CacheSettings settings = resolve(static_cast<const PolicyOptions&>(options), config, expected_tokens);
-    settings.type = options.cache_type.value_or(CacheType::f32);
     return settings;
 }
 

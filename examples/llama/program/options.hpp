@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,8 +21,16 @@ struct PolicyOptions {
     std::optional<double> ratio;
 };
 
+/// How a budget is shared among layers.
+enum class BudgetBy : std::uint8_t { uniform, pyramid };
+
+constexpr const char* to_string(BudgetBy by) { return by == BudgetBy::uniform ? "uniform" : "pyramid"; }
+
 /// As given on the command line.
 struct ModelOptions : PolicyOptions {
+    std::optional<Index> budget;  ///< bytes instead of a capacity
+    BudgetBy budget_by = BudgetBy::uniform;
+    std::string budgets;  ///< file of freqkv-llama calibrate
     std::string model;
     std::string adapter;
     std::string device = "cpu";
@@ -46,8 +55,10 @@ void warn_of_capacity(const Config& config, const CacheSettings& settings);
 void check_capacity(const Config& config, const CacheSettings& settings);
 
 /// Fills in the defaults and checks the sizes against each other and the model. A growing cache gets
-/// `expected_tokens` as its first size. Throws UsageError.
-CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens);
+/// `expected_tokens` as its first size. `capacity_name` is what messages call a given capacity. Throws UsageError.
+CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens,
+                      const std::string& capacity_name = "--capacity");
+/// The same, and shares a budget; throws FileError for a file of budgets that are not for such a model.
 CacheSettings resolve(const ModelOptions& options, const Config& config, Index expected_tokens);
 
 }  // namespace llama

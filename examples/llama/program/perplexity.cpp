@@ -22,6 +22,7 @@
 #include "llama/model/language_model.hpp"
 #include "llama/model/loss.hpp"
 #include "llama/model/thread_executor.hpp"
+#include "llama/program/cache_totals.hpp"
 #include "llama/program/json_output.hpp"
 #include "llama/program/loss_digits.hpp"
 #include "llama/program/open_language_model.hpp"
@@ -119,7 +120,7 @@ private:
 struct Result {
     std::vector<double> nll;  // of each target, or the mean of each window
     PositionBuckets buckets;  // of windows
-    Index compressions = 0;   // of each layer
+    Index compressions = 0;   // of each head, or of that with the most
     double seconds = 0;
     bool interrupted = false;
 };
@@ -215,8 +216,7 @@ private:
 
     void save(Result& result, bool now) {
         result.seconds = earlier_seconds_ + stopwatch_.seconds();
-        result.compressions =
-            std::max(earlier_compressions_, model_.cache(model_.config().first_global_layer()).compressions());
+        result.compressions = std::max(earlier_compressions_, CacheTotals(model_).compressions);
         if (partial_ == nullptr) return;
         now ? partial_->save(to_json(result)) : partial_->save_sometimes([&] { return to_json(result); });
     }
@@ -270,7 +270,7 @@ PositionBuckets buckets_of(std::span<const double> nll) {
 }
 
 void report(const PerplexityOptions& options, const CacheSettings& settings, nlohmann::ordered_json run,
-            const Result& result, Index cache_bytes, const JsonOutput& json) {
+            const Result& result, const LanguageModel& model, const JsonOutput& json) {
     const double perplexity = std::exp(mean(result.nll));
     const auto windows = static_cast<long long>(result.nll.size());
     std::optional<double> error;  // of the perplexity, as far as windows can be taken for independent
@@ -279,7 +279,8 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
     nlohmann::ordered_json object{{"perplexity", perplexity},
                                   {"tokens", run["tokens"]},
                                   {"compressions", result.compressions},
-                                  {"cache_bytes", cache_bytes},
+                                  {"cache_bytes", model.cache_bytes()},
+                                  {"bookkeeping_bytes", model.bookkeeping_bytes()},
                                   {"seconds", result.seconds}};
     if (error) object["standard_error"] = *error;
     object.update(run);
@@ -307,10 +308,12 @@ void report(const PerplexityOptions& options, const CacheSettings& settings, nlo
             text += format(", the last %lld targets of each", static_cast<long long>(options.score_last));
         }
     }
-    text += format("\ncompressions  %lld in each layer%s\n", static_cast<long long>(result.compressions),
+    text += format("\ncompressions  %lld %s%s\n", static_cast<long long>(result.compressions),
+                   settings.sizes.head_capacities.empty() ? "in each layer" : "at most in a head",
                    options.window > 0 ? " and window" : "");
-    text += "cache         " + format_bytes(cache_bytes) + ", " + to_string(settings.policy) + ", " +
-            to_string(settings.type) + "\n";
+    text += "cache         " + format_bytes(model.cache_bytes()) +
+            (model.bookkeeping_bytes() > 0 ? " and " + format_bytes(model.bookkeeping_bytes()) + " beside it" : "") +
+            ", " + to_string(settings.policy) + ", " + to_string(settings.type) + "\n";
     text += format("time          %.2f s\n", result.seconds);
     TextOutput().write(text);
 }
@@ -351,7 +354,7 @@ int perplexity(const PerplexityOptions& options) {
             partial ? ("the same command with --resume goes on (" + partial->path() + ")").c_str() : "nothing written");
         return Interrupt::exit_status();
     }
-    report(options, settings, run, result, model->cache_bytes(), json);
+    report(options, settings, run, result, *model, json);
     if (partial) partial->remove();
     return 0;
 }

@@ -65,6 +65,16 @@ struct PerplexityOptions : ModelOptions {
 /// Prints the perplexity of a text, or writes it as JSON. What it has so far is kept in a file while it runs.
 int perplexity(const PerplexityOptions& options);
 
+struct CalibrateOptions : ModelOptions {
+    std::string text;
+    std::string tokenizer;
+    Index limit = 16384;  ///< tokens
+    std::string out;
+};
+
+/// Measures what compressions discard in each head while a text is read, and writes capacities that go by it.
+int calibrate(const CalibrateOptions& options);
+
 struct PoliciesOptions {
     std::string json;
 };

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "freqkv/config.hpp"
+#include "freqkv/error.hpp"
+#include "freqkv/policy/report.hpp"
+
+// One budget for the caches of a model: bytes to entries, and entries to layers and heads. What comes out goes into
+// CacheOptions::capacity or head_capacities, so that the memory is really freed.
+namespace freqkv {
+
+/// What an entry of one head costs, as CacheMemory counts it.
+struct EntryCost {
+    Index key_dim = 0;                                           ///< >= 1
+    Index value_dim = 0;                                         ///< >= 1; 0: key_dim
+    Index element_bytes = 4;                                     ///< >= 1: sizeof(T) of the cache
+    Index bookkeeping = static_cast<Index>(sizeof(TokenRange));  ///< >= 0; under a codec that reads attention_mass
+                                                                 ///< sizeof(Arithmetic<T>) more
+
+    /// Throws Error for sizes outside their range.
+    Index bytes() const {
+        require(key_dim >= 1, "key_dim", key_dim, "must be at least 1");
+        require(value_dim >= 0, "value_dim", value_dim, "must be at least 1, or 0 for key_dim");
+        require(element_bytes >= 1, "element_bytes", element_bytes, "must be at least 1");
+        require(bookkeeping >= 0, "bookkeeping", bookkeeping, "must not be negative");
+        return checked_product("bytes of a key", key_dim, element_bytes) +
+               checked_product("bytes of a value", value_dim > 0 ? value_dim : key_dim, element_bytes) + bookkeeping;
+    }
+};
+
+/// Entries, of all heads together, that fit into `bytes`. Throws Error if there is not one.
+inline Index entries_within(Index bytes, const EntryCost& cost) {
+    const Index each = cost.bytes();
+    require(bytes >= each, "budget in bytes", bytes, "must be at least one entry's bytes");
+    return bytes / each;
+}
+
+/// PyramidKV's line over layers (arXiv 2406.02069, section 4.2, and its code, which has beta = 20): the last layer has
+/// 1 / beta of the mean, the first 2 - 1 / beta, those between lie on a straight line. The larger beta, the steeper; 1
+/// is the same for all. Returns [layers], of mean 1, from first to last; for share_entries(), whose floor takes the
+/// place of the paper's window of latest entries. Throws Error unless layers >= 1 and beta >= 1.
+inline std::vector<double> pyramid_weights(Index layers, double beta = 20) {
+    require(layers >= 1, "number of layers", layers, "must be at least 1");
+    require(beta >= 1 && std::isfinite(beta), "beta", beta, "must be at least 1");
+    std::vector<double> weights(static_cast<std::size_t>(layers), 1.0);
+    const double last = 1 / beta;
+    const double step = layers > 1 ? 2 * (1 - last) / static_cast<double>(layers - 1) : 0;
+    for (Index l = 0; layers > 1 && l < layers; ++l) {
+        weights[static_cast<std::size_t>(l)] = last + step * static_cast<double>(layers - 1 - l);
+    }
+    return weights;
+}
+
+/// Shares `total` entries among heads: each has `floor` (sinks + recent + the least span that the policy takes, 2 for a
+/// ratio of one half), and what is above that goes in proportion to `weights` ([heads]; not negative, not all 0), such
+/// as the energy that each has lost to a low-pass at equal capacities, or a layer's place on a line. Rounded by largest
+/// remainders, of which the earlier head comes first among equals: the sum is `total` exactly, every head is within one
+/// entry of its share, and a heavier head never has less than a lighter one. Returns [heads].
+///
+/// Throws Error if there are no heads, a weight is negative or not finite, all are 0, or the budget cannot be met: if
+/// `total` is less than the floors, or above 2^53. O(heads log heads).
+inline std::vector<Index> share_entries(Index total, std::span<const double> weights, Index floor) {
+    const auto heads = static_cast<Index>(weights.size());
+    require(heads >= 1, "number of weights", heads, "must be at least 1");
+    require(floor >= 0, "floor of a head", floor, "must not be negative");
+    require(total <= Index{1} << 53, "budget in entries", total, "must be at most 2^53");
+    require(total >= 0 && floor <= total / heads, "budget in entries", total,
+            "must be at least the floor times the number of heads");
+    for (const double weight : weights) {
+        require(weight >= 0 && std::isfinite(weight), "weight of a head", weight, "must be finite and not negative");
+    }
+    // Scaled by the largest, so that no sum overflows.
+    const double largest = *std::max_element(weights.begin(), weights.end());
+    require(largest > 0, "sum of the weights", largest, "must be positive");
+    double sum = 0;
+    for (const double weight : weights) sum += weight / largest;
+
+    const Index above = total - heads * floor;
+    std::vector<Index> shares(weights.size());
+    std::vector<double> remainders(weights.size());
+    Index left = above;
+    for (std::size_t h = 0; h < weights.size(); ++h) {
+        const double exact = static_cast<double>(above) * (weights[h] / largest / sum);
+        const Index whole = std::min(static_cast<Index>(exact), left);
+        shares[h] = floor + whole;
+        remainders[h] = exact - static_cast<double>(whole);
+        left -= whole;
+    }
+    std::vector<std::size_t> order(weights.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return remainders[a] != remainders[b] ? remainders[a] > remainders[b] : weights[a] > weights[b];
+    });
+    for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) ++shares[order[i]];
+    return shares;
+}
+
+}  // namespace freqkv
