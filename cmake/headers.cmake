@@ -60,9 +60,11 @@ set(FREQKV_HEADERS_compressor
     freqkv/rope.hpp)
 
 set(FREQKV_HEADERS_policy
+    freqkv/detail/policy/window_scores.hpp
     freqkv/policy.hpp
     freqkv/policy/binary_tiers.hpp
     freqkv/policy/codec.hpp
+    freqkv/policy/codec_needs.hpp
     freqkv/policy/full.hpp
     freqkv/policy/heavy_hitters.hpp
     freqkv/policy/keep_some.hpp

@@ -19,6 +19,7 @@
 #include "freqkv/policy.hpp"
 #include "freqkv/policy/binary_tiers.hpp"
 #include "freqkv/policy/codec.hpp"
+#include "freqkv/policy/codec_needs.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/heavy_hitters.hpp"
 #include "freqkv/policy/keep_some.hpp"

@@ -4,12 +4,10 @@
 #include <cstddef>
 
 #include "freqkv/config.hpp"
+#include "freqkv/policy/codec_needs.hpp"
 #include "freqkv/policy/whole_span.hpp"
 
 namespace freqkv {
-
-template <class T>
-class SpanReader;  // policy/codec.hpp, which compilers for devices do not read
 
 /// Keeps the latest entries of a span.
 struct SelectLatest {
