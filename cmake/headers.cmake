@@ -60,10 +60,12 @@ set(FREQKV_HEADERS_compressor
     freqkv/rope.hpp)
 
 set(FREQKV_HEADERS_policy
+    freqkv/detail/policy/window_scores.hpp
     freqkv/policy.hpp
     freqkv/policy/binary_tiers.hpp
     freqkv/policy/block_mean.hpp
     freqkv/policy/codec.hpp
+    freqkv/policy/codec_needs.hpp
     freqkv/policy/equal_weight.hpp
     freqkv/policy/full.hpp
     freqkv/policy/heavy_hitters.hpp
@@ -128,7 +130,8 @@ set(FREQKV_HEADERS_cuda_device
     freqkv/cuda/detail/device/device_elements.cuh
     freqkv/cuda/detail/device/entry_rows.hpp
     freqkv/cuda/detail/device/float_pair.hpp
-    freqkv/cuda/detail/device/launch_kernel.cuh)
+    freqkv/cuda/detail/device/launch_kernel.cuh
+    freqkv/cuda/detail/device/row_map.hpp)
 
 set(FREQKV_HEADERS_cuda_transform
     freqkv/cuda/detail/transform/closing_up.hpp
@@ -146,9 +149,17 @@ set(FREQKV_HEADERS_cuda_cache
     freqkv/cuda/detail/cache/append_rows.hpp
     freqkv/cuda/detail/cache/cache_kernels.cuh
     freqkv/cuda/detail/cache/cache_launch.cuh
+    freqkv/cuda/detail/cache/choose_entries.hpp
+    freqkv/cuda/detail/cache/entry_scores.hpp
     freqkv/cuda/detail/cache/entry_store.cuh
     freqkv/cuda/detail/cache/feed.hpp
-    freqkv/cuda/detail/cache/policies.hpp)
+    freqkv/cuda/detail/cache/policies.hpp
+    freqkv/cuda/detail/cache/query_ring.cuh
+    freqkv/cuda/detail/cache/query_window.hpp
+    freqkv/cuda/detail/cache/select_kernels.cuh
+    freqkv/cuda/detail/cache/select_task.hpp
+    freqkv/cuda/detail/cache/selector.cuh
+    freqkv/cuda/detail/cache/window_score.hpp)
 
 set(FREQKV_HEADERS_cuda_attention
     freqkv/cuda/detail/attention/attention_launch.cuh
@@ -164,6 +175,7 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/chunked_attention.cuh
     freqkv/cuda/dct_plan.cuh
     freqkv/cuda/energy_report.cuh
+    freqkv/cuda/foreign_list.hpp
     freqkv/cuda/frequency_compressor.cuh
     freqkv/cuda/in_place.cuh
     freqkv/cuda/rope.cuh

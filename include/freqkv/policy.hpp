@@ -4,6 +4,7 @@
 #include <concepts>
 #include <span>
 
+#include "freqkv/detail/policy/window_scores.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/report.hpp"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <vector>
 
@@ -128,9 +130,41 @@ std::vector<std::vector<float>> feed(SinkedKVCache<T, P>& cache, const std::vect
 template <class T>
 bool same(const SavedSequence<T>& a, const SavedSequence<T>& b) {
     return a.size == b.size && a.tokens_seen == b.tokens_seen && a.compressions == b.compressions &&
-           a.compressed_at == b.compressed_at && a.keys.size() == b.keys.size() && a.values.size() == b.values.size() &&
+           a.compressed_at == b.compressed_at && a.queries == b.queries && a.keys.size() == b.keys.size() &&
+           a.values.size() == b.values.size() &&
            (a.size == 0 || (std::memcmp(a.keys.data(), b.keys.data(), a.keys.size() * sizeof(T)) == 0 &&
                             std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(T)) == 0));
+}
+
+// P's cache of these options, fed in three ways and each text by itself.
+template <class T, class P>
+void expect_chunks_and_batches_change_no_bit(const CacheOptions& options) {
+    const std::vector<Text> texts = three_texts();
+    std::vector<std::vector<float>> first;
+    std::vector<SavedSequence<T>> entries;
+    const auto chunks = {+[](Index) { return Index{1000}; }, +[](Index) { return Index{1}; },
+                         +[](Index s) { return 1 + 61 * s; }};
+    for (const auto& chunk : chunks) {
+        SinkedKVCache<T, P> cache(options, Rope(rope_options));
+        const auto results = feed(cache, texts, chunk);
+        for (Index s = 0; s < 3; ++s) {
+            if (first.empty()) {
+                entries.push_back(cache.save(s));
+            } else {
+                EXPECT_TRUE(same(cache.save(s), entries[static_cast<std::size_t>(s)])) << "sequence " << s;
+            }
+        }
+        if (first.empty()) first = results;
+        EXPECT_EQ(results, first);
+    }
+    for (std::size_t s = 0; s < 3; ++s) {
+        CacheOptions one = options;
+        one.sequences = 1;
+        SinkedKVCache<T, P> cache(one, Rope(rope_options));
+        EXPECT_EQ(feed(cache, std::vector<Text>{texts[s]}, [](Index) { return Index{64}; }).front(), first[s])
+            << "sequence " << s << " alone";
+        EXPECT_TRUE(same(cache.save(0), entries[s]));
+    }
 }
 
 }  // namespace freqkv::cuda::cache_test

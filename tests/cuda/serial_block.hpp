@@ -51,6 +51,13 @@ public:
     }
 
     template <class F>
+    int count(int n, const F& f) const {
+        int count = 0;
+        each(n, [&](int i) { count += f(i) ? 1 : 0; });
+        return count;
+    }
+
+    template <class F>
     Energy sum(int count, const F& f) const {
         Energy sum;
         each(count, [&](int i) { sum += f(i); });

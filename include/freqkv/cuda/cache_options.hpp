@@ -28,6 +28,9 @@ template <class T>
 struct SavedSequence {
     std::vector<T> keys;    ///< [kv_heads, size, key_dim]
     std::vector<T> values;  ///< [kv_heads, size, value_dim]
+    /// The latest queries as a policy reads them, [kv_heads, query_window, query_heads / kv_heads, key_dim]; of others
+    /// none.
+    std::vector<float> queries;
     Index size = 0;
     Index tokens_seen = 0;
     Index compressions = 0;

@@ -72,7 +72,7 @@ public:
         check(q, k, v, cache, out);
         while (!feed.done()) {
             const std::vector<detail::FeedPiece> pieces = detail::CacheAccess::next_round(cache, feed, stream);
-            detail::CacheAccess::write(cache, k, v, std::span<const detail::FeedPiece>(pieces), stream);
+            detail::CacheAccess::write(cache, q, k, v, std::span<const detail::FeedPiece>(pieces), stream);
             attend(q, cache, out, pieces, stream);
             detail::CacheAccess::advance(cache, pieces, stream);
         }
@@ -89,6 +89,7 @@ public:
         detail::load_decode_kernels<U, T>(detail::decode_heads(task.group, task.key_dim, task.value_dim));
         (void)takes_together(cache);
         detail::load_append_kernels<U, T>();
+        detail::load_kernel(&detail::append_queries_kernel<U>);
     }
 
     /// Bytes of scratch held on the device.
@@ -101,7 +102,7 @@ private:
     template <class T, class P>
     static void check(const KVView<const U>& q, const KVView<const U>& k, const KVView<const U>& v,
                       const SinkedKVCache<T, P>& cache, const KVView<U>& out) {
-        detail::CacheAccess::check(cache, k, v);
+        detail::CacheAccess::check(cache, q, k, v);
         const CacheOptions& options = cache.options();
         const detail::Extent result = detail::checked_device_extent("out", out);
         for (const auto& [name, view] : {std::pair{"q", &q}, std::pair{"k", &k}, std::pair{"v", &v}}) {

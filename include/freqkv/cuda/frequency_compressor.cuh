@@ -204,7 +204,7 @@ void compress_batch(std::span<const Compression<T>> batch, EnergyReport* report,
 }  // namespace detail
 
 /// All compressions of a batch, of any lengths, in one launch, or two where some lengths have a prime above 16; a
-/// launch holds the parameters of some 140 compressions from CUDA 12.1 on, else of 16. Results do not depend on what
+/// launch holds the parameters of some 130 compressions from CUDA 12.1 on, else of 15. Results do not depend on what
 /// else is in the batch. Outputs must be apart from each other and from the inputs of others. Otherwise as
 /// FrequencyCompressor::forward().
 template <class T>

@@ -14,12 +14,14 @@
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/dct_plan.cuh"
 #include "freqkv/cuda/detail/cache/policies.hpp"
+#include "freqkv/cuda/detail/cache/selector.cuh"
 #include "freqkv/cuda/detail/device/check_memory.cuh"
 #include "freqkv/cuda/detail/device/check_views.hpp"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
 #include "freqkv/cuda/detail/transform/closing_up.hpp"
 #include "freqkv/cuda/detail/transform/resample_launch.cuh"
 #include "freqkv/cuda/energy_report.cuh"
+#include "freqkv/cuda/foreign_list.hpp"
 #include "freqkv/cuda/frequency_compressor.cuh"
 #include "freqkv/cuda/paged_view.hpp"
 #include "freqkv/cuda/rope.cuh"
@@ -30,35 +32,15 @@
 
 namespace freqkv::cuda {
 
-/// One sequence in one layer of an engine's cache. View is KVView<T> or PagedKVView<T>. Pages must belong to this list
-/// alone: a prefix that sequences share has to be copied first, for compression writes where it reads.
-template <class View>
-struct ForeignList {
-    View keys;                         ///< [kv_heads, tokens, key_dim]
-    View values;                       ///< [kv_heads, tokens, value_dim]
-    const Index* positions = nullptr;  ///< [tokens], on the device: where the stored keys are rotated; null: 0, 1, 2, …
-    Index compressions = 0;            ///< of this list so far, for schedules that depend on it
-};
-
-/// One call of InPlaceCompressor::compress().
-struct InPlaceOptions {
-    Index sinks = 4;   ///< first entries of each list, kept as they are
-    Index recent = 0;  ///< latest entries of each list, kept as they are
-};
-
-/// What became of one list.
-struct InPlaceResult {
-    Index length = 0;           ///< entries left; the next token's position
-    Index first_free_page = 0;  ///< of a paged list: entries of its block table from here on ...
-    Index free_pages = 0;       ///< ... that many of them hold nothing any more
-
-    friend bool operator==(const InPlaceResult&, const InPlaceResult&) = default;
-};
+template <class T, class P>
+class SinkedKVCache;
 
 /// Compresses caches that belong to another engine, in that engine's device memory: all sequences and layers of a
-/// batch at once, each with its own length. As freqkv::InPlaceCompressor. P is LowPass<>, LocalWindow, or a policy of
-/// one's own with a schedule and one of their codecs, FrequencyCodec<> or SelectLatest. T is float, __half or
-/// __nv_bfloat16.
+/// batch at once, each with its own length. As freqkv::InPlaceCompressor. P is LowPass<>, LocalWindow, KeyNorm,
+/// ValueNorm, KeyDiff, ExactAndLowPass, or a policy of one's own with a schedule and one of their codecs:
+/// FrequencyCodec<>, SelectLatest, and SelectHighest or KeepSome of ShortKeys, LongValues or KeyDifference. T is float,
+/// __half or
+/// __nv_bfloat16. Scores that read queries need a cache that has them, SinkedKVCache.
 ///
 /// It belongs to the device that is current when it is made, and holds the plans it has needed so far; it is not to be
 /// used from two threads at once, and must live until its work is done.
@@ -67,12 +49,17 @@ class InPlaceCompressor {
     static_assert(detail::check_element<T>());
     static_assert(detail::check_compressing_policy<P>());
 
-    static constexpr bool transforms = detail::LowPassPolicy<P>;
+    static constexpr bool transforms = detail::LowPassPolicy<P> || detail::HybridPolicy<P>;
+    static constexpr bool selects = detail::HighestPolicy<P> || detail::HybridPolicy<P>;
+    using Selector = std::conditional_t<selects, detail::Selector<T, detail::CodecOf<P>>, detail::NoSelector>;
 
 public:
     /// `rope` says how the stored keys were rotated; without it they are taken to be stored before RoPE.
     explicit InPlaceCompressor(P policy = P{}, std::optional<Rope> rope = std::nullopt)
-        : policy_(std::move(policy)), rope_(std::move(rope)), device_(detail::current_device()) {}
+        : policy_(std::move(policy)),
+          rope_(std::move(rope)),
+          device_(detail::current_device()),
+          selector_(policy_.codec) {}
 
     /// Loads the kernels and makes the plans for lists of `tokens` entries, which compress() does otherwise when it
     /// meets the first. Needed before a stream is captured. Throws Error if the schedule refuses them, CudaError if
@@ -80,12 +67,17 @@ public:
     void make_plans(Index tokens, const InPlaceOptions& options = {}, Index compressions = 0) {
         detail::check_device("compressor", device_);
         detail::load_kernels<T>();
+        if constexpr (selects) selector_.load();
         for (const Span& span : spans_of(tokens, options, compressions)) {
-            if constexpr (transforms) {
-                plan(span.length);
-                plan(span.keep);
-            }
+            if constexpr (transforms) (void)compressor_of(span);
         }
+    }
+
+    /// make_plans() for lists of this shape, and where entries are chosen by a score, the memory for choosing in
+    /// `count` of them at once, which compress() finds otherwise. No entries are touched. Throws as make_plans().
+    template <class View>
+    void reserve(const ForeignList<View>& list, Index count, const InPlaceOptions& options = {}) {
+        reserve(list, count, options, {});
     }
 
     /// Compresses all lists. Keys and values of all lists must be apart. Post-RoPE keys are un-rotated, compressed and
@@ -99,14 +91,16 @@ public:
     template <class View>
     std::span<const InPlaceResult> compress(std::span<const ForeignList<View>> lists,
                                             const InPlaceOptions& options = {}, cudaStream_t stream = nullptr) {
-        return compress_lists(lists, options, nullptr, stream);
+        check_foreign();
+        return compress_lists(lists, {}, options, nullptr, stream);
     }
     /// The same; `report` gets for each list, span by span, the energies of the heads' un-rotated keys and then of
-    /// their values; nothing under a policy that transforms nothing.
+    /// their values, as far as they are transformed; nothing under a policy that transforms nothing.
     template <class View>
     std::span<const InPlaceResult> compress(std::span<const ForeignList<View>> lists, const InPlaceOptions& options,
                                             EnergyReport& report, cudaStream_t stream = nullptr) {
-        return compress_lists(lists, options, &report, stream);
+        check_foreign();
+        return compress_lists(lists, {}, options, &report, stream);
     }
 
     /// A single list.
@@ -133,37 +127,81 @@ public:
         for (const auto& [n, plan] : plans_) bytes += plan.table_bytes();
         return bytes;
     }
+    /// Bytes on the device for choosing entries; 0 under a policy that goes by no score.
+    Index scratch_bytes() const {
+        if constexpr (selects) return selector_.bytes();
+        return 0;
+    }
 
 private:
+    // A cache of the library's own has the latest queries of its sequences.
+    template <class, class>
+    friend class SinkedKVCache;
+
+    static consteval void check_foreign() {
+        static_assert(query_window<detail::CodecOf<P>>() == 0,
+                      "freqkv: this policy reads queries, which a foreign cache does not hold; use SinkedKVCache");
+    }
+
+    template <class View>
+    void reserve(const ForeignList<View>& list, Index count, const InPlaceOptions& options,
+                 const detail::QueryWindow& queries) {
+        make_plans(list.keys.tokens, options, list.compressions);
+        if constexpr (selects) {
+            const SpanList spans = spans_of(list.keys.tokens, options, list.compressions);
+            selector_.begin();
+            for (Index i = 0; i < count; ++i) add_choices(list, spans, queries);
+            selector_.place();
+        }
+    }
+
+    // queries: of each list, or none under a policy that reads none.
     template <class View>
     std::span<const InPlaceResult> compress_lists(std::span<const ForeignList<View>> lists,
+                                                  std::span<const detail::QueryWindow> queries,
                                                   const InPlaceOptions& options, EnergyReport* report,
                                                   cudaStream_t stream) {
         detail::check_device("compressor", device_);
         if (rope_) detail::check_device("rope", rope_->device());
         std::vector<InPlaceResult> results;
         std::vector<detail::Extent> extents;
-        detail::ResampleLaunch<T> compressed;
-        std::vector<std::vector<detail::MoveTask<T>>> moved;
+        std::vector<SpanList> spans_of_lists;
+        if constexpr (selects) selector_.begin();
         for (const ForeignList<View>& list : lists) {
             check(list, extents);
-            const Index tokens = list.keys.tokens;
-            const SpanList spans = spans_of(tokens, options, list.compressions);
+            spans_of_lists.push_back(spans_of(list.keys.tokens, options, list.compressions));
+            if constexpr (selects) {
+                const std::size_t l = spans_of_lists.size() - 1;
+                add_choices(list, spans_of_lists.back(), queries.empty() ? detail::QueryWindow{} : queries[l]);
+            }
+        }
+        detail::check_apart(std::move(extents));
+        if constexpr (selects) selector_.place();
+
+        detail::ResampleLaunch<T> compressed;
+        std::vector<std::vector<detail::MoveTask<T>>> moved;
+        Index spans_before = 0;
+        for (std::size_t l = 0; l < lists.size(); ++l) {
+            const ForeignList<View>& list = lists[l];
+            const SpanList& spans = spans_of_lists[l];
             Index freed = 0;
             for (const Span& span : spans) {
                 if constexpr (transforms) {
-                    const FrequencyCompressor compressor(plan(span.length), plan(span.keep));
-                    compressed.add(task(list.keys, key_columns(list.keys), compressor, span, list.positions, freed),
-                                   compressor);
-                    compressed.add(task(list.values, columns(list.values), compressor, span, nullptr, freed),
-                                   compressor);
+                    const FrequencyCompressor compressor = compressor_of(span);
+                    const auto add = [&](detail::ResampleTask<T> added) {
+                        if constexpr (selects) added.rows = selector_.others(spans_before + (&span - spans.begin()));
+                        compressed.add(added, compressor);
+                    };
+                    add(task(list.keys, key_columns(list.keys), compressor, span, list.positions, freed));
+                    add(task(list.values, columns(list.values), compressor, span, nullptr, freed));
                 }
                 freed += span.length - span.keep;
             }
-            add_moves(list, spans, moved);
-            results.push_back(result_of(list.keys, tokens - freed));
+            add_moves(list, spans, spans_before, moved);
+            spans_before += spans.size();
+            results.push_back(result_of(list.keys, list.keys.tokens - freed));
         }
-        detail::check_apart(std::move(extents));
+        if constexpr (selects) selector_.launch(stream);
         compressed.run(report, 0, stream);
         // Later parts of a list go where earlier ones have been.
         for (const std::vector<detail::MoveTask<T>>& tasks : moved) {
@@ -180,6 +218,12 @@ private:
                 "must not be negative and must be below the number of tokens less the sinks");
         require(compressions >= 0, "compressions", compressions, "must not be negative");
         return detail::spans_under(policy_, {tokens, options.sinks, options.recent}, compressions);
+    }
+
+    // Of what is transformed of a span.
+    FrequencyCompressor compressor_of(const Span& span) {
+        const Index exact = detail::exact_entries(policy_, span);
+        return {plan(span.length - exact), plan(span.keep - exact)};
     }
 
     const DctPlan& plan(Index n) {
@@ -239,23 +283,47 @@ private:
         task.forward = detail::PlanAccess::device_view(compressor.long_plan());
         task.inverse = detail::PlanAccess::device_view(compressor.short_plan());
         task.heads = static_cast<int>(view.heads);
-        task.kept = static_cast<int>(span.keep);
+        task.kept = static_cast<int>(compressor.kept());
         task.scale = compressor.scale();
         task.in_positions = positions(columns, table, span.begin);
         task.out_positions = positions(columns, nullptr, span.begin - freed);
         return task;
     }
 
-    // moved[i] gets what closes up in the i-th step.
     template <class View>
-    void add_moves(const ForeignList<View>& list, const SpanList& spans,
+    void add_choices(const ForeignList<View>& list, const SpanList& spans, const detail::QueryWindow& queries) {
+        for (const Span& span : spans) {
+            detail::SelectTask<T> task;
+            task.keys = detail::read_only(detail::rows_of(list.keys, columns(list.keys)));
+            task.values = detail::read_only(detail::rows_of(list.values, columns(list.values)));
+            task.entries = static_cast<int>(list.keys.tokens);
+            task.begin = static_cast<int>(span.begin);
+            task.queries = queries;
+            task.choice.heads = static_cast<int>(list.keys.heads);
+            task.choice.length = static_cast<int>(span.length);
+            task.choice.keep = static_cast<int>(span.keep);
+            task.choice.exact = static_cast<int>(detail::exact_entries(policy_, span));
+            selector_.add(task);
+        }
+    }
+
+    static constexpr detail::Remains remains() {
+        if (selects) return detail::Remains::chosen_entries;
+        return transforms ? detail::Remains::low_frequencies : detail::Remains::latest_entries;
+    }
+
+    // moved[i] gets what closes up in the i-th step. `first_choice`: the selector's number of the first span.
+    template <class View>
+    void add_moves(const ForeignList<View>& list, const SpanList& spans, [[maybe_unused]] Index first_choice,
                    std::vector<std::vector<detail::MoveTask<T>>>& moved) const {
-        constexpr detail::Remains remains =
-            transforms ? detail::Remains::low_frequencies : detail::Remains::latest_entries;
         std::size_t step = 0;
-        for (const detail::Stretch& stretch : detail::closing_up(spans, list.keys.tokens, remains)) {
+        for (const detail::Stretch& stretch : detail::closing_up(spans, list.keys.tokens, remains())) {
+            detail::RowMap chosen;
+            if constexpr (selects) {
+                if (stretch.chosen_of >= 0) chosen = selector_.items(first_choice + stretch.chosen_of);
+            }
             const auto add = [&](const View& view, const detail::Columns& columns, bool turns) {
-                if (stretch.from == stretch.to && !turns) return;
+                if (chosen.rows == nullptr && stretch.from == stretch.to && !turns) return;
                 if (moved.size() <= step) moved.resize(step + 1);
                 detail::MoveTask<T> task;
                 task.rows = detail::rows_of(view, columns);
@@ -263,6 +331,7 @@ private:
                 task.from = static_cast<int>(stretch.from);
                 task.to = static_cast<int>(stretch.to);
                 task.count = static_cast<int>(stretch.count);
+                task.chosen = chosen;
                 if (!stretch.compressed) task.positions = positions(columns, list.positions, stretch.from);
                 moved[step].push_back(task);
             };
@@ -285,6 +354,7 @@ private:
     std::optional<Rope> rope_;
     int device_;
     std::map<Index, DctPlan> plans_;
+    Selector selector_;
     std::vector<InPlaceResult> results_;
 };
 

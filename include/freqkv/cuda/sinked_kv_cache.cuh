@@ -20,6 +20,7 @@
 #include "freqkv/cuda/detail/cache/entry_store.cuh"
 #include "freqkv/cuda/detail/cache/feed.hpp"
 #include "freqkv/cuda/detail/cache/policies.hpp"
+#include "freqkv/cuda/detail/cache/query_ring.cuh"
 #include "freqkv/cuda/detail/device/check_memory.cuh"
 #include "freqkv/cuda/detail/device/device_elements.cuh"
 #include "freqkv/cuda/device_array.cuh"
@@ -46,8 +47,13 @@ struct CacheAccess;
 /// P is one of
 ///   LowPass<>      low frequencies of the span are kept (the paper's method); spans up to what DctPlan takes
 ///   LocalWindow    the latest entries of the span are kept
+///   KeyNorm, ValueNorm, KeyDiff    the entries of the span are kept that score highest
+///   SnapKV, Tova                   the same, by what the latest queries look at
+///   ExactAndLowPass                a share of such entries, and the low frequencies of the others
 ///   Full           nothing is compressed; tokens beyond the capacity are refused
-/// or a policy of one's own with a schedule and a codec of the first two, FrequencyCodec<> or SelectLatest.
+/// or a policy of one's own with a schedule and one of their codecs: FrequencyCodec<>, SelectLatest, and SelectHighest
+/// or KeepSome of ShortKeys, LongValues, KeyDifference or WindowAttention. Choosing takes some 8 bytes of scratch for
+/// each entry and head, WindowAttention the memory of its queries as well.
 ///
 /// T is float, __half or __nv_bfloat16; keys are stored rotated at their index. Work is given to a stream; sizes are
 /// known on the host at once, for they depend on numbers of tokens alone. Use one stream at a time. Not to be used from
@@ -58,6 +64,7 @@ class SinkedKVCache {
     static_assert(detail::check_cache_policy<P>());
 
     static constexpr bool grows = GrowingPolicy<P>;
+    static constexpr Index query_window = detail::query_window_of<P>();
     static constexpr const char* in_a_graph =
         "must not be met while a stream is captured: every launch of the graph would compress; prepare() before";
 
@@ -72,8 +79,12 @@ public:
           device_(detail::current_device()),
           keys_("keys of the cache", options_, options_.key_dim),
           values_("values of the cache", options_, options_.value_dim),
+          queries_(options_, query_window),
           counts_(static_cast<std::size_t>(options_.sequences)) {
-        if constexpr (!grows) compressor_.make_plans(options_.capacity, {options_.sinks, options_.recent});
+        if constexpr (!grows) {
+            compressor_.reserve(ForeignList<KVView<T>>{keys_.all(0), values_.all(0)}, options_.sequences,
+                                {options_.sinks, options_.recent}, queries_of(0, query_window));
+        }
         sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(counts_.size(), 0));
     }
 
@@ -104,12 +115,21 @@ public:
     template <class U>
     void append(KVView<const U> k, KVView<const U> v, std::span<const SequenceTokens> parts,
                 cudaStream_t stream = nullptr) {
+        static_assert(query_window == 0, "freqkv: this policy reads queries; append(q, k, v) them too");
+        append(KVView<const U>{}, k, v, parts, stream);
+    }
+
+    /// The same with the tokens' queries, q [query_heads, tokens, key_dim], un-rotated, which are kept as far as the
+    /// policy reads them.
+    template <class U>
+    void append(KVView<const U> q, KVView<const U> k, KVView<const U> v, std::span<const SequenceTokens> parts,
+                cudaStream_t stream = nullptr) {
         detail::Feed feed(parts, options_.sequences, k.tokens);
         if (feed.done()) return;
-        check(k, v);
+        check(q, k, v);
         while (!feed.done()) {
             const std::vector<detail::FeedPiece> pieces = next_round(feed, stream);
-            write(k, v, pieces, stream);
+            write(q, k, v, pieces, stream);
             advance(pieces, stream);
         }
     }
@@ -139,13 +159,13 @@ public:
     void truncate(Index sequence, Index tokens, cudaStream_t stream = nullptr) {
         freqkv::detail::ListCounts shorter = counts(sequence);
         shorter.truncate(tokens);
-        set_size(sequence, shorter.size, stream);
+        set_counts(sequence, shorter, stream);
         counts(sequence) = shorter;
     }
 
     /// As after construction.
     void clear(Index sequence, cudaStream_t stream = nullptr) {
-        set_size(sequence, 0, stream);
+        set_counts(sequence, {}, stream);
         counts(sequence) = {};
     }
 
@@ -157,7 +177,8 @@ public:
         detail::check_device("cache", device_);
         keys_.copy(from, to, source.size, stream);
         values_.copy(from, to, source.size, stream);
-        set_size(to, source.size, stream);
+        if constexpr (query_window > 0) queries_.copy(from, to, stream);
+        set_counts(to, source, stream);
         counts(to) = source;
     }
 
@@ -168,6 +189,7 @@ public:
         SavedSequence<T> saved;
         saved.keys = keys_.download(sequence, of.size, stream);
         saved.values = values_.download(sequence, of.size, stream);
+        if constexpr (query_window > 0) saved.queries = queries_.download(sequence, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
         saved.size = of.size;
         saved.tokens_seen = of.tokens_seen;
@@ -192,12 +214,17 @@ public:
             require(elements == store->elements(saved.size), "elements of the saved sequence", elements,
                     "must be kv_heads times size times dimensions");
         }
+        const auto queries = static_cast<Index>(saved.queries.size());
+        require(queries == queries_.sequence_size(), "queries of the saved sequence", queries,
+                "must be query_heads times key_dim for each token of the policy's window");
         detail::check_device("cache", device_);
         keys_.upload(sequence, saved.keys, saved.size, stream);
         values_.upload(sequence, saved.values, saved.size, stream);
-        set_size(sequence, saved.size, stream);
+        if constexpr (query_window > 0) queries_.upload(sequence, saved.queries, stream);
+        const freqkv::detail::ListCounts loaded{saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
+        set_counts(sequence, loaded, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
-        counts(sequence) = {saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
+        counts(sequence) = loaded;
     }
 
     /// Bytes held on the device; the transform's tables count as tables.
@@ -205,8 +232,11 @@ public:
         CacheMemory memory;
         memory.keys = keys_.bytes();
         memory.values = values_.bytes();
-        memory.bookkeeping = sizes_.size() * static_cast<Index>(sizeof(std::int32_t));
-        if constexpr (!grows) memory.tables = compressor_.table_bytes();
+        memory.bookkeeping = sizes_.size() * static_cast<Index>(sizeof(std::int32_t)) + queries_.bytes();
+        if constexpr (!grows) {
+            memory.tables = compressor_.table_bytes();
+            memory.scratch = compressor_.scratch_bytes();
+        }
         return memory;
     }
 
@@ -229,9 +259,10 @@ private:
     }
 
     template <class U>
-    void write(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
-               cudaStream_t stream) {
+    void write(const KVView<const U>& q, const KVView<const U>& k, const KVView<const U>& v,
+               std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
         static_assert(detail::check_element<U>());
+        if constexpr (query_window > 0) write_queries(q, pieces, stream);
         std::vector<detail::AppendTask<U, T>> tasks;
         for (const detail::FeedPiece& piece : pieces) {
             const detail::Columns columns = key_columns();
@@ -254,8 +285,38 @@ private:
     }
 
     template <class U>
-    void check(const KVView<const U>& k, const KVView<const U>& v) const {
+    void write_queries(const KVView<const U>& q, std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
+        std::vector<detail::QueryTask<U>> tasks;
+        for (const detail::FeedPiece& piece : pieces) {
+            const detail::Columns columns{static_cast<int>(options_.key_dim), 0, false};
+            tasks.push_back(queries_.task(piece.sequence, detail::rows_of(q, columns, piece.first)));
+            tasks.back().count = static_cast<int>(piece.count);
+            tasks.back().capacity = static_cast<int>(options_.capacity);
+            tasks.back().size = sizes_.data() + piece.sequence;
+        }
+        detail::launch_append_queries(std::span<const detail::QueryTask<U>>(tasks), stream);
+    }
+
+    // What the policy reads of a sequence when `tokens` tokens have been seen.
+    detail::QueryWindow queries_of([[maybe_unused]] Index sequence, [[maybe_unused]] Index tokens) const {
+        if constexpr (query_window == 0) {
+            return {};
+        } else {
+            const detail::Columns columns = key_columns();
+            return queries_.of(sequence, tokens, columns, columns.pairs > 0 ? rope_->frequencies() : nullptr);
+        }
+    }
+
+    // q is looked at only where the policy reads queries.
+    template <class U>
+    void check(const KVView<const U>& q, const KVView<const U>& k, const KVView<const U>& v) const {
         detail::check_device("cache", device_);
+        if constexpr (query_window > 0) {
+            (void)detail::checked_device_extent("q", q);
+            require(q.heads == options_.query_heads, "heads of q", q.heads, "must be query_heads of the cache");
+            require(q.head_dim == options_.key_dim, "head_dim of q", q.head_dim, "must be key_dim of the cache");
+            require(q.tokens == k.tokens, "tokens of q", q.tokens, "must be the tokens of k");
+        }
         (void)detail::checked_device_extent("k", k);
         (void)detail::checked_device_extent("v", v);
         require(k.heads == options_.kv_heads, "heads of k", k.heads, "must be kv_heads of the cache");
@@ -314,24 +375,35 @@ private:
     {
         if (full.empty()) return;
         std::vector<ForeignList<KVView<T>>> lists;
+        std::vector<detail::QueryWindow> queries;
         for (const Index sequence : full) {
             lists.push_back({keys(sequence), values(sequence), nullptr, compressions(sequence)});
+            queries.push_back(queries_of(sequence, tokens_seen(sequence)));
         }
-        const std::span<const InPlaceResult> results = compressor_.compress(
-            std::span<const ForeignList<KVView<T>>>(lists), {options_.sinks, options_.recent}, stream);
-        std::vector<detail::SizeChange> changes;
+        const std::span<const InPlaceResult> results =
+            compressor_.compress_lists(std::span<const ForeignList<KVView<T>>>(lists), queries,
+                                       {options_.sinks, options_.recent}, nullptr, stream);
+        std::vector<detail::SizeChange> changes, shifts;
         for (std::size_t i = 0; i < full.size(); ++i) {
-            changes.push_back(
-                {static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(results[i].length), false});
+            const Index length = results[i].length;
+            changes.push_back({static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(length), false});
+            if constexpr (query_window > 0) shifts.push_back(queries_.shift_of(full[i], tokens_seen(full[i]), length));
         }
         detail::change_sizes(changes, sizes_.data(), stream);
+        if constexpr (query_window > 0) queries_.shift(shifts, stream);
         for (std::size_t i = 0; i < full.size(); ++i) counts(full[i]).compress(results[i].length);
     }
 
-    void set_size(Index sequence, Index size, cudaStream_t stream) {
+    // On the device.
+    void set_counts(Index sequence, const freqkv::detail::ListCounts& counts, cudaStream_t stream) {
         detail::check_device("cache", device_);
-        const detail::SizeChange change{static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(size), false};
+        const detail::SizeChange change{static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(counts.size),
+                                        false};
         detail::change_sizes(std::span<const detail::SizeChange>(&change, 1), sizes_.data(), stream);
+        if constexpr (query_window > 0) {
+            const detail::SizeChange shift = queries_.shift_of(sequence, counts.tokens_seen, counts.size);
+            queries_.shift(std::span<const detail::SizeChange>(&shift, 1), stream);
+        }
     }
 
     CacheOptions options_;
@@ -339,6 +411,7 @@ private:
     std::conditional_t<grows, NoCompressor, InPlaceCompressor<T, P>> compressor_;
     int device_;
     detail::EntryStore<T> keys_, values_;
+    detail::QueryRing queries_;
     std::vector<freqkv::detail::ListCounts> counts_;
     DeviceArray<std::int32_t> sizes_;
 };
@@ -352,17 +425,18 @@ struct CacheAccess {
         return cache.next_round(feed, stream);
     }
     template <class U, class T, class P>
-    static void write(SinkedKVCache<T, P>& cache, const KVView<const U>& k, const KVView<const U>& v,
-                      std::span<const FeedPiece> pieces, cudaStream_t stream) {
-        cache.write(k, v, pieces, stream);
+    static void write(SinkedKVCache<T, P>& cache, const KVView<const U>& q, const KVView<const U>& k,
+                      const KVView<const U>& v, std::span<const FeedPiece> pieces, cudaStream_t stream) {
+        cache.write(q, k, v, pieces, stream);
     }
     template <class T, class P>
     static void advance(SinkedKVCache<T, P>& cache, std::span<const FeedPiece> pieces, cudaStream_t stream) {
         cache.advance(pieces, stream);
     }
     template <class U, class T, class P>
-    static void check(const SinkedKVCache<T, P>& cache, const KVView<const U>& k, const KVView<const U>& v) {
-        cache.check(k, v);
+    static void check(const SinkedKVCache<T, P>& cache, const KVView<const U>& q, const KVView<const U>& k,
+                      const KVView<const U>& v) {
+        cache.check(q, k, v);
     }
     template <class T, class P>
     static Columns key_columns(const SinkedKVCache<T, P>& cache) {

@@ -13,6 +13,7 @@
 #include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/energy.hpp"
 #include "freqkv/frequency_compressor.hpp"
+#include "freqkv/policy/codec_needs.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
@@ -236,27 +237,5 @@ struct LowPassPlan<C, Backend> {
 };
 
 }  // namespace detail
-
-/// The queries that a codec asks for.
-template <class Codec>
-constexpr Index query_window() {
-    if constexpr (requires { Codec::query_window; }) {
-        static_assert(Codec::query_window >= 0);
-        return Codec::query_window;
-    } else {
-        return 0;
-    }
-}
-
-/// Whether a codec asks for the attention that each entry has been given, by `static constexpr bool attention_mass`.
-/// The cache is then to be fed through ChunkedAttention.
-template <class Codec>
-constexpr bool reads_attention_mass() {
-    if constexpr (requires { Codec::attention_mass; }) {
-        return Codec::attention_mass;
-    } else {
-        return false;
-    }
-}
 
 }  // namespace freqkv

@@ -6,7 +6,7 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/error.hpp"
-#include "freqkv/policy/codec.hpp"
+#include "freqkv/policy/codec_needs.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/policy/select_highest.hpp"
 #include "freqkv/policy/whole_span.hpp"

@@ -4,14 +4,8 @@
 #include <cstddef>
 
 #include "freqkv/config.hpp"
+#include "freqkv/policy/codec_needs.hpp"
 #include "freqkv/policy/whole_span.hpp"
-
-namespace freqkv::inline FREQKV_ISA {
-
-template <class T>
-class SpanReader;  // policy/codec.hpp, which compilers for devices do not read
-
-}  // namespace freqkv::inline FREQKV_ISA
 
 namespace freqkv {
 

@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "freqkv/config.hpp"
-#include "freqkv/policy/codec.hpp"
+#include "freqkv/policy/codec_needs.hpp"
 #include "freqkv/workspace.hpp"
 
 namespace freqkv {

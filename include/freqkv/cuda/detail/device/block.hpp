@@ -59,6 +59,9 @@ struct Read {
 struct Write {
     FREQKV_HOST_DEVICE void operator()(Place at, int value) const;
 };
+struct Test {
+    FREQKV_HOST_DEVICE bool operator()(int i) const;
+};
 struct Measure {
     FREQKV_HOST_DEVICE Energy operator()(int i) const;
 };
@@ -76,6 +79,7 @@ struct Once {
 ///   each(slots, log_packs, f)           f(Place) for each slot and each of 2^log_packs packs; the places of one thread
 ///                                       are of one pack
 ///   transfer(slots, log_packs, r, w)    w(at, r(at)) for the same places; several calls of r may go ahead of w
+///   count(n, f)                         how many of f(0) ... f(n - 1) are true, on every thread
 ///   sum(count, f)                       the sum of the Energy of f(0) ... f(count - 1), on one thread
 ///   once(f)                             f() on that thread
 template <class B>
@@ -83,6 +87,7 @@ concept ThreadBlock = std::copyable<B> && requires(const B& block, int count, in
     block.each(count, block_archetype::Call{});
     block.each(count, log_packs, block_archetype::PlaceCall{});
     block.transfer(count, log_packs, block_archetype::Read{}, block_archetype::Write{});
+    { block.count(count, block_archetype::Test{}) } -> std::same_as<int>;
     { block.sum(count, block_archetype::Measure{}) } -> std::same_as<Energy>;
     block.once(block_archetype::Once{});
 };

@@ -45,6 +45,17 @@ public:
         __syncthreads();
     }
 
+    /// How many f(i) are true, in every thread.
+    template <class F>
+    __device__ __forceinline__ int count(int n, const F& f) const {
+        int count = 0;
+        for (int first = 0; first < n; first += static_cast<int>(blockDim.x)) {
+            const int i = first + static_cast<int>(threadIdx.x);
+            count += __syncthreads_count(i < n && f(i) ? 1 : 0);
+        }
+        return count;
+    }
+
     /// The sum of all f(i) in thread 0; in an order that depends on the number of threads alone.
     template <class F>
     __device__ __forceinline__ Energy sum(int count, const F& f) const {

@@ -8,6 +8,7 @@
 #include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/cuda/detail/device/float_pair.hpp"
+#include "freqkv/cuda/detail/device/row_map.hpp"
 #include "freqkv/cuda/detail/transform/fft_passes.hpp"
 #include "freqkv/cuda/detail/transform/transform_view.hpp"
 #include "freqkv/energy.hpp"
@@ -28,6 +29,9 @@ struct ResampleTask {
     int heads = 0;
     int kept = 0;  ///< coefficients between the two
     float scale = 1;
+    /// Of compression: the rows of `in` that are read, [forward->length]; behind them those of `out` that are written,
+    /// of which all have been read, and what out_positions takes each of these for, [inverse->length] both.
+    RowMap rows;
     Positions in_positions;      ///< un-rotates rows as they are read
     Positions out_positions;     ///< rotates rows as they are written
     Energy* energies = nullptr;  ///< [heads][groups of columns], overwritten; null: not asked for
@@ -96,35 +100,38 @@ private:
     // Row `rows[slot]`, or row `slot` where rows is null, to each of the first `count` slots, un-rotated.
     FREQKV_INLINE void read_rows(int count, const std::int32_t* rows) const {
         const EntryRows<const T> in = task_.in.of_head(head_);
+        const RowMap from = task_.rows.of_head(head_);
         in.with_access([&](auto access) {
             block_.transfer(
                 count, log_packs(),
                 [&](Place at) {
-                    return in.template load<decltype(access), V>(row_of(rows, at.slot), column_of(at.pack));
+                    return in.template load<decltype(access), V>(from(row_of(rows, at.slot)), column_of(at.pack));
                 },
                 [&](Place at, const Complex<V>& x) { put(at.slot, at.pack, x); });
         });
-        turn_rows<true>(count, rows, in, task_.in_positions);
+        turn_rows<true>(count, rows, from, in, task_.in_positions);
     }
 
     // The same back.
     FREQKV_INLINE void write_rows(int count, const std::int32_t* rows) const {
         const EntryRows<T> out = task_.out.of_head(head_);
-        turn_rows<false>(count, rows, out, task_.out_positions);
+        const RowMap to = task_.rows.of_head(head_).behind(task_.forward == nullptr ? 0 : task_.forward->length);
+        turn_rows<false>(count, rows, to.behind(count), out, task_.out_positions);
         out.with_access([&](auto access) {
             each(count, [&](Place at) {
-                out.template store<decltype(access)>(row_of(rows, at.slot), column_of(at.pack), get(at.slot, at.pack));
+                out.template store<decltype(access)>(to(row_of(rows, at.slot)), column_of(at.pack),
+                                                     get(at.slot, at.pack));
             });
         });
     }
 
     // In memory, for the loads not to wait for each other's angles.
     template <bool Inverse, class U>
-    FREQKV_INLINE void turn_rows(int count, const std::int32_t* rows, const EntryRows<U>& like,
+    FREQKV_INLINE void turn_rows(int count, const std::int32_t* rows, const RowMap& map, const EntryRows<U>& like,
                                  const Positions& positions) const {
         if (positions.frequencies == nullptr) return;
         each(count, [&](Place at) {
-            const Index position = positions.of(row_of(rows, at.slot));
+            const Index position = positions.of(map(row_of(rows, at.slot)));
             put(at.slot, at.pack,
                 like.template turned<Inverse>(get(at.slot, at.pack), column_of(at.pack), positions.frequencies,
                                               position));

@@ -46,6 +46,13 @@ public:
     }
 
     template <class F>
+    int count(int n, const F& f) const {
+        int count = 0;
+        for (int i = 0; i < n; ++i) count += f(i) ? 1 : 0;
+        return count;
+    }
+
+    template <class F>
     Energy sum(int count, const F& f) const {
         Energy sum;
         for (int i = 0; i < count; ++i) sum += f(i);
