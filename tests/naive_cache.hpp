@@ -167,7 +167,10 @@ public:
         return result;
     }
 
-    Row rotated(const Row& x, double position) const { return naive::rotated(x, position, rotary_); }
+    template <class Position>
+    Row rotated(const Row& x, Position position) const {
+        return naive::rotated(x, position, rotary_);
+    }
 
     // Of an entry: its index, or the middle of its tokens.
     double position_of(std::size_t kv_head, std::size_t entry) const {
