@@ -106,11 +106,11 @@ struct Bookkeeping {
     Index of_entry = 0;  ///< of each head that sees the whole text
     Index fixed = 0;     ///< of all layers
 
-    Bookkeeping(const Config& config, PolicyName policy) {
+    Bookkeeping(const Config& config, PolicyName policy, bool weighted = false) {
         constexpr Index range = sizeof(freqkv::TokenRange);
         const Index local = config.count_local_layers();
         const PolicyTraits traits = traits_of(policy);
-        of_entry = range + (traits.sums_attention ? static_cast<Index>(sizeof(float)) : 0);
+        of_entry = range + ((traits.sums_attention ? 1 : 0) + (weighted ? 2 : 0)) * static_cast<Index>(sizeof(float));
         fixed = traits.queries * (config.layers - local) * config.query_dim() * static_cast<Index>(sizeof(float)) +
                 range * local * config.kv_heads * config.local_capacity();
     }

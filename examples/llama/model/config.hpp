@@ -119,10 +119,12 @@ struct CacheSizes {
     Index capacity = 0;  ///< entries; a growing cache (freqkv::Full) takes it as a first size
     Index sinks = 4;
     Index recent = 0;
-    Index positions = 0;  ///< of a growing cache, those that the text is expected to reach; 0: `capacity`
+    Index positions = 0;  ///< those that the text is expected to reach, where they are not bounded; 0: `capacity`
     /// [layers][kv_heads] instead of `capacity`, which is then the largest of them; of no meaning where a layer is
     /// local. Empty: all alike.
     std::vector<std::vector<Index>> head_capacities{};
+    bool text_positions = false;  ///< freqkv::Positions::text, where a layer is not local
+    bool weighted = false;        ///< as freqkv::CacheOptions
 
     Index capacity_of(Index layer, Index head) const {
         if (head_capacities.empty()) return capacity;

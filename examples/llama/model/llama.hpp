@@ -60,6 +60,8 @@ public:
                 options.head_capacities.clear();
                 options.sinks = options.recent = 0;
                 options.observer = {};
+                options.positions = freqkv::Positions::index;
+                options.weighted = false;
                 local_caches_.emplace_back(options, parts.rope, local_policy(), &workspace_);
             } else {
                 layers_.push_back({number, static_cast<Index>(caches_.size())});
@@ -68,6 +70,8 @@ public:
                     options.head_capacities = sizes.head_capacities[static_cast<std::size_t>(options.layer)];
                 }
                 options.observer = observer;
+                if (sizes.text_positions) options.positions = freqkv::Positions::text;
+                options.weighted = sizes.weighted;
                 options.sinks = sizes.sinks;
                 options.recent = sizes.recent;
                 caches_.emplace_back(options, parts.rope, policy, &workspace_);
@@ -176,13 +180,19 @@ private:
         for (const Kind& known : kinds_) {
             if (known.kind.local == kind.local && known.kind.rotated == kind.rotated) return known;
         }
-        const Index table = std::min(kind.local ? config_.local_capacity() : sizes.capacity, longest_table);
         const freqkv::AttentionOptions attention{score_scale(config_, kind), config_.score_cap,
                                                  kind.local ? config_.local_window : 0};
-        return kinds_.emplace_back(Kind{
-            kind, freqkv::Rope<freqkv::Arithmetic<T>>(rope_options(config_, sizes.expected_positions(), kind), table),
-            freqkv::ChunkedAttention<float>(attention),
-            static_cast<float>(llama::rotated_query_factor(config_, kind))});
+        return kinds_.emplace_back(Kind{kind, make_rope(kind, sizes), freqkv::ChunkedAttention<float>(attention),
+                                        static_cast<float>(llama::rotated_query_factor(config_, kind))});
+    }
+
+    freqkv::Rope<freqkv::Arithmetic<T>> make_rope(LayerKind kind, const CacheSizes& sizes) const {
+        using Rope = freqkv::Rope<freqkv::Arithmetic<T>>;
+        const freqkv::RopeOptions options = rope_options(config_, sizes.expected_positions(), kind);
+        if (!kind.local && sizes.text_positions) {
+            return Rope(options).in_half_steps(std::min(sizes.expected_positions(), longest_table));
+        }
+        return Rope(options, std::min(kind.local ? config_.local_capacity() : sizes.capacity, longest_table));
     }
 
     // Keeps the window, or one entry fewer by rounding, which is what the next token needs.

@@ -65,6 +65,19 @@ CacheSettings resolve_file(const ModelOptions& options, const Config& config, In
     return settings;
 }
 
+// Positions of the text, and what goes with them.
+void set_positions(const ModelOptions& options, const Config& config, Index expected_tokens, CacheSettings& settings) {
+    if (options.weighted && !options.text_positions) throw UsageError("--weighted needs --positions text");
+    if (!options.text_positions || settings.grows()) return;
+    if (expected_tokens > config.context) {
+        throw UsageError("--positions text: the text may be of " + std::to_string(expected_tokens) +
+                         " tokens, the model was trained with up to " + std::to_string(config.context));
+    }
+    settings.sizes.text_positions = true;
+    settings.sizes.weighted = options.weighted;
+    settings.sizes.positions = expected_tokens;
+}
+
 }  // namespace
 
 std::optional<Index> parse_byte_count(std::string_view text) {
@@ -80,9 +93,8 @@ std::optional<Index> parse_byte_count(std::string_view text) {
     return static_cast<Index>(value);
 }
 
-Index entries_within(const Config& config, PolicyName policy, CacheType type, Index bytes) {
+Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes) {
     require_global_layers(config, "--budget");
-    const Bookkeeping bookkeeping(config, policy);
     const freqkv::EntryCost cost{config.head_dim, config.head_dim, traits_of(type).bytes, bookkeeping.of_entry};
     const Index fixed = cache_bytes(config, 0, type) + bookkeeping.fixed;
     const Index heads = count_global_heads(config);
@@ -94,8 +106,8 @@ Index entries_within(const Config& config, PolicyName policy, CacheType type, In
     return freqkv::entries_within(bytes - fixed, cost);
 }
 
-Index uniform_capacity(const Config& config, PolicyName policy, CacheType type, Index bytes) {
-    return entries_within(config, policy, type, bytes) / count_global_heads(config);
+Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes) {
+    return entries_within(config, bookkeeping, type, bytes) / count_global_heads(config);
 }
 
 void share_entries(const Config& config, Index entries, std::span<const double> weights, CacheSettings& settings) {
@@ -127,18 +139,20 @@ CacheSettings resolve(const ModelOptions& options, const Config& config, Index e
     if (!options.budgets.empty()) {
         CacheSettings settings = resolve_file(options, config, expected_tokens);
         settings.type = type;
+        set_positions(options, config, expected_tokens, settings);
         return settings;
     }
     PolicyOptions policy = static_cast<const PolicyOptions&>(options);
     std::optional<Index> entries;
     std::string name = "--capacity";
     if (options.budget) {
-        entries = entries_within(config, options.policy, type, *options.budget);
+        entries = entries_within(config, {config, options.policy, options.weighted}, type, *options.budget);
         policy.capacity = *entries / count_global_heads(config);
         name = "--budget " + std::to_string(*options.budget) + ", which is a capacity of";
     }
     CacheSettings settings = resolve(policy, config, expected_tokens, name);
     settings.type = type;
+    set_positions(options, config, expected_tokens, settings);
     if (options.budget_by == BudgetBy::pyramid) {
         require_global_layers(config, "--budget-by");
         share_entries(config, entries.value_or(count_entries(config, settings.sizes)), pyramid_of(config), settings);

@@ -18,10 +18,10 @@ std::optional<Index> parse_byte_count(std::string_view text);
 
 /// Entries, of all heads that see the whole text together, whose keys, values and bookkeeping fit into `bytes` with
 /// what local layers hold. Throws UsageError if there is not one for each head.
-Index entries_within(const Config& config, PolicyName policy, CacheType type, Index bytes);
+Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes);
 
 /// The capacity of each of these heads if all are alike.
-Index uniform_capacity(const Config& config, PolicyName policy, CacheType type, Index bytes);
+Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes);
 
 /// Capacities of heads that see the whole text, of `entries` in all: each has the least that it can have, and what is
 /// above goes by `weights`, one for each of these heads in order. Throws UsageError if there are too few entries.

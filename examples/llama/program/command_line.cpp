@@ -97,6 +97,12 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
     add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
 }
 
+// Whether they are those of the text.
+std::optional<bool> find_text_positions(const std::string& name) {
+    if (name == "index" || name == "text") return name == "text";
+    return std::nullopt;
+}
+
 std::optional<BudgetBy> find_budget_by(const std::string& name) {
     for (const BudgetBy by : {BudgetBy::uniform, BudgetBy::pyramid}) {
         if (name == to_string(by)) return by;
@@ -147,6 +153,17 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     for (const CacheType type : all_of<CacheType>) types.emplace_back(to_string(type));
     add_choice(command, "--cache-type", options.cache_type, "How keys and values are stored [f32]", types,
                find_cache_type)
+        ->group(group);
+    add_choice(
+        command, "--positions", options.text_positions,
+        "Where keys and queries are rotated: index, the paper's, that of an entry in the cache, or text, the middle "
+        "of the tokens that an entry stands for",
+        {"index", "text"}, find_text_positions)
+        ->default_str("index")
+        ->group(group);
+    command
+        .add_flag("--weighted", options.weighted,
+                  "Entries count in attention as often as they stand for tokens; with --positions text")
         ->group(group);
     add_threads_option(command, options.threads);
     command.get_option("--threads")->group(group);

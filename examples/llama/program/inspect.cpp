@@ -104,7 +104,7 @@ std::string describe_settings(const Config& config, const CacheSettings& setting
     const std::string parts = ", sinks " + number(settings.sizes.sinks) + ", recent " + number(settings.sizes.recent) +
                               ", ratio " + format("%g", settings.ratio);
     const Index bytes = cache_bytes(config, settings.sizes, settings.type);
-    const Index beside = Bookkeeping(config, settings.policy).bytes(config, settings.sizes);
+    const Index beside = Bookkeeping(config, settings.policy, settings.sizes.weighted).bytes(config, settings.sizes);
     const std::string held = "in all " + format_bytes(bytes + beside) + " under " + to_string(settings.policy) + ", " +
                              to_string(settings.type) + ": " + format_bytes(bytes) + " of keys and values, " +
                              format_bytes(beside) + " beside them\n";
@@ -149,7 +149,8 @@ int inspect(const InspectOptions& options) {
                                   {"context", config.context}};
     object.update(to_json(settings));
     if (!settings.grows()) {
-        object["bookkeeping_bytes"] = Bookkeeping(config, settings.policy).bytes(config, settings.sizes);
+        object["bookkeeping_bytes"] =
+            Bookkeeping(config, settings.policy, settings.sizes.weighted).bytes(config, settings.sizes);
     }
     std::string table = format("%-26s", "bytes of keys and values");
     for (const CacheType type : all_of<CacheType>) table += format("%12s", to_string(type));

@@ -28,6 +28,8 @@ nlohmann::ordered_json to_json(const CacheSettings& settings) {
         json["sinks"] = settings.sizes.sinks;
         json["recent"] = settings.sizes.recent;
         json["ratio"] = settings.ratio;
+        if (settings.sizes.text_positions) json["positions"] = "text";
+        if (settings.sizes.weighted) json["weighted"] = true;
     }
     return json;
 }

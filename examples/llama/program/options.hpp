@@ -30,6 +30,8 @@ constexpr const char* to_string(BudgetBy by) { return by == BudgetBy::uniform ? 
 struct ModelOptions : PolicyOptions {
     std::optional<Index> budget;  ///< bytes instead of a capacity
     BudgetBy budget_by = BudgetBy::uniform;
+    bool text_positions = false;  ///< instead of indices
+    bool weighted = false;
     std::string budgets;  ///< file of freqkv-llama calibrate
     std::string model;
     std::string adapter;

@@ -134,6 +134,27 @@ TEST_F(ProgramTest, PerplexityRunsUnderEveryPolicyAndType) {
     EXPECT_GT(largest_difference(exact["low-pass"], exact["local-window"]), 0.01);
 }
 
+TEST_F(ProgramTest, PerplexityTakesThePositionsOfTheText) {
+    const auto nll = [&](const Arguments& more) {
+        return nll_of(perplexity() + Arguments{"--limit", "500", "--capacity", "64"} + more);
+    };
+    const Arguments text{"--positions", "text"};
+    // Without sinks, what a window keeps is as far away as it was.
+    const Arguments window{"--policy", "local-window", "--sinks", "0"};
+    EXPECT_LT(largest_difference(nll(window + text), nll(window)), 1e-3);
+    EXPECT_GT(largest_difference(nll(text), nll({})), 1e-3);
+    const Arguments weighted = text + Arguments{"--weighted"};
+    EXPECT_GT(largest_difference(nll(weighted), nll(text)), 1e-3);
+    const json result = json_of(perplexity() + Arguments{"--limit", "300", "--capacity", "64"} + weighted);
+    EXPECT_EQ(result["positions"], "text");
+    EXPECT_EQ(result["weighted"], true);
+    EXPECT_EQ(result["bookkeeping_bytes"], 5 * 4 * 64 * (16 + 2 * 4)) << "token ranges, weights and their logarithms";
+    EXPECT_EQ(json_of({"inspect", "--model", file("m.bin"), "--capacity", "64", "--positions", "text",
+                       "--weighted"})["bookkeeping_bytes"],
+              result["bookkeeping_bytes"]);
+    EXPECT_FALSE(json_of(perplexity() + Arguments{"--limit", "10"}).contains("positions"));
+}
+
 TEST_F(ProgramTest, PerplexityOfWindows) {
     // 1000 tokens, windows of 300: starts below 700 are 0, 150, 300, 450, 600; the last is left out.
     const Arguments cache{"--capacity", "90", "--recent", "10"};
