@@ -148,6 +148,26 @@ TEST(HeavyHitters, KeepWhatHasBeenLookedAtMost) {
     }
 }
 
+TEST(HeavyHitters, CanCompareMeans) {
+    for (const double decay : {1.0, 0.95}) {
+        expect_selects(
+            HeavyHitters(0.5, decay, true),
+            [=](const auto& cache, std::size_t h, std::size_t length) {
+                const naive::Head& head = cache.heads[h];
+                naive::Row scores;
+                for (std::size_t i = kept_first; i < kept_first + length; ++i) {
+                    double queries = 0;  // since it came, the latest counted whole
+                    for (Index age = 0; age < head.tokens - head.first_token[i]; ++age) {
+                        queries += std::pow(decay, static_cast<double>(age));
+                    }
+                    scores.push_back(head.mass[i] / queries);
+                }
+                return scores;
+            },
+            decay);
+    }
+}
+
 TEST(HeavyHitters, SumWhatEachEntryIsGiven) {
     const Text text = Text::random(300);
     auto cache = make_cache<float>(text, cache_options(text, 40, kept_first, kept_latest), HeavyHitters());

@@ -78,6 +78,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
     constexpr PolicyParameter pool{
         "pool", "neighbours that get the highest score among them", 7, 1, 63, PolicyParameter::Kind::odd};
     constexpr PolicyParameter decay{"decay", "what is left of an entry's attention with each token", 1, 0.001, 1};
+    constexpr PolicyParameter mean{"mean", "1: attention per token since the entry came, 0: in all", 0, 0, 1, whole};
     constexpr PolicyParameter share{"share", "of the kept entries that stay exactly as they are", 0.5, 0, 0.99};
     switch (policy) {
         case PolicyName::low_pass:
@@ -116,7 +117,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .source = "H2O, arXiv 2306.14048",
                     .cost = "a number for each entry; prompts are read more slowly",
                     .sums_attention = true,
-                    .parameters = {decay}};
+                    .parameters = {decay, mean}};
         case PolicyName::key_diff:
             return {.name = "key-diff",
                     .use = host,
@@ -159,7 +160,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .cost = "those of h2o and of low-pass",
                     .dct = true,
                     .sums_attention = true,
-                    .parameters = {share, decay}};
+                    .parameters = {share, decay, mean}};
         case PolicyName::residual_and_low_pass:
             return {.name = "residual+low-pass",
                     .use = host,

@@ -6,7 +6,9 @@
 namespace llama {
 
 std::unique_ptr<LanguageModel> make_heavy_hitters_model(const HostModelParts& parts) {
-    return make_host_llama(freqkv::HeavyHitters(parts.settings.ratio, parts.settings.parameter("decay")), parts);
+    return make_host_llama(freqkv::HeavyHitters(parts.settings.ratio, parts.settings.parameter("decay"),
+                                                parts.settings.parameter("mean") == 1),
+                           parts);
 }
 
 }  // namespace llama

@@ -7,7 +7,7 @@
 namespace llama {
 
 std::unique_ptr<LanguageModel> make_heavy_hitters_and_low_pass_model(const HostModelParts& parts) {
-    const freqkv::AccumulatedAttention score{parts.settings.parameter("decay")};
+    const freqkv::AccumulatedAttention score{parts.settings.parameter("decay"), parts.settings.parameter("mean") == 1};
     return make_host_llama(freqkv::ExactAndLowPass(parts.settings.ratio, parts.settings.parameter("share"), score),
                            parts);
 }

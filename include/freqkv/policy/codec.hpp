@@ -14,6 +14,7 @@
 #include "freqkv/energy.hpp"
 #include "freqkv/frequency_compressor.hpp"
 #include "freqkv/policy/codec_needs.hpp"
+#include "freqkv/policy/report.hpp"
 #include "freqkv/rope.hpp"
 #include "freqkv/view.hpp"
 
@@ -53,7 +54,7 @@ public:
     /// none where entry i of the list is at position i.
     SpanReader(Index head, MatrixView<const T> list_keys, MatrixView<const T> list_values, const Rope<C>* rope,
                std::span<const Index> positions, Index first, Index size, QueryWindow<C> queries,
-               const C* attention_mass = nullptr, const C* log_weights = nullptr)
+               const C* attention_mass = nullptr, const C* log_weights = nullptr, const TokenRange* tokens = nullptr)
         : head_(head),
           keys_(list_keys),
           values_(list_values),
@@ -63,7 +64,8 @@ public:
           size_(size),
           queries_(queries),
           mass_(attention_mass),
-          log_weights_(log_weights) {}
+          log_weights_(log_weights),
+          tokens_(tokens) {}
 
     Index head() const { return head_; }
     Index size() const { return size_; }
@@ -74,7 +76,7 @@ public:
     Index list_size() const { return keys_.rows; }
     /// The head's whole list, sinks and recent part included.
     SpanReader list() const {
-        return {head_, keys_, values_, rope_, positions_, 0, list_size(), queries_, mass_, log_weights_};
+        return {head_, keys_, values_, rope_, positions_, 0, list_size(), queries_, mass_, log_weights_, tokens_};
     }
     /// The position that entry i of the span is rotated at.
     Index position(Index i) const {
@@ -113,6 +115,12 @@ public:
     /// for them (reads_attention_mass).
     C attention_mass(Index i) const { return mass_[first_ + i]; }
 
+    /// The tokens that have been seen, this text's.
+    Index tokens_seen() const { return queries_.end; }
+
+    /// The tokens that entry i stands for; not in a foreign cache, of which nobody knows them.
+    TokenRange tokens(Index i) const { return tokens_[first_ + i]; }
+
     /// What attention adds to the scores of entry i: 0, or in a weighted cache the logarithm of its weight.
     C log_weight(Index i) const { return log_weights_ == nullptr ? C{0} : log_weights_[first_ + i]; }
 
@@ -133,8 +141,9 @@ private:
     Index first_;
     Index size_;
     QueryWindow<C> queries_;
-    const C* mass_;         // [list_size], or null
-    const C* log_weights_;  // [list_size], or null
+    const C* mass_;             // [list_size], or null
+    const C* log_weights_;      // [list_size], or null
+    const TokenRange* tokens_;  // [list_size], or null
 };
 
 }  // namespace freqkv::inline FREQKV_ISA

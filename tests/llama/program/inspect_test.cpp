@@ -83,6 +83,7 @@ TEST_F(ProgramTest, PoliciesTakeNumbers) {
     EXPECT_EQ(other["parameters"], (json{{"window", 4}, {"pool", 1}}));
     EXPECT_NE(other["nll"], standard["nll"]);
     EXPECT_NE(settings("h2o:decay=0.9")["nll"], settings("h2o")["nll"]);
+    EXPECT_NE(settings("h2o:mean=1")["nll"], settings("h2o")["nll"]);
     EXPECT_NE(settings("tiers:tiers=3")["nll"], settings("tiers")["nll"]);
     for (const char* const hybrid : {"snapkv+low-pass", "h2o+low-pass", "residual+low-pass"}) {
         const std::string name = hybrid;

@@ -46,8 +46,8 @@ struct CompressionSettings {
 // Entries [first, first + count) of a list, as a codec or an allocation sees them.
 template <class T>
 SpanReader<T> reader(const DueList<T>& list, const CompressionSettings<T>& settings, Index first, Index count) {
-    return {list.head, list.keys, list.values,  settings.rope, list.positions,
-            first,     count,     list.queries, list.mass,     list.log_weights};
+    return {list.head, list.keys,    list.values, settings.rope,    list.positions, first,
+            count,     list.queries, list.mass,   list.log_weights, list.ranges};
 }
 
 template <class T>
