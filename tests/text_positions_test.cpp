@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <numeric>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "binary_tiers.hpp"
@@ -138,6 +139,22 @@ TEST(TextPositions, AreThoseOfTheQueriesThatChoose) {
     });
     model.text_positions = true;
     expect_as_model(Tova(), options, text, model);
+}
+
+TEST(TextPositions, HoldForHeadsOfDifferentCapacity) {
+    const Text text = Text::random(400);
+    CacheOptions options = text_options(text, 60, 3, 9);
+    options.head_capacities = {40, 60};
+    options.weighted = true;
+    expect_chunks_agree<float>(LowPass<>(), options, text);
+    auto ragged = make_cache<float>(text, options, LowPass<>());
+    append(ragged, text, 0, text.tokens);
+    for (const Index h : {0, 1}) {
+        options.head_capacities = {h == 0 ? 40 : 60, h == 0 ? 40 : 60};
+        auto even = make_cache<float>(text, options, LowPass<>());
+        append(even, text, 0, text.tokens);
+        test::expect_same_rows(ragged.keys(h), even.keys(h), "keys of head " + std::to_string(h));
+    }
 }
 
 TEST(TextPositions, HoldForSeveralSpans) {

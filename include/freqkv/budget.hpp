@@ -95,8 +95,9 @@ inline std::vector<Index> share_entries(Index total, std::span<const double> wei
     }
     std::vector<std::size_t> order(weights.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-        return remainders[a] != remainders[b] ? remainders[a] > remainders[b] : weights[a] > weights[b];
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        if (remainders[a] != remainders[b]) return remainders[a] > remainders[b];
+        return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
     });
     for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) ++shares[order[i]];
     return shares;

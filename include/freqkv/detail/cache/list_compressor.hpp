@@ -101,7 +101,7 @@ private:
         if (settings.text_positions) sizes.angle_lists = sizes.lists;
         const auto position = [&](Index l, Index i) {
             const DueList<T>& list = lists[static_cast<std::size_t>(l)];
-            return i < list.keys.rows ? position_of(list, i) : 0;
+            return list.positions.empty() || i < list.keys.rows ? position_of(list, i) : 0;  // lists differ in length
         };
         return Scratch(sizes, settings.rope, !settings.text_positions, position, workspace);
     }
