@@ -189,7 +189,8 @@ TEST(TextPositions, AskForARopeInHalfSteps) {
                 HasSubstr("must be Positions::index, where gradients are wanted"));
     std::vector<float> a(8), b(8);
     const float* const whole = rope.angles(7, a.data());
-    const float* const halves = rope.in_half_steps(10).angles(14, b.data());
+    const Rope<float> half_steps = rope.in_half_steps(10);
+    const float* const halves = half_steps.angles(14, b.data());
     for (Index i = 0; i < 2 * rope.pairs(); ++i) EXPECT_FLOAT_EQ(whole[i], halves[i]);
 }
 
