@@ -52,13 +52,20 @@ using namespace freqkv;
 namespace {
 
 template <class T, class P>
-long allocations_in_steady_state(P policy, bool through_attention) {
+long allocations_in_steady_state(P policy, bool through_attention, Positions positions = Positions::index) {
     const Index heads = 2, query_heads = 4, dim = 64, capacity = 300, tokens = 1500;
     const naive::RandomTokens<float> q(query_heads, tokens, dim, 1);
     const naive::RandomTokens<float> k(heads, tokens, dim, 2);
     std::vector<float> out(static_cast<std::size_t>(query_heads * dim));
-    SinkedKVCache<T, P> cache({.kv_heads = heads, .query_heads = query_heads, .key_dim = dim, .capacity = capacity},
-                              Rope<Arithmetic<T>>({.head_dim = dim}, capacity), policy);
+    const bool of_text = positions == Positions::text;
+    const Rope<Arithmetic<T>> rope({.head_dim = dim}, capacity);
+    SinkedKVCache<T, P> cache({.kv_heads = heads,
+                               .query_heads = query_heads,
+                               .key_dim = dim,
+                               .capacity = capacity,
+                               .positions = positions,
+                               .weighted = of_text},
+                              of_text ? rope.in_half_steps(tokens) : rope, policy);
     ChunkedAttention<float> attention;
     long at_first_compression = -1;
     for (Index t = 0; t < tokens; ++t) {
@@ -90,6 +97,8 @@ void expect_no_allocation() {
     EXPECT_EQ(0, (allocations_in_steady_state<T>(ExactAndLowPass<ResidualEnergy>(), true)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(TieredLowPass<>(), true)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(BlockMean(), true)));
+    EXPECT_EQ(0, (allocations_in_steady_state<T>(LowPass<>(), true, Positions::text)));
+    EXPECT_EQ(0, (allocations_in_steady_state<T>(HeavyHitters(), true, Positions::text)));
 }
 
 }  // namespace

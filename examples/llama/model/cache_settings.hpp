@@ -63,8 +63,14 @@ struct CacheSettings {
     Index kept_of(Index entries) const { return static_cast<Index>(ratio * static_cast<double>(entries)); }
     /// The least that a head can have.
     Index least_capacity() const {
-        Index least = std::max(Index{2}, static_cast<Index>(1 / ratio));
-        while (kept_of(least) < 1) ++least;  // by rounding
+        if (policy == PolicyName::tiers) {  // two blocks of each, and two as they came
+            return sizes.sinks + sizes.recent + 2 * (static_cast<Index>(parameter("tiers")) + 1);
+        }
+        // Entries that are kept, and that are not: each is a span of its own where the past has equal weight.
+        const Index of_both = policy == PolicyName::equal_weight ? 2 : 1;
+        Index least = std::max({Index{2}, static_cast<Index>(1 / ratio),
+                                static_cast<Index>(static_cast<double>(of_both - 1) / (1 - ratio))});
+        while (kept_of(least) < of_both || least - kept_of(least) < of_both) ++least;  // by rounding
         return sizes.sinks + sizes.recent + least;
     }
 };

@@ -109,7 +109,7 @@ int calibrate(const CalibrateOptions& options) {
     }
     const Checkpoint checkpoint = open_model(options);
     const Config& config = checkpoint.config;
-    CacheSettings settings = resolve(options, config, config.context);
+    CacheSettings settings = resolve(options, config, options.limit);
     const AtomicFile out(options.out);
     const std::vector<Token> tokens = read_calibration_text(options, checkpoint);
     if (static_cast<Index>(tokens.size()) <= settings.sizes.capacity) {
@@ -139,9 +139,9 @@ int calibrate(const CalibrateOptions& options) {
     if (std::all_of(weights.begin(), weights.end(), [](double weight) { return weight == 0; })) {
         throw FileError(options.text, "compressions discarded nothing of it, so there is nothing to go by");
     }
-    const Index entries = options.budget
-                              ? entries_within(config, {config, settings.policy}, settings.type, *options.budget)
-                              : count_entries(config, settings.sizes);
+    const Index entries = options.budget ? entries_within(config, {config, settings.policy, settings.sizes.weighted},
+                                                          settings.type, *options.budget)
+                                         : count_entries(config, settings.sizes);
     share_entries(config, entries, weights, settings);
     nlohmann::ordered_json object{
         {"weights", fingerprint_digits(fingerprint(checkpoint, make_executor(options.threads)))},
