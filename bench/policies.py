@@ -48,7 +48,7 @@ def losses(options: argparse.Namespace, policy: str, tokens: list[int], director
     file = directory / "ids"
     file.write_text(" ".join(map(str, tokens)))
     result = run([options.program, "perplexity", "--model", options.model, "--token-file", str(file), "--json", "-",
-                  *cache_options(options, policy)])  # fmt: skip
+                  f"--exact={str(not options.rounded).lower()}", *cache_options(options, policy)])  # fmt: skip
     return json.loads(result)["nll"]
 
 
@@ -58,6 +58,8 @@ def cache_options(options: argparse.Namespace, policy: str) -> list[str]:
                                        "--ratio": options.ratio}  # fmt: skip
     if name.startswith("tiers"):
         del sizes["--ratio"]
+    if "--budgets" in more or "--budget" in more:
+        sizes.pop("--capacity", None)
     own = [f"{word}" for size, value in sizes.items() if size not in more for word in (size, value)]
     return ["--policy", name, *own, *more]
 
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.9)
     parser.add_argument("--places", type=int, default=4, help="of the passage in each text; 0: no passages")
     parser.add_argument("--distances", type=int, nargs="+", default=[1400], help="from where the passage begins to where it begins again")
+    parser.add_argument("--rounded", action="store_true", help="with the program's --exact=false: twice as fast")
     parser.add_argument("--rounds", type=int, default=0, help="turns of writing that are timed [0]")
     options = parser.parse_args()
 

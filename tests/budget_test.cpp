@@ -106,7 +106,58 @@ TEST(Budget, SharesAreExactWhateverTheSizes) {
         << "the floors are all there is";
 }
 
+// Water that is poured in parts until every head is full or nothing is left.
+std::vector<double> naive_shares_below(double left, std::vector<double> weights, double floor, double ceiling) {
+    std::vector<double> shares(weights.size(), floor);
+    std::vector<bool> full(weights.size());
+    left -= floor * static_cast<double>(weights.size());
+    while (left > 1e-9) {
+        double sum = 0;
+        for (std::size_t h = 0; h < weights.size(); ++h) sum += full[h] ? 0 : weights[h];
+        if (sum == 0) {
+            std::fill(weights.begin(), weights.end(), 1.0);
+            continue;
+        }
+        double poured = 0;
+        for (std::size_t h = 0; h < weights.size(); ++h) {
+            if (full[h]) continue;
+            const double part = std::min(left * weights[h] / sum, ceiling - shares[h]);
+            shares[h] += part;
+            poured += part;
+            full[h] = shares[h] >= ceiling - 1e-9;
+        }
+        left -= poured;
+    }
+    return shares;
+}
+
+TEST(Budget, NoHeadGetsMoreThanTheCeiling) {
+    std::mt19937 random(5);
+    for (int round = 0; round < 300; ++round) {
+        const std::size_t heads = 1 + random() % 12;
+        std::vector<double> weights(heads);
+        for (double& weight : weights) weight = random() % 3 == 0 ? 0 : static_cast<double>(random() % 1000);
+        weights[random() % heads] = 700;
+        const auto floor = static_cast<Index>(random() % 20);
+        const auto ceiling = floor + static_cast<Index>(random() % 300);
+        const Index room = static_cast<Index>(heads) * (ceiling - floor);
+        const Index total = static_cast<Index>(heads) * floor + static_cast<Index>(random()) % (room + 1);
+        const std::vector<Index> shares = share_entries(total, weights, floor, ceiling);
+        const std::vector<double> naive = naive_shares_below(static_cast<double>(total), weights,
+                                                             static_cast<double>(floor), static_cast<double>(ceiling));
+        EXPECT_EQ(sum(shares), total);
+        for (std::size_t h = 0; h < heads; ++h) {
+            EXPECT_LE(shares[h], ceiling);
+            EXPECT_NEAR(static_cast<double>(shares[h]), naive[h], 1 + 1e-6) << "head " << h << " of " << heads;
+        }
+    }
+    EXPECT_EQ(share_entries(100, std::vector<double>{0, 1, 0}, 10, 40), (std::vector<Index>{30, 40, 30}));
+    EXPECT_EQ(share_entries(100, std::vector<double>{1, 8, 3}, 10, 40), (std::vector<Index>{20, 40, 40}));
+}
+
 TEST(Budget, RefusesWhatCannotBeMet) {
+    EXPECT_THAT(message_of([] { share_entries(100, std::vector<double>{1, 1, 1}, 10, 33); }),
+                HasSubstr("ceiling of a head is 33, must be at least the budget divided by the number of heads"));
     const auto message = [](Index total, const std::vector<double>& weights, Index floor) {
         return message_of([&] { share_entries(total, weights, floor); });
     };

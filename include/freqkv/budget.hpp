@@ -60,46 +60,69 @@ inline std::vector<double> pyramid_weights(Index layers, double beta = 20) {
 
 /// Shares `total` entries among heads: each has `floor` (sinks + recent + the least span that the policy takes, 2 for a
 /// ratio of one half), and what is above that goes in proportion to `weights` ([heads]; not negative, not all 0), such
-/// as the energy that each has lost to a low-pass at equal capacities, or a layer's place on a line. Rounded by largest
-/// remainders, of which the earlier head comes first among equals: the sum is `total` exactly, every head is within one
-/// entry of its share, and a heavier head never has less than a lighter one. Returns [heads].
+/// as the energy that each has lost to a low-pass at equal capacities, or a layer's place on a line. No head gets more
+/// than `ceiling`, such as the trained window; what it would have had goes to the others in proportion, and in equal
+/// parts if their weights are 0. Rounded by largest remainders, of which the earlier head comes first among equals: the
+/// sum is `total` exactly, every head is within one entry of its share, and a heavier head never has less than a
+/// lighter one. Returns [heads].
 ///
-/// Throws Error if there are no heads, a weight is negative or not finite, all are 0, or the budget cannot be met: if
-/// `total` is less than the floors, or above 2^53. O(heads log heads).
-inline std::vector<Index> share_entries(Index total, std::span<const double> weights, Index floor) {
+/// Throws Error if there are no heads, a weight is negative or not finite, all are 0, the budget cannot be met, if
+/// `total` is less than the floors or more than the ceilings, or above 2^53. O(heads log heads).
+inline std::vector<Index> share_entries(Index total, std::span<const double> weights, Index floor,
+                                        Index ceiling = Index{1} << 53) {
     const auto heads = static_cast<Index>(weights.size());
     require(heads >= 1, "number of weights", heads, "must be at least 1");
     require(floor >= 0, "floor of a head", floor, "must not be negative");
     require(total <= Index{1} << 53, "budget in entries", total, "must be at most 2^53");
     require(total >= 0 && floor <= total / heads, "budget in entries", total,
             "must be at least the floor times the number of heads");
+    require(ceiling >= (total + heads - 1) / heads, "ceiling of a head", ceiling,
+            "must be at least the budget divided by the number of heads");
     for (const double weight : weights) {
         require(weight >= 0 && std::isfinite(weight), "weight of a head", weight, "must be finite and not negative");
     }
     // Scaled by the largest, so that no sum overflows.
     const double largest = *std::max_element(weights.begin(), weights.end());
     require(largest > 0, "sum of the weights", largest, "must be positive");
-    double sum = 0;
-    for (const double weight : weights) sum += weight / largest;
+    std::vector<std::size_t> order(weights.size());  // the heaviest first, whose shares are cut first
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    const auto heavier = [&](std::size_t a, std::size_t b) {
+        return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
+    };
+    std::sort(order.begin(), order.end(), heavier);
 
-    const Index above = total - heads * floor;
-    std::vector<Index> shares(weights.size());
-    std::vector<double> remainders(weights.size());
-    Index left = above;
-    for (std::size_t h = 0; h < weights.size(); ++h) {
-        const double exact = static_cast<double>(above) * (weights[h] / largest / sum);
-        const Index whole = std::min(static_cast<Index>(exact), left);
-        shares[h] = floor + whole;
-        remainders[h] = exact - static_cast<double>(whole);
+    const Index room = ceiling - floor;  // of each head, above the floor
+    Index left = total - heads * floor;
+    std::vector<Index> shares(weights.size(), floor);
+    std::vector<double> sums(weights.size() + 1, 0.0);  // of the weights from there on, in order
+    for (std::size_t i = weights.size(); i-- > 0;) sums[i] = sums[i + 1] + weights[order[i]] / largest;
+    std::size_t first = 0;  // in order, of the heads that are not cut
+    const auto part = [&](std::size_t i) {
+        return sums[first] > 0 ? weights[order[i]] / largest / sums[first]
+                               : 1 / static_cast<double>(weights.size() - first);
+    };
+    while (first < order.size() && static_cast<double>(left) * part(first) > static_cast<double>(room)) {
+        shares[order[first++]] = ceiling;
+        left -= room;
+    }
+
+    const auto above = static_cast<double>(left);
+    std::vector<double> remainders(weights.size(), 0.0);
+    for (std::size_t i = first; i < order.size(); ++i) {
+        const double exact = above * part(i);
+        const Index whole = std::min({static_cast<Index>(exact), left, room});
+        shares[order[i]] += whole;
+        remainders[order[i]] = exact - static_cast<double>(whole);
         left -= whole;
     }
-    std::vector<std::size_t> order(weights.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-        if (remainders[a] != remainders[b]) return remainders[a] > remainders[b];
-        return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
+        return remainders[a] != remainders[b] ? remainders[a] > remainders[b] : heavier(a, b);
     });
-    for (std::size_t i = 0; left > 0; i = (i + 1) % order.size(), --left) ++shares[order[i]];
+    for (std::size_t i = 0; left > 0; i = (i + 1) % order.size()) {
+        if (shares[order[i]] == ceiling) continue;
+        ++shares[order[i]];
+        --left;
+    }
     return shares;
 }
 

@@ -41,6 +41,9 @@ public:
     virtual Index cache_bytes() const = 0;
     /// Bytes that the caches hold beside them, as far as entries need them; 0 where that is not known.
     virtual Index bookkeeping_bytes() const { return 0; }
+    /// The attention that each entry of a head has been given since it came, summed over the group's query heads; empty
+    /// where the policy does not ask for it. Valid until the next call.
+    virtual std::span<const float> attention_mass(Index /*layer*/, Index /*head*/) const { return {}; }
     /// Forgets the text.
     virtual void clear() = 0;
     /// Feeds tokens, whose ids must be within the vocabulary. On a GPU the work may still be under way when it returns.

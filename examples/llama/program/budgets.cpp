@@ -110,7 +110,8 @@ Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, Cac
     return entries_within(config, bookkeeping, type, bytes) / count_global_heads(config);
 }
 
-void share_entries(const Config& config, Index entries, std::span<const double> weights, CacheSettings& settings) {
+void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared,
+                   CacheSettings& settings) {
     const auto heads = static_cast<Index>(weights.size());
     const Index least = settings.least_capacity();
     if (entries / heads < least) {
@@ -119,7 +120,9 @@ void share_entries(const Config& config, Index entries, std::span<const double> 
                          std::to_string(settings.sizes.sinks) + ", --recent " + std::to_string(settings.sizes.recent) +
                          " and --ratio " + std::to_string(settings.ratio));
     }
-    const std::vector<Index> shares = freqkv::share_entries(entries, weights, least);
+    const auto alike = static_cast<Index>((1 - shared) * static_cast<double>(entries / heads));
+    const Index most = std::max(config.context, (entries + heads - 1) / heads);
+    const std::vector<Index> shares = freqkv::share_entries(entries, weights, std::max(least, alike), most);
     auto share = shares.begin();
     settings.sizes.head_capacities.assign(static_cast<std::size_t>(config.layers), {});
     for (Index l = 0; l < config.layers; ++l) {
@@ -155,7 +158,7 @@ CacheSettings resolve(const ModelOptions& options, const Config& config, Index e
     set_positions(options, config, expected_tokens, settings);
     if (options.budget_by == BudgetBy::pyramid) {
         require_global_layers(config, "--budget-by");
-        share_entries(config, entries.value_or(count_entries(config, settings.sizes)), pyramid_of(config), settings);
+        share_entries(config, entries.value_or(count_entries(config, settings.sizes)), pyramid_of(config), 1, settings);
         if (config.sliding_window > 0 && settings.sizes.capacity > config.sliding_window) {
             throw UsageError("--budget-by pyramid: the largest head has " + std::to_string(settings.sizes.capacity) +
                              " entries; the model attends to the latest " + std::to_string(config.sliding_window) +

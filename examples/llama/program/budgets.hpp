@@ -23,9 +23,11 @@ Index entries_within(const Config& config, const Bookkeeping& bookkeeping, Cache
 /// The capacity of each of these heads if all are alike.
 Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes);
 
-/// Capacities of heads that see the whole text, of `entries` in all: each has the least that it can have, and what is
-/// above goes by `weights`, one for each of these heads in order. Throws UsageError if there are too few entries.
-void share_entries(const Config& config, Index entries, std::span<const double> weights, CacheSettings& settings);
+/// Capacities of heads that see the whole text, of `entries` in all: a part `shared` of them, 0 to 1, goes by
+/// `weights`, one for each of these heads in order, and the rest is the same for all; none has less than it must or, if
+/// entries are fewer than that, more than the trained window. Throws UsageError if there are too few entries.
+void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared,
+                   CacheSettings& settings);
 
 /// Throws FileError if --budgets has the budgets of a model with other weights. Reads them all.
 void check_budgets(const ModelOptions& options, const Checkpoint& checkpoint);

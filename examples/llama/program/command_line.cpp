@@ -103,6 +103,13 @@ std::optional<bool> find_text_positions(const std::string& name) {
     return std::nullopt;
 }
 
+std::optional<CalibrateBy> find_calibrate_by(const std::string& name) {
+    for (const CalibrateBy by : {CalibrateBy::retrieval, CalibrateBy::energy}) {
+        if (name == to_string(by)) return by;
+    }
+    return std::nullopt;
+}
+
 std::optional<BudgetBy> find_budget_by(const std::string& name) {
     for (const BudgetBy by : {BudgetBy::uniform, BudgetBy::pyramid}) {
         if (name == to_string(by)) return by;
@@ -188,6 +195,19 @@ void add_budget_options(CLI::App& command, ModelOptions& options) {
         ->type_name("FILE")
         ->group(group)
         ->excludes(command.get_option("--capacity"), command.get_option("--budget"), by);
+}
+
+void add_sharing_options(CLI::App& command, CalibrateBy& by, std::optional<double>& shared) {
+    add_choice(command, "--by", by,
+               "What entries go by: retrieval, how much a head looks back at where the same token came before, or "
+               "energy, what compressions discard of its keys and values",
+               {to_string(CalibrateBy::retrieval), to_string(CalibrateBy::energy)}, find_calibrate_by)
+        ->default_str(to_string(by));
+    command
+        .add_option("--shared", shared,
+                    "Part of the entries that goes by that; the rest is alike for all [retrieval: 0.5, energy: 1]")
+        ->check(number(0.0, 1.0))
+        ->type_name("S");
 }
 
 void add_adapter_option(CLI::App& command, ModelOptions& options) {

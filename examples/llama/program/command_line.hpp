@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 
 #include "llama/model/sampler.hpp"
 #include "llama/program/options.hpp"
@@ -24,6 +25,9 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// For the commands that need no uniform budget; after add_model_options().
 void add_budget_options(CLI::App& command, ModelOptions& options);
+
+/// How entries are shared among heads.
+void add_sharing_options(CLI::App& command, CalibrateBy& by, std::optional<double>& shared);
 
 /// For the commands that read the weights.
 void add_adapter_option(CLI::App& command, ModelOptions& options);

@@ -34,6 +34,12 @@ public:
     bool cache_grows() const override { return llama_.cache_grows(); }
     Index cache_bytes() const override { return llama_.cache_bytes(); }
     Index bookkeeping_bytes() const override { return llama_.bookkeeping_bytes(); }
+    std::span<const float> attention_mass(Index layer, Index head) const override {
+        if constexpr (freqkv::SinkedKVCache<T, P>::has_attention_mass) {
+            if (!config().kind(layer).local) return llama_.cache(layer).attention_mass(head);
+        }
+        return {};
+    }
     void clear() override { llama_.clear(); }
     void forward(std::span<const Token> tokens) override { llama_.forward(tokens); }
     std::span<const float> logits(Index first, Index count) override { return llama_.logits(first, count); }

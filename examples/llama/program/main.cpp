@@ -104,7 +104,8 @@ void add_chat(CLI::App& app, std::function<int()>& run) {
 void add_calibrate(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::CalibrateOptions>();
     CLI::App* const command = app.add_subcommand(
-        "calibrate", "Share a budget among layers and heads by what compressions cost each, into a file for --budgets");
+        "calibrate", "Share a budget among layers and heads by what a text shows of them, into a file for --budgets");
+    llama::add_sharing_options(*command, options->by, options->shared);
     command->add_option("--text", options->text, "UTF-8 text that is like those to come")
         ->type_name("FILE")
         ->required();

@@ -26,6 +26,14 @@ enum class BudgetBy : std::uint8_t { uniform, pyramid };
 
 constexpr const char* to_string(BudgetBy by) { return by == BudgetBy::uniform ? "uniform" : "pyramid"; }
 
+/// What heads are given entries for.
+enum class CalibrateBy : std::uint8_t {
+    retrieval,  ///< looking back at what was read long ago
+    energy      ///< what compressions discard of them
+};
+
+constexpr const char* to_string(CalibrateBy by) { return by == CalibrateBy::retrieval ? "retrieval" : "energy"; }
+
 /// As given on the command line.
 struct ModelOptions : PolicyOptions {
     std::optional<Index> budget;  ///< bytes instead of a capacity

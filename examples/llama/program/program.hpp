@@ -66,13 +66,15 @@ struct PerplexityOptions : ModelOptions {
 int perplexity(const PerplexityOptions& options);
 
 struct CalibrateOptions : ModelOptions {
+    CalibrateBy by = CalibrateBy::retrieval;
+    std::optional<double> shared;  ///< part of the entries that goes by what was measured; the rest is alike for all
     std::string text;
     std::string tokenizer;
     Index limit = 16384;  ///< tokens
     std::string out;
 };
 
-/// Measures what compressions discard in each head while a text is read, and writes capacities that go by it.
+/// Measures the heads while a text is read, and writes capacities that go by it.
 int calibrate(const CalibrateOptions& options);
 
 struct PoliciesOptions {

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -24,6 +27,7 @@ using test::expect_refusal;
 using test::json_of;
 using test::largest_difference;
 using test::nll_of;
+using test::Outcome;
 using test::output_of;
 using test::ProgramTest;
 using test::read_text;
@@ -47,13 +51,14 @@ Index sum(const std::vector<Index>& values) { return std::accumulate(values.begi
 class Budgets : public ProgramTest {
 protected:
     // What calibrate makes of a text of 3000 letters.
-    Arguments calibrate(const std::string& out, const std::string& threads = "1") {
+    Arguments calibrate(const std::string& out, const std::string& threads = "1", const std::string& by = "energy") {
         std::string text;
         Random random(11);
         for (int i = 0; i < 3000; ++i) text += "abcdefghij klmno"[random.next() % 16];
         return {"calibrate", "--model",  file("m.bin"), "--text",  own_.write("text.txt", text),
                 "--out",     own_ / out, "--threads",   threads,   "--capacity",
-                "60",        "--recent", "10",          "--limit", "500"};
+                "60",        "--recent", "10",          "--limit", "500",
+                "--by",      by};
     }
     std::string calibrated() {
         output_of(calibrate("budgets.json"));
@@ -120,34 +125,102 @@ TEST_F(Budgets, PyramidIsALine) {
     EXPECT_EQ(flops.at("compressions"), json_of(perplexity() + given).at("compressions")) << "of the smallest head";
 }
 
-TEST_F(Budgets, CalibrationSharesByWhatWasDiscarded) {
-    const json file_content = json::parse(read_text(calibrated()));
+// The heads of a file by weight, each with its capacity.
+std::vector<std::pair<double, Index>> heads_by_weight(const json& file_content) {
     std::vector<std::pair<double, Index>> heads;
     for (const json& layer : file_content.at("layers")) {
-        for (std::size_t h = 0; h < 4; ++h) {
-            const double discarded =
-                layer.at("discarded_of_keys")[h].get<double>() + layer.at("discarded_of_values")[h].get<double>();
-            EXPECT_GT(discarded, 0);
-            EXPECT_LT(discarded, 2);
-            heads.emplace_back(discarded, layer.at("capacities")[h]);
+        for (std::size_t h = 0; h < layer.at("weights").size(); ++h) {
+            heads.emplace_back(layer.at("weights")[h], layer.at("capacities")[h]);
         }
     }
-    ASSERT_EQ(heads.size(), static_cast<std::size_t>(heads_of_model));
-    Index entries = 0;
     std::sort(heads.begin(), heads.end());
+    return heads;
+}
+
+void expect_shares(const std::vector<std::pair<double, Index>>& heads, Index least) {
+    Index entries = 0;
     for (std::size_t i = 0; i < heads.size(); ++i) {
         entries += heads[i].second;
-        EXPECT_GE(heads[i].second, 4 + 10 + 2);
+        EXPECT_GE(heads[i].second, least);
         if (i > 0) {
             EXPECT_GE(heads[i].second, heads[i - 1].second);
         }
     }
-    EXPECT_EQ(entries, 60 * heads_of_model);
+    EXPECT_EQ(entries, 60 * static_cast<Index>(heads.size()));
     EXPECT_LT(heads.front().second, heads.back().second);
+}
+
+TEST_F(Budgets, CalibrationSharesByWhatWasDiscarded) {
+    const auto heads = heads_by_weight(json::parse(read_text(calibrated())));
+    ASSERT_EQ(heads.size(), static_cast<std::size_t>(heads_of_model));
+    expect_shares(heads, 4 + 10 + 2);
+    EXPECT_GT(heads.front().first, 0);
+    EXPECT_LT(heads.back().first, 2);
     for (const std::string& threads : test::thread_counts) {
         output_of(calibrate("again.json", threads));
         EXPECT_EQ(read_text(own_ / "again.json"), read_text(own_ / "budgets.json")) << threads << " threads";
     }
+}
+
+// Queries and keys of one KV head are the same projection of the token, in channels that hardly turn over the text: it
+// looks at the same token, where it is and where it was.
+TEST_F(Budgets, CalibrationFindsTheHeadThatLooksBack) {
+    constexpr std::size_t dim = 256, query_heads = 4, kv_heads = 2, head_dim = 64, layers = 3, vocabulary = 512;
+    constexpr std::size_t head = 1, channels = 20;  // of the first layer
+    const std::string model = own_ / "echo.bin";
+    const Outcome made =
+        test::run_program({FREQKV_MAKE_RANDOM_CHECKPOINT, model, own_ / "echo.tokenizer.bin", "--dim", "256", "--heads",
+                           "4", "--kv-heads", "2", "--layers", "3", "--context", "256"});
+    ASSERT_EQ(made.status, 0) << made.err;
+    std::string bytes = read_text(model);
+    Random random(5);
+    std::vector<float> projection(head_dim * dim, 0.0f);
+    for (std::size_t i = (head_dim - channels) * dim; i < projection.size(); ++i) {
+        projection[i] = static_cast<float>(1.4 * random.uniform() - 0.7);
+    }
+    const std::size_t wq = 7 * sizeof(std::int32_t) + sizeof(float) * (vocabulary * dim + layers * dim);
+    const std::size_t wk = wq + sizeof(float) * layers * query_heads * head_dim * dim;
+    const auto put = [&](std::size_t matrix, std::size_t head_of_it) {
+        const std::size_t size = sizeof(float) * projection.size();
+        std::memcpy(bytes.data() + matrix + head_of_it * size, projection.data(), size);
+    };
+    put(wk, head);
+    for (const std::size_t query : {2 * head, 2 * head + 1}) put(wq, query);
+    own_.write("echo.bin", bytes);
+    std::string text;  // of 210 tokens that hardly come twice in a piece
+    for (int i = 0; i < 500; ++i) {
+        if (random.next() % 2 == 0) text += ' ';
+        text += "bcdfghjklmnpqrstvwxyz"[random.next() % 21];
+        text += "aeiou"[random.next() % 5];
+    }
+
+    const auto calibrated_with = [&](const Arguments& more, const std::string& threads = "1") {
+        Arguments command = calibrate("echo.json", threads, "retrieval");
+        command[2] = model;
+        command[4] = own_.write("syllables.txt", text);
+        EXPECT_THAT(output_of(command + more), HasSubstr("echo.json: 360 entries in 6 heads of "));
+        return json::parse(read_text(own_ / "echo.json"));
+    };
+    const json found = calibrated_with({});
+    EXPECT_EQ(found.at("by"), "retrieval");
+    const auto heads = heads_by_weight(found);
+    ASSERT_EQ(heads.size(), layers * kv_heads);
+    expect_shares(heads, 60 / 2);
+    EXPECT_EQ(found.at("layers")[0].at("weights")[head], heads.back().first);
+    EXPECT_GT(heads.back().first, 10 * heads[heads.size() - 2].first);
+    EXPECT_LT(heads.back().first, 1);
+    EXPECT_GT(heads.back().second, 150) << "of the 180 that are shared by weight and its 30";
+
+    for (const std::string& threads : test::thread_counts) {
+        EXPECT_EQ(calibrated_with({}, threads), found) << threads << " threads";
+    }
+    const auto chunked = heads_by_weight(calibrated_with({"--prefill-chunk", "7"}));
+    for (std::size_t i = 0; i < heads.size(); ++i) EXPECT_NEAR(chunked[i].first, heads[i].first, 1e-5);
+    for (const auto& [weight, capacity] : heads_by_weight(calibrated_with({"--shared", "0"}))) EXPECT_EQ(capacity, 60);
+    const auto all = heads_by_weight(calibrated_with({"--shared", "1"}));
+    EXPECT_GE(all.front().second, 4 + 10 + 2);
+    EXPECT_LT(all.front().second, 30);
+    EXPECT_LE(all.back().second, 256) << "the trained window";
 }
 
 TEST_F(Budgets, OfAFileAreTakenByAllCommands) {
@@ -182,7 +255,7 @@ TEST_F(Budgets, AreShownInAConversation) {
     std::string text;
     for (int i = 0; i < 300; ++i) text += "Hello, what is " + std::to_string(i * i) + "? ";
     output_of({"calibrate", "--model", model, "--text", own_.write("text.txt", text), "--out", own_ / "b.json",
-               "--capacity", "64", "--limit", "400", "--threads", "1"});
+               "--capacity", "64", "--limit", "400", "--threads", "1", "--by", "energy"});
     Surroundings with;
     with.input = "Hello\n/cache\n";
     const auto outcome = run({"chat", "--model", model, "--template", "llama3", "--tokens", "12", "--threads", "1",
@@ -300,7 +373,9 @@ TEST_F(Budgets, AreRefusedWhereTheyMeanNothing) {
 TEST_F(Budgets, CalibrationWritesAllOrNothing) {
     Arguments command = calibrate("x.json");
     std::replace(command.begin(), command.end(), std::string("500"), std::string("60"));
-    expect_refusal(run(command), 1, {"text.txt", "it has 60 tokens to read", "capacity of 60"});
+    expect_refusal(run(command), 1, {"text.txt", "it has 60 tokens to read", "the capacity"});
+    std::replace(command.begin(), command.end(), std::string("energy"), std::string("retrieval"));
+    expect_refusal(run(command), 1, {"text.txt", "it has 60 tokens to read", "a piece"});
     std::replace(command.begin(), command.end(), own_ / "x.json", own_ / "none/x.json");
     expect_refusal(run(command), 1, {"none/x.json", "No such file"});
     EXPECT_EQ(own_.names(), std::vector<std::string>{"text.txt"});
