@@ -66,7 +66,7 @@ struct PolicyTraits {
     bool has_ratio = true;         ///< of what it takes and what is left of it
     bool sums_attention = false;   ///< of each entry
     Index queries = 0;             ///< latest ones, for which it has memory
-    Index recent = 0;              ///< latest entries that it leaves as they are unless told otherwise
+    bool chooses = false;          ///< entries, so that it should be asked late and often
     std::array<PolicyParameter, most_policy_parameters> parameters{};  ///< those that have a name
 };
 
@@ -101,7 +101,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .source = "SnapKV, arXiv 2404.14469",
                     .cost = "32 queries are kept, and asked again at a compression",
                     .queries = 32,
-                    .recent = 32,
+                    .chooses = true,
                     .parameters = {window, pool}};
         case PolicyName::tova:
             return {.name = "tova",
@@ -109,7 +109,8 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .what = "the entries that the latest query looks at stay",
                     .source = "TOVA, arXiv 2401.06104",
                     .cost = "one query is kept, and asked again at a compression",
-                    .queries = 1};
+                    .queries = 1,
+                    .chooses = true};
         case PolicyName::heavy_hitters:
             return {.name = "h2o",
                     .use = host,
@@ -117,25 +118,29 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .source = "H2O, arXiv 2306.14048",
                     .cost = "a number for each entry; prompts are read more slowly",
                     .sums_attention = true,
+                    .chooses = true,
                     .parameters = {decay, mean}};
         case PolicyName::key_diff:
             return {.name = "key-diff",
                     .use = host,
                     .what = "the entries whose keys are least like the others stay",
                     .source = "KeyDiff, arXiv 2504.15364",
-                    .cost = "all keys are read twice at a compression"};
+                    .cost = "all keys are read twice at a compression",
+                    .chooses = true};
         case PolicyName::key_norm:
             return {.name = "key-norm",
                     .use = host,
                     .what = "the entries with the shortest keys stay",
                     .source = "arXiv 2406.11430",
-                    .cost = "keys are read once at a compression"};
+                    .cost = "keys are read once at a compression",
+                    .chooses = true};
         case PolicyName::value_norm:
             return {.name = "value-norm",
                     .use = host,
                     .what = "the entries with the longest values stay",
                     .source = "what is left of VATP, arXiv 2406.12335, without attention",
-                    .cost = "values are read once at a compression"};
+                    .cost = "values are read once at a compression",
+                    .chooses = true};
         case PolicyName::block_mean:
             return {.name = "mean",
                     .use = host,
@@ -150,7 +155,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .cost = "those of snapkv and of low-pass",
                     .dct = true,
                     .queries = 32,
-                    .recent = 32,
+                    .chooses = true,
                     .parameters = {share, window, pool}};
         case PolicyName::heavy_hitters_and_low_pass:
             return {.name = "h2o+low-pass",
@@ -160,6 +165,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .cost = "those of h2o and of low-pass",
                     .dct = true,
                     .sums_attention = true,
+                    .chooses = true,
                     .parameters = {share, decay, mean}};
         case PolicyName::residual_and_low_pass:
             return {.name = "residual+low-pass",
@@ -168,6 +174,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .source = "this library",
                     .cost = "five times that of low-pass",
                     .dct = true,
+                    .chooses = true,
                     .parameters = {share}};
         case PolicyName::tiers:
             return {

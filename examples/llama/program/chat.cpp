@@ -209,7 +209,8 @@ ModelOptions with_defaults(const ModelOptions& given, const Checkpoint& checkpoi
     const Index capacity = *options.capacity;
     if (!options.sinks) options.sinks = std::max(Index{4}, std::min(head, capacity / 4));
     const Index rest = std::max(Index{0}, capacity - *options.sinks);
-    if (!options.recent && traits_of(options.policy).dct) options.recent = rest / 4 * 3;
+    const PolicyTraits traits = traits_of(options.policy);
+    if (!options.recent && traits.dct && !traits.chooses) options.recent = rest / 4 * 3;
     return options;
 }
 

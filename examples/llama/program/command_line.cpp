@@ -92,9 +92,11 @@ void add_policy_options(CLI::App& command, PolicyOptions& options, bool for_trai
         ->check(number<Index>(1, most_tokens));
     add("--sinks", options.sinks, "First entries that are kept as they are [4]", "N")
         ->check(number<Index>(0, most_tokens));
-    add("--recent", options.recent, "Latest entries that a compression leaves as they are [0, snapkv: 32]", "N")
+    add("--recent", options.recent,
+        "Latest entries that a compression leaves as they are [0; of policies that choose: a quarter]", "N")
         ->check(number<Index>(0, most_tokens));
-    add("--ratio", options.ratio, "Part that a compression keeps of what lies between them [0.5]", "R");
+    add("--ratio", options.ratio,
+        "Part that a compression keeps of what lies between them [0.5; of policies that choose: 0.9]", "R");
 }
 
 // Whether they are those of the text.

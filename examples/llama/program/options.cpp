@@ -130,7 +130,9 @@ void check_capacity(const Config& config, const CacheSettings& settings) {
 CacheSettings resolve(const PolicyOptions& options, const Config& config, Index expected_tokens,
                       const std::string& capacity_name) {
     check_options(options);
-    CacheSettings settings{options.policy, CacheType::f32, {}, options.ratio.value_or(0.5), options.parameters};
+    const bool chooses = traits_of(options.policy).chooses;
+    CacheSettings settings{
+        options.policy, CacheType::f32, {}, options.ratio.value_or(chooses ? 0.9 : 0.5), options.parameters};
     if (settings.grows()) {
         check_sliding_window(config, settings, expected_tokens, capacity_name);
         settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0, expected_tokens};
@@ -138,8 +140,7 @@ CacheSettings resolve(const PolicyOptions& options, const Config& config, Index 
     }
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
     const Index capacity = options.capacity.value_or(window);
-    settings.sizes = {capacity, options.sinks.value_or(4),
-                      options.recent.value_or(std::min(traits_of(options.policy).recent, capacity / 4))};
+    settings.sizes = {capacity, options.sinks.value_or(4), options.recent.value_or(chooses ? capacity / 4 : 0)};
     check_sliding_window(config, settings, expected_tokens, capacity_name);
     const std::string what =
         (options.capacity ? capacity_name + " " : "the trained window of ") + std::to_string(settings.sizes.capacity) +

@@ -94,13 +94,13 @@ TEST_F(ProgramTest, PoliciesTakeNumbers) {
     EXPECT_FALSE(settings("low-pass").contains("parameters"));
 }
 
-TEST_F(ProgramTest, SnapKvLeavesItsQueriesAloneUnlessToldOtherwise) {
+TEST_F(ProgramTest, PoliciesThatChooseAreAskedLateAndOften) {
     const auto text = [&](const Arguments& more) {
         return output_of(Arguments{"inspect", "--model", file("m.bin"), "--policy", "snapkv", "--capacity", "200"} +
                          more);
     };
-    EXPECT_THAT(text({}), HasSubstr("a compression turns 164 entries into 82")) << "200 - 4 - 32";
-    EXPECT_THAT(text({"--recent", "0"}), HasSubstr("a compression turns 196 entries into 98"));
+    EXPECT_THAT(text({}), HasSubstr("recent 50, ratio 0.9: a compression turns 146 entries into 131"));
+    EXPECT_THAT(text({"--recent", "0", "--ratio", "0.5"}), HasSubstr("a compression turns 196 entries into 98"));
 }
 
 }  // namespace

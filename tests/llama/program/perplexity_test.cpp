@@ -120,7 +120,7 @@ TEST_F(ProgramTest, PerplexityRunsUnderEveryPolicyAndType) {
         for (const char* const policy : {"low-pass", "local-window", "mean", "equal-weight", "h2o+low-pass", "full"}) {
             const bool full = policy == std::string("full");
             Arguments options = perplexity() + Arguments{"--limit", "300", "--policy", policy, "--cache-type", type};
-            if (!full) options = options + Arguments{"--capacity", "64"};
+            if (!full) options = options + Arguments{"--capacity", "64", "--recent", "0", "--ratio", "0.5"};
             const json result = json_of(options);
             const std::vector<double> nll = result["nll"];
             EXPECT_EQ(result["cache_bytes"], 5 * 2 * 4 * 8 * (full ? 300 : 64) * (type == std::string("f32") ? 4 : 2));
