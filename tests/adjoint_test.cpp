@@ -15,6 +15,8 @@
 #include "freqkv/dct/direct.hpp"
 #include "freqkv/detail/adjoint/compression_adjoint.hpp"
 #include "freqkv/detail/adjoint/rope_angles.hpp"
+#include "freqkv/policy/binary_tiers.hpp"
+#include "freqkv/policy/block_mean.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
@@ -45,25 +47,55 @@ struct OneWay {
 };
 static_assert(TransformCodec<OneWay, float> && !DifferentiableCodec<OneWay, float>);
 
-// A full list before a compression and after it, as stored, and its adjoint on random gradients.
+// What Rope::angles() gives for the middle of what each entry stands for.
 template <class P>
-void expect_transpose(const P& policy) {
+std::vector<const double*> angles_of_text(const SinkedKVCache<double, P>& cache,
+                                          const detail::RopeAngles<double>& angles) {
+    std::vector<const double*> result;
+    for (Index i = 0; i < cache.size(); ++i) {
+        const TokenRange tokens = cache.entry_tokens(0, i);
+        result.push_back(angles[tokens.begin + tokens.end - 1]);
+    }
+    return result;
+}
+
+// A list that is full for the third time, before the compression and after it, as stored, and its adjoint on random
+// gradients.
+template <class P>
+void expect_transpose(const P& policy, Positions positions) {
     const Index capacity = 45, key_dim = 20, value_dim = 11;
+    const bool of_text = positions == Positions::text;
     for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half_split}) {
-        const Rope<double> rope({.head_dim = key_dim, .rotated_dims = 16, .pairing = pairing}, 10);
-        SinkedKVCache<double, P> cache(
-            {.kv_heads = 1, .key_dim = key_dim, .value_dim = value_dim, .capacity = capacity, .sinks = 3, .recent = 5},
-            rope, policy);
+        const Rope<double> steps({.head_dim = key_dim, .rotated_dims = 16, .pairing = pairing}, 10);
+        const Rope<double> rope = of_text ? steps.in_half_steps(20) : steps;
+        SinkedKVCache<double, P> cache({.kv_heads = 1,
+                                        .key_dim = key_dim,
+                                        .value_dim = value_dim,
+                                        .capacity = capacity,
+                                        .sinks = 3,
+                                        .recent = 5,
+                                        .positions = positions},
+                                       rope, policy);
         naive::Random next(3);
-        const auto k = random<double>(capacity * key_dim, next);
-        const auto v = random<double>(capacity * value_dim, next);
-        cache.append(KVView<const double>(k.data(), 1, capacity, key_dim),
-                     KVView<const double>(v.data(), 1, capacity, value_dim));
+        while (cache.compressions() < 2 || cache.size() < capacity) {
+            const auto k = random<double>(key_dim, next);
+            const auto v = random<double>(value_dim, next);
+            cache.append(KVView<const double>(k.data(), 1, 1, key_dim),
+                         KVView<const double>(v.data(), 1, 1, value_dim));
+        }
+        const detail::RopeAngles<double> angles(rope, 2 * cache.tokens_seen());
         const std::vector<double> keys(cache.keys(0).data, cache.keys(0).data + capacity * key_dim);
+        const std::vector<double> values(cache.values(0).data, cache.values(0).data + capacity * value_dim);
+        const auto text_before = angles_of_text(cache, angles);
+        std::vector<Index> tokens;
+        for (Index i = 0; i < capacity; ++i) tokens.push_back(cache.entry_tokens(0, i).begin);
         ASSERT_TRUE(cache.prepare()) << "the list was not full";
 
-        std::vector<Index> sources;
-        for (Index i = 0; i < cache.size(); ++i) sources.push_back(cache.entry_tokens(0, i).begin);
+        const auto text_after = angles_of_text(cache, angles);
+        std::vector<Index> sources;  // of a selection
+        for (Index i = 0; i < cache.size(); ++i) {
+            sources.push_back(std::find(tokens.begin(), tokens.end(), cache.entry_tokens(0, i).begin) - tokens.begin());
+        }
         const SpanList& spans = cache.compressed_spans();
         const detail::CompressionMap map{{spans.begin(), spans.end()}, sources};
         detail::CompressionAdjoint<double, std::remove_cvref_t<decltype(policy.codec)>> adjoint(policy.codec);
@@ -81,7 +113,9 @@ void expect_transpose(const P& policy) {
         std::vector<double> before(y.size(), NAN);
         const MatrixView<const double> key_gradient(y.data(), cache.size(), key_dim);
         const MatrixView<double> key_result(before.data(), capacity, key_dim);
-        adjoint.keys(map, detail::RopeAngles<double>(rope, capacity), key_gradient, key_result, scratch.data());
+        adjoint.keys(
+            map, angles, key_gradient, key_result, scratch.data(),
+            of_text ? detail::TextAngles<double>{text_before.data(), text_after.data()} : detail::TextAngles<double>{});
         EXPECT_NEAR(dot(cache.keys(0), key_gradient),
                     dot(MatrixView<const double>(keys.data(), capacity, key_dim), key_result), 1e-12)
             << "<A x, y> and <x, A^T y> of the stored keys";
@@ -91,17 +125,21 @@ void expect_transpose(const P& policy) {
         std::fill(before.begin(), before.end(), NAN);
         adjoint.values(map, value_gradient, value_result, scratch.data());
         EXPECT_NEAR(dot(cache.values(0), value_gradient),
-                    dot(MatrixView<const double>(v.data(), capacity, value_dim), value_result), 1e-12)
+                    dot(MatrixView<const double>(values.data(), capacity, value_dim), value_result), 1e-12)
             << "<A x, y> and <x, A^T y> of the values";
     }
 }
 
 TEST(CompressionAdjointTest, IsTheTranspose) {
-    expect_transpose(LowPass<>());
-    expect_transpose(LowPass<>(0.2));
-    expect_transpose(LocalWindow());
-    expect_transpose(Of<TwoSpans, FrequencyCodec<dct::Direct>>{});
-    expect_transpose(Of<TwoSpans, SelectLargest>{});
+    for (const Positions positions : {Positions::index, Positions::text}) {
+        expect_transpose(LowPass<>(), positions);
+        expect_transpose(LowPass<>(0.2), positions);
+        expect_transpose(LocalWindow(), positions);
+        expect_transpose(BlockMean(), positions);
+        expect_transpose(TieredLowPass<>(3), positions);
+        expect_transpose(Of<TwoSpans, FrequencyCodec<dct::Direct>>{}, positions);
+        expect_transpose(Of<TwoSpans, SelectLargest>{}, positions);
+    }
 }
 
 TEST(RopeAnglesTest, GoOnBehindTheTable) {
@@ -142,12 +180,33 @@ TEST(DifferentiableForward, IsInferenceToTheLastBit) {
         expect_forward_is_inference<float>(LocalWindow(), shape);
         expect_forward_is_inference<float>(Full(), shape);
         expect_forward_is_inference<float>(Of<TwoSpans, SelectLargest>{}, shape);
+        for (const bool weighted : {false, true}) {
+            Shape of_text = shape;
+            of_text.positions = Positions::text;
+            of_text.weighted = weighted;
+            expect_forward_is_inference<float>(LowPass<>(), of_text);
+            expect_forward_is_inference<double>(LocalWindow(), of_text);
+            expect_forward_is_inference<float>(Full(), of_text);
+        }
     }
 }
 
-TEST(Gradient, DoesNotDependOnThreadsOrOnTheTextBefore) {
-    const Shape shape{
-        .tokens = 400, .capacity = 90, .query_heads = 8, .kv_heads = 4, .head_capacities = {90, 50, 70, 44}};
+class GradientAnywhere : public testing::TestWithParam<Positions> {
+protected:
+    // With weights, where these may be.
+    Shape placed(Shape shape) const {
+        shape.positions = GetParam();
+        shape.weighted = GetParam() == Positions::text;
+        return shape;
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(Positions, GradientAnywhere, testing::Values(Positions::index, Positions::text),
+                         [](const auto& at) { return at.param == Positions::index ? "Index" : "Text"; });
+
+TEST_P(GradientAnywhere, DoesNotDependOnThreadsOrOnTheTextBefore) {
+    const Shape shape =
+        placed({.tokens = 400, .capacity = 90, .query_heads = 8, .kv_heads = 4, .head_capacities = {90, 50, 70, 44}});
     Layer<float, LowPass<>> one(shape, LowPass<>());
     one.forward();
     one.backward();
@@ -163,8 +222,8 @@ TEST(Gradient, DoesNotDependOnThreadsOrOnTheTextBefore) {
     }
 }
 
-TEST(Gradient, InFloatIsNearThatInDouble) {
-    const Shape shape{.tokens = 700, .capacity = 200, .key_dim = 32, .value_dim = 32, .rotated_dims = 32};
+TEST_P(GradientAnywhere, InFloatIsNearThatInDouble) {
+    const Shape shape = placed({.tokens = 700, .capacity = 200, .key_dim = 32, .value_dim = 32, .rotated_dims = 32});
     Layer<float, LowPass<>> single(shape, LowPass<>());
     Layer<double, LowPass<>> twice(shape, LowPass<>());
     const auto copy = [](const std::vector<float>& from, std::vector<double>& to) {
@@ -191,14 +250,34 @@ TEST(Gradient, InFloatIsNearThatInDouble) {
 }
 
 // Scores far beyond what exp() can take, some of them where a row sees nothing.
-TEST(Gradient, OfHugeScoresIsFinite) {
-    const Shape shape{.tokens = 120, .capacity = 64};
+TEST_P(GradientAnywhere, OfHugeScoresIsFinite) {
+    const Shape shape = placed({.tokens = 120, .capacity = 64});
     Layer<float, LowPass<>> layer(shape, LowPass<>());
     for (float& x : layer.q) x *= 1e4F;
     layer.forward();
     layer.backward();
     for (const auto* gradient : {&layer.d_q, &layer.d_k, &layer.d_v}) {
         for (const float x : *gradient) ASSERT_TRUE(std::isfinite(x)) << x;
+    }
+}
+
+// What is differentiated is what a cache computes that is fed token by token.
+TEST_P(GradientAnywhere, IsOfWhatAnyChunkingComputes) {
+    const Shape shape = placed({.tokens = 150, .recent = 3});
+    Layer<double, LowPass<>> layer(shape, LowPass<>());
+    layer.forward();
+    for (const Index chunk : {1, 7, 40}) {
+        SinkedKVCache<double, LowPass<>> cache(shape.options(), shape.rope<double>());
+        ChunkedAttention<double> attention;
+        std::vector<double> out(layer.out.size());
+        for (Index t = 0; t < shape.tokens; t += chunk) {
+            const Index count = std::min(chunk, shape.tokens - t);
+            attention.forward(layer.queries(std::as_const(layer.q)).middle_tokens(t, count),
+                              layer.keys(std::as_const(layer.k)).middle_tokens(t, count),
+                              layer.values(std::as_const(layer.v)).middle_tokens(t, count), cache,
+                              layer.results(out).middle_tokens(t, count));
+        }
+        for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], layer.out[i], 1e-12) << "chunks of " << chunk;
     }
 }
 

@@ -119,15 +119,21 @@ namespace {
 
 // Forward and backward of one text, the third time.
 template <class P>
-long allocations_of_a_repeated_text(P policy) {
+long allocations_of_a_repeated_text(P policy, Positions positions = Positions::index) {
     const Index heads = 2, query_heads = 4, dim = 16, capacity = 100, tokens = 700;
     const naive::RandomTokens<float> q(query_heads, tokens, dim, 1);
     const naive::RandomTokens<float> k(heads, tokens, dim, 2);
     naive::RandomTokens<float> out(query_heads, tokens, dim, 3), d_q = out, d_k = k, d_v = k;
-    // The table ends before the cache does.
-    DifferentiableAttention<float, P> attention(
-        {.kv_heads = heads, .query_heads = query_heads, .key_dim = dim, .capacity = capacity},
-        Rope<float>({.head_dim = dim}, capacity / 2), policy);
+    const bool of_text = positions == Positions::text;
+    // The table ends before the cache does, or the text.
+    const Rope<float> rope({.head_dim = dim}, capacity / 2);
+    DifferentiableAttention<float, P> attention({.kv_heads = heads,
+                                                 .query_heads = query_heads,
+                                                 .key_dim = dim,
+                                                 .capacity = capacity,
+                                                 .positions = positions,
+                                                 .weighted = of_text},
+                                                of_text ? rope.in_half_steps(capacity) : rope, policy);
     long before = 0;
     for (int i = 0; i < 3; ++i) {
         before = allocations;
@@ -143,21 +149,36 @@ TEST(Allocation, NoneForGradientsOfALaterTextOfTheSameLength) {
     EXPECT_EQ(0, allocations_of_a_repeated_text(LowPass<>()));
     EXPECT_EQ(0, allocations_of_a_repeated_text(LocalWindow()));
     EXPECT_EQ(0, allocations_of_a_repeated_text(Full()));
+    EXPECT_EQ(0, allocations_of_a_repeated_text(LowPass<>(), Positions::text));
+    EXPECT_EQ(0, allocations_of_a_repeated_text(LocalWindow(), Positions::text));
 }
 
+namespace {
+
 // What is kept for backward() grows by the entries of each compression, and bytes() knows of all.
-TEST(Allocation, MemoryOfGradientsIsReported) {
+template <class P>
+void expect_memory_of_gradients_is_reported(Positions positions) {
     const Index heads = 4, dim = 64, capacity = 512, tokens = 4000;
     naive::RandomTokens<float> k(heads, tokens, dim, 3);
     naive::RandomTokens<float> out = k, d_q = k, d_k = k, d_v = k;
     const auto text = std::as_const(k).view();
+    const bool of_text = positions == Positions::text;
     const long before = live_bytes;
-    DifferentiableAttention<float, LocalWindow> attention({.kv_heads = heads, .key_dim = dim, .capacity = capacity},
-                                                          Rope<float>({.head_dim = dim}, capacity));
+    const Rope<float> rope({.head_dim = dim}, of_text ? 1 : capacity);
+    DifferentiableAttention<float, P> attention(
+        {.kv_heads = heads, .key_dim = dim, .capacity = capacity, .positions = positions, .weighted = of_text},
+        of_text ? rope.in_half_steps(capacity) : rope);
     attention.forward(text, text, text, out.view());
     attention.backward(text, text, text, out.view(), text, d_q.view(), d_k.view(), d_v.view());
     const double held = static_cast<double>(live_bytes - before);
     EXPECT_NEAR(held, static_cast<double>(attention.bytes()), 0.01 * held) << "bytes that bytes() does not know of";
+}
+
+}  // namespace
+
+TEST(Allocation, MemoryOfGradientsIsReported) {
+    expect_memory_of_gradients_is_reported<LocalWindow>(Positions::index);
+    expect_memory_of_gradients_is_reported<BlockMean>(Positions::text);  // whose plans hold nothing
 }
 
 // memory() against the bytes that the cache really took.

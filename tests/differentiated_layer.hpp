@@ -57,6 +57,8 @@ struct Shape {
     Index rotated_dims = 8;
     RopePairing pairing = RopePairing::adjacent;
     std::vector<Index> head_capacities{};
+    Positions positions = Positions::index;
+    bool weighted = false;
 
     CacheOptions options() const {
         return {.kv_heads = kv_heads,
@@ -66,19 +68,23 @@ struct Shape {
                 .capacity = capacity,
                 .sinks = sinks,
                 .recent = recent,
+                .positions = positions,
+                .weighted = weighted,
                 .head_capacities = head_capacities};
     }
-    // The table ends before the cache does.
+    // The table ends before the cache does, or the text.
     template <class C>
     Rope<C> rope() const {
-        return Rope<C>({.head_dim = key_dim, .rotated_dims = rotated_dims, .base = 100, .pairing = pairing},
-                       capacity / 2);
+        const Rope<C> rope({.head_dim = key_dim, .rotated_dims = rotated_dims, .base = 100, .pairing = pairing},
+                           capacity / 2);
+        return positions == Positions::text ? rope.in_half_steps(tokens / 2) : rope;
     }
     std::string name() const {
         return std::to_string(tokens) + " tokens, capacity " + std::to_string(capacity) + ", sinks " +
                std::to_string(sinks) + ", recent " + std::to_string(recent) + ", heads " + std::to_string(query_heads) +
                "/" + std::to_string(kv_heads) +
-               (pairing == RopePairing::adjacent ? ", adjacent pairs" : ", pairs in two halves");
+               (pairing == RopePairing::adjacent ? ", adjacent pairs" : ", pairs in two halves") +
+               (positions == Positions::text ? ", positions of the text" : "") + (weighted ? ", weighted" : "");
     }
 };
 

@@ -10,6 +10,9 @@
 #include "differentiated_layer.hpp"
 #include "freqkv/dct/direct.hpp"
 #include "freqkv/detail/adjoint/compression_adjoint.hpp"
+#include "freqkv/policy/binary_tiers.hpp"
+#include "freqkv/policy/block_mean.hpp"
+#include "freqkv/policy/equal_weight.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
@@ -171,6 +174,116 @@ TEST(Gradient, OfCappedScoresAndWindowsIsThatOfFiniteDifferences) {
         ASSERT_NO_FATAL_FAILURE(expect_gradients(LocalWindow(), shape, 3, options));
     }
 }
+
+// At the positions of the text, of entries that count once or as often as they stand for tokens.
+class GradientOfText : public testing::TestWithParam<bool> {
+protected:
+    Shape shape(Index recent = 0, Index sinks = 4, RopePairing pairing = RopePairing::adjacent) const {
+        return {
+            .sinks = sinks, .recent = recent, .pairing = pairing, .positions = Positions::text, .weighted = GetParam()};
+    }
+};
+
+TEST_P(GradientOfText, ThroughALowPassIsThatOfFiniteDifferences) {
+    for (const Index compressions : {0, 1, 2, 5}) {
+        for (const double ratio : {0.5, 0.3, 0.9}) {
+            for (const Index recent : {0, 5}) {
+                for (const Index sinks : {0, 4}) {
+                    for (const RopePairing pairing : {RopePairing::adjacent, RopePairing::half_split}) {
+                        Shape of_text = shape(recent, sinks, pairing);
+                        of_text.tokens = text_length(of_text, ratio, compressions);
+                        ASSERT_NO_FATAL_FAILURE(expect_gradients(LowPass<>(ratio), of_text, compressions));
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_P(GradientOfText, IsThatOfFiniteDifferencesAtOtherSizes) {
+    for (const auto& [capacity, key_dim, value_dim, rotated] :
+         {std::array<Index, 4>{31, 5, 3, 4}, {70, 16, 16, 16}, {12, 1, 1, 0}, {133, 34, 18, 34}}) {
+        Shape of_text = shape();
+        of_text.capacity = capacity;
+        of_text.query_heads = 3;
+        of_text.kv_heads = 1;
+        of_text.key_dim = key_dim;
+        of_text.value_dim = value_dim;
+        of_text.rotated_dims = rotated;
+        of_text.tokens = text_length(of_text, 0.5, 3);
+        ASSERT_NO_FATAL_FAILURE(expect_gradients(LowPass<>(), of_text, 3));
+    }
+}
+
+TEST_P(GradientOfText, ThroughOtherPoliciesIsThatOfFiniteDifferences) {
+    for (const Index compressions : {1, 4}) {
+        for (const Index recent : {0, 5}) {
+            Shape of_text = shape(recent);
+            of_text.tokens = text_length(of_text, 0.5, compressions);
+            ASSERT_NO_FATAL_FAILURE(expect_gradients(LocalWindow(), of_text, compressions));
+            ASSERT_NO_FATAL_FAILURE(expect_gradients(BlockMean(), of_text, compressions));
+            ASSERT_NO_FATAL_FAILURE(expect_gradients(LowPass<dct::Direct>(), of_text, compressions));
+        }
+    }
+    for (const Index tokens : {1, 2, 40, 150}) {
+        Shape of_text = shape();
+        of_text.tokens = tokens;
+        ASSERT_NO_FATAL_FAILURE(expect_gradients(Full(), of_text, 0));
+    }
+}
+
+TEST_P(GradientOfText, ThroughSeveralSpansIsThatOfFiniteDifferences) {
+    Shape of_text = shape(3);
+    of_text.tokens = 66;
+    {
+        SCOPED_TRACE("two spans, low-pass");
+        expect_gradients(Of<TwoSpans, FrequencyCodec<>>{}, of_text, 5);
+    }
+    {
+        SCOPED_TRACE("two spans, a selection by the data");
+        expect_gradients(Of<TwoSpans, SelectLargest>{}, of_text, 5);
+    }
+    {
+        SCOPED_TRACE("a low-pass that keeps fewer in some heads");
+        expect_gradients(Of<WholeSpan, UnevenLowPass>{}, of_text, 5);
+    }
+    of_text.capacity = 48;
+    of_text.tokens = 120;
+    {
+        SCOPED_TRACE("tiers");
+        expect_gradients(TieredLowPass<>(2), of_text, 8);
+    }
+    {
+        SCOPED_TRACE("equal weight");
+        expect_gradients(EqualWeightLowPass<>(), of_text, 4);
+    }
+}
+
+TEST_P(GradientOfText, OfRaggedHeadsIsThatOfFiniteDifferences) {
+    Shape of_text = shape();
+    of_text.tokens = 61;
+    of_text.query_heads = 6;
+    of_text.kv_heads = 3;
+    of_text.head_capacities = {24, 61, 17};
+    expect_gradients(LowPass<>(), of_text, 4);
+    expect_gradients(LocalWindow(0.3), of_text, 3);
+}
+
+TEST_P(GradientOfText, OfCappedScoresAndWindowsIsThatOfFiniteDifferences) {
+    const AttentionOptions all[] = {{.score_cap = 0.5}, {.window = 9}, {.score_cap = 0.5, .window = 13}};
+    for (const AttentionOptions& options : all) {
+        SCOPED_TRACE("cap " + std::to_string(options.score_cap) + ", window " + std::to_string(options.window));
+        Shape of_text = shape();
+        of_text.tokens = text_length(of_text, 0.5, 3);
+        ASSERT_NO_FATAL_FAILURE(expect_gradients(LowPass<>(), of_text, 3, options));
+        of_text.capacity = 150;  // several blocks of keys
+        of_text.tokens = text_length(of_text, 0.5, 2);
+        ASSERT_NO_FATAL_FAILURE(expect_gradients(LowPass<>(), of_text, 2, options));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Entries, GradientOfText, testing::Bool(),
+                         [](const auto& weighted) { return weighted.param ? "Weighted" : "CountedOnce"; });
 
 // Each head has boundaries of its own.
 TEST(Gradient, OfRaggedHeadsIsThatOfFiniteDifferences) {

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "binary_tiers.hpp"
-#include "freqkv/adjoint/chunked_attention.hpp"
 #include "freqkv/policy/binary_tiers.hpp"
 #include "freqkv/policy/heavy_hitters.hpp"
 #include "freqkv/policy/keep_some.hpp"
@@ -183,10 +182,6 @@ TEST(TextPositions, AskForARopeInHalfSteps) {
         message_of([&] { SinkedKVCache<float, LowPass<>>(cache_options(text, 48, 4, 9), rope.in_half_steps(48)); }),
         HasSubstr("steps of the rope is 2"));
     EXPECT_THAT(message_of([&] { (void)rope.in_half_steps(48).in_half_steps(1); }), HasSubstr("must be 1"));
-    EXPECT_THAT(message_of([&] {
-                    DifferentiableAttention<float, LowPass<>>(text_options(text, 48, 4, 9), rope.in_half_steps(48));
-                }),
-                HasSubstr("must be Positions::index, where gradients are wanted"));
     std::vector<float> a(8), b(8);
     const float* const whole = rope.angles(7, a.data());
     const Rope<float> half_steps = rope.in_half_steps(10);

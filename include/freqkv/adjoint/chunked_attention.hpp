@@ -69,7 +69,7 @@ namespace freqkv::inline FREQKV_ISA {
 /// the chunk before.
 ///
 /// What is differentiated is the computation with the entries that were chosen: selections, the number of entries
-/// kept, and an allocation among heads count as constants.
+/// kept, an allocation among heads, and the weights of entries (CacheOptions::weighted) count as constants.
 ///
 /// C is float or double. A task is a KV head, and no sum depends on who runs it: results are the same for any
 /// number of threads. Not to be used from two threads at once. Objects that share a Workspace are not to be used
@@ -79,6 +79,10 @@ template <class C, class P>
 class DifferentiableAttention {
     static_assert(detail::check_differentiable<P, C>());
     static constexpr bool grows = GrowingPolicy<P>;
+    static constexpr bool selects = [] {
+        if constexpr (!grows) return SelectionCodec<detail::CodecOf<P>, C>;
+        return false;
+    }();
     using Adjoint = typename detail::AdjointOf<C, P>::type;
 
 public:
@@ -95,10 +99,7 @@ public:
                                                     : 1 / std::sqrt(static_cast<double>(options.key_dim)))),
           score_cap_(static_cast<C>(attention.score_cap)),
           window_(attention.window > 0 ? attention.window : std::numeric_limits<Index>::max()),
-          histories_(static_cast<std::size_t>(cache_.kv_heads())) {
-        require(options.positions == Positions::index, "positions", static_cast<Index>(options.positions),
-                "must be Positions::index, where gradients are wanted");
-    }
+          histories_(static_cast<std::size_t>(cache_.kv_heads())) {}
 
     const CacheOptions& options() const { return cache_.options(); }
 
@@ -123,7 +124,7 @@ public:
         };
         cache_.for_each_piece(q.tokens, attend_piece, executor);
         tokens_ = q.tokens;
-        angles_.cover(longest_list());
+        angles_.cover(has_text_positions() ? 2 * tokens_ : longest_list());
     }
 
     /// Gradients of a scalar with respect to q, k and v, given its gradient d_out with respect to `out`. q, k, v
@@ -169,6 +170,14 @@ private:
         KVView<C> d_q, d_k, d_v;
     };
 
+    bool has_text_positions() const { return options().positions == Positions::text; }
+
+    // Whether an entry may count more than once: only what a transform makes does.
+    bool has_weights() const {
+        if constexpr (grows || selects) return false;
+        return options().weighted;
+    }
+
     Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
 
     void begin_text() {
@@ -181,12 +190,11 @@ private:
     // Of the heads that were compressed before token `token`, if any.
     void keep_compressed(Index token) {
         if constexpr (!grows) {
-            constexpr bool selection = SelectionCodec<detail::CodecOf<P>, C>;
             for (Index h = 0; h < cache_.kv_heads(); ++h) {
                 History& history = histories_[static_cast<std::size_t>(h)];
                 if (cache_.compressions(h) < static_cast<Index>(history.chunks())) continue;
-                history.template add<selection>(cache_, h, token);
-                if constexpr (!selection) {
+                history.template add<selects>(cache_, h, token);
+                if constexpr (!selects) {
                     const SpanList& spans = cache_.compressed_spans(h);
                     adjoint_.make_plans({spans.begin(), spans.end()});
                 }
@@ -220,7 +228,8 @@ private:
         return checked_product("scratch of backward()", 2, entries, widths, sizeof(C)) +
                4 * WorkspaceCursor::size<C>(1) + WorkspaceCursor::size<C>(cache_.key_dim()) +
                Workspace::stride(adjoint_.scratch_bytes()) +
-               detail::AttentionAdjoint<C>::bytes(entries, cache_.key_dim(), cache_.value_dim());
+               2 * WorkspaceCursor::size<const C*>(listed_angles(entries)) +
+               detail::AttentionAdjoint<C>::bytes(entries, cache_.key_dim(), cache_.value_dim(), has_weights());
     }
 
     void backward_head(Index h, Index entries, const Views& views, WorkspaceCursor scratch) const {
@@ -234,20 +243,23 @@ private:
         C* next_dv = scratch.take<C>(entries * value_width);
         C* const row = scratch.take<C>(cache_.key_dim());
         std::byte* const compression_scratch = scratch.take<std::byte>(adjoint_.scratch_bytes());
-        detail::AttentionAdjoint<C> attention(scratch, entries, cache_.key_dim(), cache_.value_dim());
+        const C** text_angles = scratch.take<const C*>(listed_angles(entries));
+        const C** next_text_angles = scratch.take<const C*>(listed_angles(entries));
+        detail::AttentionAdjoint<C> attention(scratch, entries, cache_.key_dim(), cache_.value_dim(), has_weights());
         for (C* const gradient : {dk, next_dk}) std::fill_n(gradient, entries * key_width, C{0});
         for (C* const gradient : {dv, next_dv}) std::fill_n(gradient, entries * value_width, C{0});
 
+        const C* const* angles = angles_of_list(history, history.chunks() - 1, text_angles);
         for (std::size_t c = history.chunks(); c-- > 0;) {
             const Chunk& chunk = history.chunk(c);
             const Index end = history.entries_at_end(c, tokens_);
-            load_list(history, chunk, h, end, views, row, attention);
-            attend_backward(chunk, h, end, views, attention, dk, dv);
+            load_list(history, chunk, h, end, angles, views, row, attention);
+            attend_backward(chunk, h, end, angles, views, attention, dk, dv);
             for (Index e = chunk.entries; e < end; ++e) {
                 const Index token = chunk.token + e - chunk.entries;
                 const MatrixView<C> d_k = views.d_k.head(h);
                 const MatrixView<C> d_v = views.d_v.head(h);
-                cache_.rope().template turn<true>(dk + e * key_width, 1, d_k.row(token), d_k.column_stride, angles_[e]);
+                cache_.rope().template turn<true>(dk + e * key_width, 1, d_k.row(token), d_k.column_stride, angles[e]);
                 for (Index d = 0; d < cache_.value_dim(); ++d) d_v(token, d) = dv[e * value_width + d];
             }
             if constexpr (!grows) {
@@ -257,19 +269,39 @@ private:
                 const auto rows = [](C* data, Index count, Index columns, Index stride) {
                     return MatrixView<C>(data, count, columns, stride, 1);
                 };
-                adjoint_.keys(map, angles_, rows(dk, chunk.entries, cache_.key_dim(), key_width),
-                              rows(next_dk, before, cache_.key_dim(), key_width), compression_scratch);
+                const C* const* const next_angles = angles_of_list(history, c - 1, next_text_angles);
+                adjoint_.keys(
+                    map, angles_, rows(dk, chunk.entries, cache_.key_dim(), key_width),
+                    rows(next_dk, before, cache_.key_dim(), key_width), compression_scratch,
+                    has_text_positions() ? detail::TextAngles<C>{next_angles, angles} : detail::TextAngles<C>{});
                 adjoint_.values(map, rows(dv, chunk.entries, cache_.value_dim(), value_width),
                                 rows(next_dv, before, cache_.value_dim(), value_width), compression_scratch);
                 std::swap(dk, next_dk);
                 std::swap(dv, next_dv);
+                std::swap(text_angles, next_text_angles);
+                angles = next_angles;
             }
         }
     }
 
+    // Entries of a list whose angles have to be listed: at the positions of their indices they stand in a row.
+    Index listed_angles(Index entries) const { return has_text_positions() ? entries : 0; }
+
+    // What Rope::angles() gives for each entry of the list as it was at the end of chunk c, written to `text` if it is
+    // at the positions of the text. There, what a selection left is not asked for.
+    const C* const* angles_of_list(const History& history, std::size_t c, const C** text) const {
+        if (!has_text_positions()) return angles_.data();
+        const Chunk& chunk = history.chunk(c);
+        const C** to = text;
+        for (const Index position : history.positions(chunk)) *to++ = angles_[position];
+        const Index tokens = history.entries_at_end(c, tokens_) - chunk.entries;
+        for (Index t = 0; t < tokens; ++t) text[chunk.entries + t] = angles_[2 * (chunk.token + t)];
+        return text;
+    }
+
     // The list as it was at the end of the chunk: what the compression left, and the chunk's own tokens.
-    void load_list(const History& history, const Chunk& chunk, Index h, Index end, const Views& views, C* row,
-                   detail::AttentionAdjoint<C>& attention) const {
+    void load_list(const History& history, const Chunk& chunk, Index h, Index end, const C* const* angles,
+                   const Views& views, C* row, detail::AttentionAdjoint<C>& attention) const {
         const Index key_dim = cache_.key_dim();
         const Index value_dim = cache_.value_dim();
         for (Index e = 0; e < chunk.entries; ++e) {
@@ -280,15 +312,16 @@ private:
         const MatrixView<const C> v = views.v.head(h);
         for (Index e = chunk.entries; e < end; ++e) {
             const Index token = chunk.token + e - chunk.entries;
-            cache_.rope().turn(k.row(token), k.column_stride, row, 1, angles_[e]);
+            cache_.rope().turn(k.row(token), k.column_stride, row, 1, angles[e]);
             attention.set_key(e, row);
             attention.set_value(e, v.row(token), v.column_stride);
         }
+        if (has_weights()) attention.set_log_weights(history.log_weights(chunk), end);
         attention.finish_list(end);
     }
 
     // All queries of a chunk: row r being group member r % group of token r / group, as in ChunkedAttention.
-    void attend_backward(const Chunk& chunk, Index h, Index end, const Views& views,
+    void attend_backward(const Chunk& chunk, Index h, Index end, const C* const* angles, const Views& views,
                          detail::AttentionAdjoint<C>& attention, C* dk, C* dv) const {
         const Index group = cache_.query_heads() / cache_.kv_heads();
         const Index rows = (end - chunk.entries) * group;
@@ -305,7 +338,7 @@ private:
             each_row([&](Index r, Index head, Index token, Index entry) {
                 const MatrixView<const C> q = views.q.head(head);
                 C* const query = attention.query(r);
-                rope.turn(q.row(token), q.column_stride, query, 1, angles_[entry]);
+                rope.turn(q.row(token), q.column_stride, query, 1, angles[entry]);
                 for (Index d = 0; d < q.columns; ++d) query[d] *= scale_;
                 const MatrixView<const C> out = views.out.head(head);
                 const MatrixView<const C> d_out = views.d_out.head(head);
@@ -317,7 +350,7 @@ private:
                 C* const gradient = attention.query_gradient(r);
                 for (Index d = 0; d < cache_.key_dim(); ++d) gradient[d] *= scale_;
                 const MatrixView<C> d_q = views.d_q.head(head);
-                rope.template turn<true>(gradient, 1, d_q.row(token), d_q.column_stride, angles_[entry]);
+                rope.template turn<true>(gradient, 1, d_q.row(token), d_q.column_stride, angles[entry]);
             });
         }
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/attention/score_cap.hpp"
@@ -19,6 +20,7 @@ namespace freqkv::detail::inline FREQKV_ISA {
 //     dV += P^T G        dP = G V^T        dS = P (dP - D)        dQ += dS K        dK += dS^T Q
 //
 // Where scores are capped, P is that of the capped ones, s = cap tanh(S / cap), and dS has a factor 1 - (s / cap)^2.
+// Where entries have weights, their logarithms are added to S, or s, and are constants.
 // Five products, which are what it takes. Lanes are keys in S and dP, so keys and values are laid out once for a
 // list with neighbouring entries side by side; a tile's queries are taken as they lie. Scratch is that layout and
 // one block of P and dS, whatever the number of rows.
@@ -28,27 +30,27 @@ public:
     static constexpr Index max_rows = 96;
     static constexpr Index block_keys = 64;
 
-    // Bytes of scratch for lists of up to `entries`.
-    static Index bytes(Index entries, Index key_dim, Index value_dim) {
-        const Index blocks = (entries + block_keys - 1) / block_keys;
+    // Bytes of scratch for lists of up to `entries`, which have weights or not.
+    static Index bytes(Index entries, Index key_dim, Index value_dim, bool weighted) {
+        const Index keys = padded(entries);
         const Index key_width = whole_lanes<C>(key_dim);
         const Index value_width = whole_lanes<C>(value_dim);
-        return WorkspaceCursor::size<C>(blocks * block_keys * key_width) +
-               WorkspaceCursor::size<C>(blocks * block_keys * key_dim) +
-               WorkspaceCursor::size<C>(blocks * block_keys * value_dim) +
+        return WorkspaceCursor::size<C>(keys * key_width) + WorkspaceCursor::size<C>(keys * key_dim) +
+               WorkspaceCursor::size<C>(keys * value_dim) + (weighted ? WorkspaceCursor::size<C>(keys) : 0) +
                2 * WorkspaceCursor::size<C>(max_rows * key_width) + WorkspaceCursor::size<C>(max_rows * value_width) +
                2 * WorkspaceCursor::size<C>(max_rows * block_keys) + 2 * WorkspaceCursor::size<C>(max_rows);
     }
 
-    AttentionAdjoint(WorkspaceCursor& scratch, Index entries, Index key_dim, Index value_dim)
+    AttentionAdjoint(WorkspaceCursor& scratch, Index entries, Index key_dim, Index value_dim, bool weighted)
         : key_dim_(key_dim),
           value_dim_(value_dim),
           key_width_(whole_lanes<C>(key_dim)),
           value_width_(whole_lanes<C>(value_dim)) {
-        const Index blocks = (entries + block_keys - 1) / block_keys;
-        keys_ = scratch.take<C>(blocks * block_keys * key_width_);
-        key_columns_ = scratch.take<C>(blocks * block_keys * key_dim);
-        value_columns_ = scratch.take<C>(blocks * block_keys * value_dim);
+        const Index keys = padded(entries);
+        keys_ = scratch.take<C>(keys * key_width_);
+        key_columns_ = scratch.take<C>(keys * key_dim);
+        value_columns_ = scratch.take<C>(keys * value_dim);
+        log_weights_ = weighted ? scratch.take<C>(keys) : nullptr;
         q_ = scratch.take<C>(max_rows * key_width_);
         dq_ = scratch.take<C>(max_rows * key_width_);
         g_ = scratch.take<C>(max_rows * value_width_);
@@ -61,7 +63,7 @@ public:
     }
 
     // The list: rotated keys [entries, key_dim] and values [entries, value_dim]. Whoever fills in the keys calls
-    // set_key() for each entry, then set_value(), and finish_list().
+    // set_key() for each entry, then set_value(), where there are weights set_log_weights(), and finish_list().
     void set_key(Index entry, const C* key) {
         C* const row = keys_ + entry * key_width_;
         std::copy_n(key, key_dim_, row);
@@ -73,10 +75,14 @@ public:
         C* const column = value_columns_ + column_of(entry, value_dim_);
         for (Index d = 0; d < value_dim_; ++d) column[d * block_keys] = value[d * stride];
     }
+    // Of the first entries; the others, up to `entries`, count once.
+    void set_log_weights(std::span<const C> first, Index entries) {
+        C* const rest = std::copy(first.begin(), first.end(), log_weights_);
+        std::fill(rest, log_weights_ + padded(entries), C{0});
+    }
     // Nothing is undefined behind the last of `entries`.
     void finish_list(Index entries) {
-        const Index end = (entries + block_keys - 1) / block_keys * block_keys;
-        for (Index e = entries; e < end; ++e) {
+        for (Index e = entries; e < padded(entries); ++e) {
             for (Index d = 0; d < key_dim_; ++d) key_columns_[column_of(e, key_dim_) + d * block_keys] = C{0};
             for (Index d = 0; d < value_dim_; ++d) value_columns_[column_of(e, value_dim_) + d * block_keys] = C{0};
         }
@@ -136,6 +142,9 @@ public:
     C* query_gradient(Index row) { return dq_ + row * key_width_; }
 
 private:
+    // In whole blocks.
+    static Index padded(Index entries) { return (entries + block_keys - 1) / block_keys * block_keys; }
+
     // Entries of a block stand side by side: [block][dim][block_keys].
     static Index column_of(Index entry, Index dim) {
         return entry / block_keys * block_keys * dim + entry % block_keys;
@@ -156,8 +165,9 @@ private:
                     score = capped(score, cap);
                     slope -= score * score / (cap * cap);
                 }
-                const Lanes<C> log_weight = score - log_sum_[r];
-                const Lanes<C> weight = exp_lanes<C>(log_weight > C{0} ? Lanes<C>{} : log_weight);
+                if (log_weights_ != nullptr) score += load_lanes<C>(log_weights_ + begin + t);
+                const Lanes<C> log_share = score - log_sum_[r];
+                const Lanes<C> weight = exp_lanes<C>(log_share > C{0} ? Lanes<C>{} : log_share);
                 store_lanes<C>(p + t, weight);
                 store_lanes<C>(ds + t, weight * (load_lanes<C>(ds + t) - delta_[r]) * slope);
             }
@@ -173,6 +183,7 @@ private:
     C* keys_;           // [entries, key_width]
     C* key_columns_;    // [blocks, key_dim, block_keys]
     C* value_columns_;  // [blocks, value_dim, block_keys]
+    C* log_weights_;    // [blocks, block_keys], or null
     C* q_;              // [max_rows, key_width]
     C* dq_;             // [max_rows, key_width]
     C* g_;              // [max_rows, value_width]

@@ -29,6 +29,14 @@ struct CompressionMap {
     std::span<const Index> sources{};
 };
 
+/// Of keys at the positions of the text: what Rope::angles() gives for each entry's, before and after a compression.
+/// None where entry i is at position i.
+template <class C>
+struct TextAngles {
+    const C* const* before = nullptr;
+    const C* const* after = nullptr;
+};
+
 /// The adjoint of one compression of a list of keys or values: from the gradient with respect to the entries
 /// after it to the gradient with respect to those before it. What the compression moves as it is, the adjoint
 /// moves back; what it drops has gradient 0; what it transforms goes through the adjoint of the codec's plan.
@@ -70,23 +78,27 @@ public:
     /// Scratch memory of one call, aligned to AlignedBuffer<std::byte>::alignment.
     Index scratch_bytes() const { return scratch_bytes_; }
 
-    /// Keys that are stored rotated at their index: after [entries after, key_dim] to before [entries before,
-    /// key_dim], which must not overlap. `angles` has to cover the positions of both.
+    /// Keys that are stored rotated at their index, or at the positions of `text`: after [entries after, key_dim] to
+    /// before [entries before, key_dim], which must not overlap. `angles` has to cover the indices of both, and 0.
     void keys(const CompressionMap& map, const RopeAngles<C>& angles, MatrixView<const C> after, MatrixView<C> before,
-              std::byte* scratch) const noexcept {
+              std::byte* scratch, const TextAngles<C>& text = {}) const noexcept {
         const Rope<C>& rope = angles.rope();
-        // The compression turned what it moved by the difference of its positions; this turns it back.
+        const bool of_text = text.before != nullptr;
+        const C* const* const angles_before = of_text ? text.before : angles.data();
+        const C* const* const angles_after = of_text ? text.after : angles.data();
+        // The compression turned what it moved by the difference of its positions; this turns it back. In the text
+        // nothing moves, and a turn by the angles of 0 is exact.
         const auto move = [&](Index to, Index source) {
             rope.turn(after.row(to), after.column_stride, before.row(source), before.column_stride,
-                      angles[source - to]);
+                      angles[of_text ? 0 : source - to]);
         };
         const auto transform = [&](const auto& plan, const Span& span, Index to) {
             constexpr Index width = std::remove_cvref_t<decltype(plan)>::block_columns;
             using Columns = RotatedColumns<C, width>;
             const MatrixView<C> in = as_source(after.middle_rows(to, span.keep));
             const MatrixView<C> out = before.middle_rows(span.begin, span.length);
-            const C* const* const in_angles = angles.data() + to;
-            const C* const* const out_angles = angles.data() + span.begin;
+            const C* const* const in_angles = angles_after + to;
+            const C* const* const out_angles = angles_before + span.begin;
             for (Index pair = 0; pair < rope.pairs(); pair += width / 2) {
                 const Index count = std::min(width / 2, rope.pairs() - pair);
                 plan.adjoint(Columns(in, rope, pair, count, in_angles, in_angles),

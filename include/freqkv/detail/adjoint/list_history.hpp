@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <cstddef>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "freqkv/cache_options.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/detail/adjoint/compression_adjoint.hpp"
+#include "freqkv/detail/cache/due_list.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/view.hpp"
 
@@ -34,6 +38,8 @@ public:
         values_.clear();
         spans_.clear();
         sources_.clear();
+        positions_.clear();
+        log_weights_.clear();
         tokens_.clear();
         chunks_.push_back({});
     }
@@ -50,7 +56,11 @@ public:
         keys_.insert(keys_.end(), keys.data, keys.data + keys.rows * keys.columns);
         values_.insert(values_.end(), values.data, values.data + values.rows * values.columns);
         spans_.insert(spans_.end(), spans.begin(), spans.end());
-        if constexpr (selection) add_sources(cache, h, before);
+        if constexpr (selection) {
+            add_sources(cache, h, before);
+        } else {
+            add_places(cache, h);
+        }
     }
 
     std::size_t chunks() const { return chunks_.size(); }
@@ -62,7 +72,7 @@ public:
         return chunks_[c].entries + end - chunks_[c].token;
     }
 
-    /// Entry e of those that a chunk began with: its key [key_dim], rotated at e, and its value [value_dim].
+    /// Entry e of those that a chunk began with: its key [key_dim], as it was stored, and its value [value_dim].
     const C* key(const Chunk& chunk, Index e, Index key_dim) const {
         return keys_.data() + (static_cast<Index>(chunk.first_entry) + e) * key_dim;
     }
@@ -70,20 +80,24 @@ public:
         return values_.data() + (static_cast<Index>(chunk.first_entry) + e) * value_dim;
     }
 
+    /// Of the entries that a chunk began with, [chunk.entries]: their positions in the text, or none if these are the
+    /// indices; and what attention added to their scores, or none if nothing. Both are kept of transforms alone: what a
+    /// selection keeps has the position that it came with, and counts once.
+    std::span<const Index> positions(const Chunk& chunk) const { return part(positions_, chunk); }
+    std::span<const C> log_weights(const Chunk& chunk) const { return part(log_weights_, chunk); }
+
     /// The compression that a chunk began with.
     CompressionMap map(const Chunk& chunk) const {
-        CompressionMap map{{spans_.data() + chunk.first_span, chunk.spans}, {}};
-        if (!sources_.empty()) {
-            map.sources = {sources_.data() + chunk.first_entry, static_cast<std::size_t>(chunk.entries)};
-        }
-        return map;
+        return {{spans_.data() + chunk.first_span, chunk.spans}, part(sources_, chunk)};
     }
 
     Index bytes() const {
-        return static_cast<Index>(chunks_.capacity() * sizeof(Chunk) +
-                                  (keys_.capacity() + values_.capacity()) * sizeof(C) +
-                                  spans_.capacity() * sizeof(Span) +
-                                  (sources_.capacity() + old_tokens_.capacity() + tokens_.capacity()) * sizeof(Index));
+        return static_cast<Index>(
+            chunks_.capacity() * sizeof(Chunk) +
+            (keys_.capacity() + values_.capacity() + log_weights_.capacity()) * sizeof(C) +
+            spans_.capacity() * sizeof(Span) +
+            (sources_.capacity() + positions_.capacity() + old_tokens_.capacity() + tokens_.capacity()) *
+                sizeof(Index));
     }
 
 private:
@@ -102,11 +116,28 @@ private:
         }
     }
 
+    // Where a transform has put entries, and how often they count.
+    template <class Cache>
+    void add_places(const Cache& cache, Index h) {
+        if (cache.options().positions == Positions::text) {
+            for (Index i = 0; i < cache.size(h); ++i) positions_.push_back(middle_of(cache.entry_tokens(h, i)));
+        }
+        for (const C weight : cache.weights(h)) log_weights_.push_back(std::log(weight));
+    }
+
+    template <class X>
+    static std::span<const X> part(const std::vector<X>& of_all, const Chunk& chunk) {
+        if (of_all.empty()) return {};
+        return {of_all.data() + chunk.first_entry, static_cast<std::size_t>(chunk.entries)};
+    }
+
     std::vector<Chunk> chunks_;
-    std::vector<C> keys_;                     // [entries of all chunks, key_dim], rotated at their index in the chunk
+    std::vector<C> keys_;                     // [entries of all chunks, key_dim], rotated as they were stored
     std::vector<C> values_;                   // [entries of all chunks, value_dim]
     std::vector<Span> spans_;                 // of all compressions
     std::vector<Index> sources_;              // [entries of all chunks], by a selection: their index before it
+    std::vector<Index> positions_;            // [entries of all chunks], by a transform, in the text; or none
+    std::vector<C> log_weights_;              // [entries of all chunks], by a transform; or none
     std::vector<Index> old_tokens_, tokens_;  // of the entries after the latest selection
 };
 
