@@ -60,6 +60,7 @@ set(FREQKV_HEADERS_compressor
     freqkv/rope.hpp)
 
 set(FREQKV_HEADERS_policy
+    freqkv/detail/policy/key_matching.hpp
     freqkv/detail/policy/window_scores.hpp
     freqkv/policy.hpp
     freqkv/policy/binary_tiers.hpp
@@ -73,6 +74,7 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/key_diff.hpp
     freqkv/policy/local_window.hpp
     freqkv/policy/low_pass.hpp
+    freqkv/policy/merge.hpp
     freqkv/policy/norms.hpp
     freqkv/policy/report.hpp
     freqkv/policy/residual_energy.hpp
@@ -92,6 +94,7 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/kv_list.hpp
     freqkv/detail/cache/list_compressor.hpp
     freqkv/detail/cache/list_counts.hpp
+    freqkv/detail/cache/merge_engine.hpp
     freqkv/detail/cache/move_entries.hpp
     freqkv/detail/cache/plan_cache.hpp
     freqkv/detail/cache/query_ring.hpp

@@ -87,6 +87,7 @@ void expect_no_allocation() {
         EXPECT_EQ(0, (allocations_in_steady_state<T>(LowPass<>(), through_attention)));
         EXPECT_EQ(0, (allocations_in_steady_state<T>(LocalWindow(), through_attention)));
         EXPECT_EQ(0, (allocations_in_steady_state<T>(KeyDiff(), through_attention)));
+        EXPECT_EQ(0, (allocations_in_steady_state<T>(Merge(), through_attention)));
 #if defined(FREQKV_HAS_FFTW)
         EXPECT_EQ(0, (allocations_in_steady_state<T>(LowPass<dct::Fftw>(), through_attention)));
 #endif
@@ -99,6 +100,7 @@ void expect_no_allocation() {
     EXPECT_EQ(0, (allocations_in_steady_state<T>(BlockMean(), true)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(LowPass<>(), true, Positions::text)));
     EXPECT_EQ(0, (allocations_in_steady_state<T>(HeavyHitters(), true, Positions::text)));
+    EXPECT_EQ(0, (allocations_in_steady_state<T>(Merge(), true, Positions::text)));
 }
 
 }  // namespace

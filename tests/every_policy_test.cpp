@@ -26,9 +26,10 @@ protected:
     static CacheOptions options(const Text& text) { return cache_options(text, 80, 3, 20); }
 };
 
-using Policies = testing::Types<LowPass<>, LocalWindow, SnapKV<>, Tova, HeavyHitters, KeyDiff, KeyNorm, ValueNorm,
-                                BlockMean, TieredLowPass<>, EqualWeightLowPass<>, ExactAndLowPass<WindowAttention<16>>,
-                                ExactAndLowPass<AccumulatedAttention>, ExactAndLowPass<ResidualEnergy>>;
+using Policies =
+    testing::Types<LowPass<>, LocalWindow, SnapKV<>, Tova, HeavyHitters, KeyDiff, KeyNorm, ValueNorm, BlockMean, Merge,
+                   TieredLowPass<>, EqualWeightLowPass<>, ExactAndLowPass<WindowAttention<16>>,
+                   ExactAndLowPass<AccumulatedAttention>, ExactAndLowPass<ResidualEnergy>>;
 TYPED_TEST_SUITE(EveryPolicy, Policies);
 
 TYPED_TEST(EveryPolicy, LeavesTheSameEntriesInChunksOfAnySize) {

@@ -11,6 +11,7 @@
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
+#include "freqkv/policy/merge.hpp"
 #include "model_cache.hpp"
 
 // What is a schedule, a codec, an allocation, a policy, and what is none.
@@ -128,6 +129,26 @@ static_assert(!TransformCodec<TransformWithoutLengths, float>);
 static_assert(!TransformCodec<TransformWithUselessPlan, float>);
 static_assert(!TransformCodec<SelectLatest, float>);
 
+struct MergeIntoTheFirst {
+    template <class T>
+    void merge(const SpanReader<T>& span, Index, Index* into, std::byte*) const {
+        for (Index i = 0; i < span.size(); ++i) into[i] = 0;
+    }
+};
+struct MergeThatChanges {
+    template <class T>
+    void merge(const SpanReader<T>&, Index, Index*, std::byte*) {}
+};
+struct MergeWithStrangeScratch : MergeIntoTheFirst {
+    Index scratch_bytes() const { return 64; }
+};
+static_assert(MergeCodec<MergeSimilar, float> && MergeCodec<MergeSimilar, Eigen::half>);
+static_assert(MergeCodec<MergeIntoTheFirst, float> && MergeCodec<MergeIntoTheFirst, double>);
+static_assert(!MergeCodec<MergeThatChanges, float>);
+static_assert(!MergeCodec<MergeWithStrangeScratch, float>, "not silently without scratch");
+static_assert(!MergeCodec<SelectLatest, float> && !MergeCodec<FrequencyCodec<>, float>);
+static_assert(!SelectionCodec<MergeSimilar, float> && !TransformCodec<MergeSimilar, float>);
+
 struct AllocationOfNothing {
     template <class T>
     void allocate(std::span<const DueHead<T>>) const {}
@@ -158,6 +179,10 @@ struct NotUnbounded {
     static constexpr bool grows = false;
 };
 struct BothKinds : SelectLatest, FrequencyCodec<> {};
+struct MergeAndTransform : MergeIntoTheFirst, FrequencyCodec<> {};
+struct MergeAndHybrid : MergeIntoTheFirst, SelectLatest, FrequencyCodec<> {
+    Index exact(Index, Index) const { return 0; }
+};
 struct TransformWithStrangeKept : FrequencyCodec<> {
     template <class T>
     Index kept(const SpanReader<T>&) const {
@@ -182,6 +207,9 @@ static_assert(!BoundedPolicy<CodecOnly, float> && !BoundedPolicy<ScheduleOnly, f
 static_assert(!BoundedPolicy<Of<ScheduleWithoutPlan, SelectLatest>, float>);
 static_assert(!BoundedPolicy<Of<WholeSpan, TransformWithUselessPlan>, float>);
 static_assert(!BoundedPolicy<Of<WholeSpan, BothKinds>, float>, "a codec is of one kind");
+static_assert(BoundedPolicy<Merge, float> && BoundedPolicy<Of<WholeSpan, MergeIntoTheFirst>, Eigen::bfloat16>);
+static_assert(!BoundedPolicy<Of<WholeSpan, MergeAndTransform>, float>);
+static_assert(!BoundedPolicy<Of<WholeSpan, MergeAndHybrid>, float>);
 static_assert(!BoundedPolicy<Of<WholeSpan, TransformWithStrangeKept>, float>, "not silently keeping all");
 static_assert(!BoundedPolicy<Of<ScheduleThatStays, SelectLatest>, float>);
 static_assert(!BoundedPolicy<Full, float>);

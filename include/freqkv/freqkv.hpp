@@ -29,6 +29,7 @@
 #include "freqkv/policy/key_diff.hpp"
 #include "freqkv/policy/local_window.hpp"
 #include "freqkv/policy/low_pass.hpp"
+#include "freqkv/policy/merge.hpp"
 #include "freqkv/policy/norms.hpp"
 #include "freqkv/policy/report.hpp"
 #include "freqkv/policy/residual_energy.hpp"

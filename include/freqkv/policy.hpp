@@ -4,6 +4,7 @@
 #include <concepts>
 #include <span>
 
+#include "freqkv/detail/policy/key_matching.hpp"
 #include "freqkv/detail/policy/window_scores.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/full.hpp"
@@ -47,15 +48,20 @@ concept KeptFits = !NamesKept<Codec, T> || requires(const Codec& codec, const Sp
     { codec.kept(span, keep) } -> std::convertible_to<Index>;
 };
 
+// How many of the kinds that exclude each other a codec is of; a hybrid is of two, or a transform alone.
+template <class Codec, class T>
+constexpr int codec_kinds =
+    int{SelectionCodec<Codec, T>} + int{TransformCodec<Codec, Arithmetic<T>>} + int{MergeCodec<Codec, T>};
+
 }  // namespace detail
 
-/// A policy that bounds the cache: a value with a member `schedule`, a member `codec` of one of the three
+/// A policy that bounds the cache: a value with a member `schedule`, a member `codec` of one of the four
 /// kinds, and optionally a member `allocation`. See docs/policies.md for how to write one.
 template <class P, class T>
 concept BoundedPolicy = std::copyable<P> && !GrowingPolicy<P> && requires {
     requires Schedule<detail::ScheduleOf<P>>;
-    requires SelectionCodec<detail::CodecOf<P>, T> != TransformCodec<detail::CodecOf<P>, Arithmetic<T>> ||
-                     HybridCodec<detail::CodecOf<P>, T>;
+    requires detail::codec_kinds<detail::CodecOf<P>, T> == 1 || HybridCodec<detail::CodecOf<P>, T>;
+    requires !(MergeCodec<detail::CodecOf<P>, T> && HybridCodec<detail::CodecOf<P>, T>);
     requires detail::KeptFits<detail::CodecOf<P>, T>;
     requires !(HybridCodec<detail::CodecOf<P>, T> && detail::NamesKept<detail::CodecOf<P>, T>);
     requires detail::AllocationFits<P, T>;
@@ -87,10 +93,13 @@ consteval bool check_policy() {
             static_assert(KeptFits<K, T>,
                           "freqkv: the codec's kept must be `template <class T> Index kept(const SpanReader<T>&, "
                           "Index keep) const`");
-            static_assert(SelectionCodec<K, T> || TransformCodec<K, Arithmetic<T>> || !ScratchBytesFits<K, T>,
+            static_assert(codec_kinds<K, T> > 0 || !ScratchBytesFits<K, T>,
                           "freqkv: the policy's codec needs either `Index select(const SpanReader<T>&, Index keep, "
-                          "Index* chosen, std::byte* scratch) const` or `template <class C> auto plan(Index length, "
-                          "Index keep) const` whose result has a noexcept forward()");
+                          "Index* chosen, std::byte* scratch) const`, `template <class C> auto plan(Index length, "
+                          "Index keep) const` whose result has a noexcept forward(), or `void merge(const "
+                          "SpanReader<T>&, Index keep, Index* into, std::byte* scratch) const`");
+            static_assert(!MergeCodec<K, T> || codec_kinds<K, T> == 1,
+                          "freqkv: the policy's codec has merge(); it must not have select() or plan() as well");
             static_assert(!(SelectionCodec<K, T> && TransformCodec<K, Arithmetic<T>>) || HybridCodec<K, T>,
                           "freqkv: the policy's codec has both select() and plan(); it then needs `Index exact(Index "
                           "length, Index keep) const`, which says how many entries stay as they are");

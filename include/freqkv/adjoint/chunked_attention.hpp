@@ -33,9 +33,10 @@ consteval bool check_differentiable() {
     if constexpr (check_policy<P, C>() && !GrowingPolicy<P>) {
         static_assert(!HybridCodec<CodecOf<P>, C>,
                       "freqkv: no gradients go through a policy that keeps some entries and transforms the others");
+        static_assert(!MergeCodec<CodecOf<P>, C>, "freqkv: no gradients go through a policy that merges entries");
         static_assert(!reads_attention_mass<CodecOf<P>>() && query_window<CodecOf<P>>() == 0,
                       "freqkv: no gradients go through a policy that reads queries or attention");
-        static_assert(DifferentiableCodec<CodecOf<P>, C> || HybridCodec<CodecOf<P>, C>,
+        static_assert(DifferentiableCodec<CodecOf<P>, C> || HybridCodec<CodecOf<P>, C> || MergeCodec<CodecOf<P>, C>,
                       "freqkv: to differentiate through this policy, what its codec's plan() returns needs a noexcept "
                       "`void adjoint(const In& in, const Out& out, std::byte* scratch) const`, the transpose of its "
                       "forward()");

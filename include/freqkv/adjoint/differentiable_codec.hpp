@@ -19,7 +19,7 @@ concept DifferentiablePlan =
     };
 
 /// A codec whose compressions have an adjoint: a selection (what it chooses counts as constant), or a transform
-/// with a DifferentiablePlan. One that keeps some entries and transforms the others has none.
+/// with a DifferentiablePlan. One that keeps some entries and transforms the others, or merges entries, has none.
 template <class Codec, class C>
 concept DifferentiableCodec =
     !HybridCodec<Codec, C> && (SelectionCodec<Codec, C> || requires(const Codec& codec, Index length, Index keep) {

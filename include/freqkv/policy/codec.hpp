@@ -234,6 +234,17 @@ concept HybridCodec =
         { codec.exact(length, keep) } -> std::convertible_to<Index>;
     };
 
+/// The fourth kind of codec: it merges entries. merge() writes to `into` [size()], for each entry of the span, the
+/// index of the one that it goes into; an entry with its own index stays, and others go only into such. 1 to `keep`
+/// have to stay. The key (un-rotated) and the value of one that stays become the means of those that go into it and of
+/// its own, each counted as often as it stands for tokens; one into which nothing goes is left as it is. Called from
+/// several threads at once; it may throw, and then this compression does not happen. Optional members as of a
+/// selection.
+template <class Codec, class T>
+concept MergeCodec = std::copyable<Codec> && detail::ScratchBytesFits<Codec, T> &&
+                     requires(const Codec& codec, const SpanReader<T>& span, Index keep, Index* into,
+                              std::byte* scratch) { codec.merge(span, keep, into, scratch); };
+
 namespace detail {
 
 // What FrequencyCodec plans with. It is said here, where the concept is that looks at a codec's plans, because

@@ -11,6 +11,7 @@
 #include "freqkv/detail/cache/compression_scratch.hpp"
 #include "freqkv/detail/cache/due_list.hpp"
 #include "freqkv/detail/cache/hybrid_engine.hpp"
+#include "freqkv/detail/cache/merge_engine.hpp"
 #include "freqkv/detail/cache/move_entries.hpp"
 #include "freqkv/detail/cache/selection_engine.hpp"
 #include "freqkv/detail/cache/transform_engine.hpp"
@@ -26,6 +27,8 @@ constexpr auto engine_of() {
         return std::type_identity<HybridEngine<T, Codec>>{};
     } else if constexpr (SelectionCodec<Codec, T>) {
         return std::type_identity<SelectionEngine<T, Codec>>{};
+    } else if constexpr (MergeCodec<Codec, T>) {
+        return std::type_identity<MergeEngine<T, Codec>>{};
     } else {
         return std::type_identity<TransformEngine<T, Codec>>{};
     }
@@ -64,7 +67,6 @@ public:
 
 private:
     using Scratch = CompressionScratch<Arithmetic<T>>;
-    static constexpr bool selects = SelectionCodec<CodecOf<P>, T> || HybridCodec<CodecOf<P>, T>;
 
     void plan_spans(std::span<DueList<T>> lists, const CompressionSettings<T>& settings) {
         const auto layout = [&](const DueList<T>& list) {
@@ -117,7 +119,7 @@ private:
         executor.for_each(static_cast<Index>(lists.size()) * 2, [&](Index task, Index worker) {
             const Index l = task / 2;
             const DueList<T>& list = lists[static_cast<std::size_t>(l)];
-            const Index* const chosen = selects ? scratch.chosen_of(l) : nullptr;
+            const Index* const chosen = engine_.indices > 0 ? scratch.chosen_of(l) : nullptr;
             if (task % 2 == 0) {
                 move_keys(list, settings, chosen, scratch.angles_of(worker));
             } else {

@@ -14,7 +14,7 @@
 // The last step of a compression: entries close up behind what was compressed. Selections leave their
 // indices in `chosen` (of the span that begins at entry b: chosen[b], …, relative to b); `chosen` is null
 // after a transform, whose result stands at the beginning of its span, rotated for where it will go. Where some entries
-// were kept and others transformed, ~i says that a transformed one stands at i, as it will be.
+// were kept and others transformed or merged, ~i says that a computed one stands at i, as it will be.
 namespace freqkv::detail::inline FREQKV_ISA {
 
 inline Index divide_up(Index a, Index b) { return (a + b - 1) / b; }
@@ -50,7 +50,7 @@ void move_key(const DueList<T>& list, const CompressionSettings<T>& settings, In
 }
 
 // Calls move(from, to) for every entry that goes somewhere as it is, or was chosen; computed(s, i, to) for the i-th
-// that a transform left of span s; and placed(from, to) for one that a transform left at its place.
+// that a transform left of span s; and placed(from, to) for one that was computed and left at its place.
 template <class T, class Move, class Computed, class Placed>
 void move_each(const DueList<T>& list, const Index* chosen, Move&& move, Computed&& computed, Placed&& placed) {
     const auto stay = [&](Index from, Index to, Index count) {
