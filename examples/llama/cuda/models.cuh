@@ -49,6 +49,7 @@ std::unique_ptr<LanguageModel> make_model(const Config& config, std::shared_ptr<
         case PolicyName::key_norm:
         case PolicyName::value_norm:
         case PolicyName::block_mean:
+        case PolicyName::merge:
         case PolicyName::snap_kv_and_low_pass:
         case PolicyName::heavy_hitters_and_low_pass:
         case PolicyName::residual_and_low_pass:

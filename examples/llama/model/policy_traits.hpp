@@ -26,6 +26,7 @@ enum class PolicyName : std::uint8_t {
     key_norm,
     value_norm,
     block_mean,
+    merge,
     snap_kv_and_low_pass,
     heavy_hitters_and_low_pass,
     residual_and_low_pass,
@@ -80,6 +81,7 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
     constexpr PolicyParameter decay{"decay", "what is left of an entry's attention with each token", 1, 0.001, 1};
     constexpr PolicyParameter mean{"mean", "1: attention per token since the entry came, 0: in all", 0, 0, 1, whole};
     constexpr PolicyParameter share{"share", "of the kept entries that stay exactly as they are", 0.5, 0, 0.99};
+    constexpr PolicyParameter reach{"reach", "entries on each side that one may go into", 16, 1, 1048576, whole};
     switch (policy) {
         case PolicyName::low_pass:
             return {.name = "low-pass",
@@ -147,6 +149,13 @@ constexpr PolicyTraits traits_of(PolicyName policy) {
                     .what = "neighbours become their mean",
                     .source = "pooling; Haar's low-pass where lengths are powers of 2",
                     .cost = "a sum of keys and values"};
+        case PolicyName::merge:
+            return {.name = "merge",
+                    .use = host,
+                    .what = "entries with similar keys become their mean",
+                    .source = "ToMe, arXiv 2210.09461, on a cache as in KVMerger, arXiv 2407.08454",
+                    .cost = "each key is compared with its neighbours at a compression",
+                    .parameters = {reach}};
         case PolicyName::snap_kv_and_low_pass:
             return {.name = "snapkv+low-pass",
                     .use = host,

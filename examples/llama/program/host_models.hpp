@@ -32,6 +32,7 @@ std::unique_ptr<LanguageModel> make_key_diff_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_key_norm_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_value_norm_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_block_mean_model(const HostModelParts& parts);
+std::unique_ptr<LanguageModel> make_merge_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_snap_kv_and_low_pass_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_heavy_hitters_and_low_pass_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_residual_and_low_pass_model(const HostModelParts& parts);
@@ -64,6 +65,8 @@ inline std::unique_ptr<LanguageModel> make_host_model(const Checkpoint& checkpoi
             return make_value_norm_model(parts);
         case PolicyName::block_mean:
             return make_block_mean_model(parts);
+        case PolicyName::merge:
+            return make_merge_model(parts);
         case PolicyName::snap_kv_and_low_pass:
             return make_snap_kv_and_low_pass_model(parts);
         case PolicyName::heavy_hitters_and_low_pass:

@@ -32,6 +32,7 @@ MakeAttention attention_of(PolicyName name, double ratio) {
         case PolicyName::key_norm:
         case PolicyName::value_norm:
         case PolicyName::block_mean:
+        case PolicyName::merge:
         case PolicyName::snap_kv_and_low_pass:
         case PolicyName::heavy_hitters_and_low_pass:
         case PolicyName::residual_and_low_pass:
