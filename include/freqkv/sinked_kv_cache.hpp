@@ -134,7 +134,8 @@ public:
     MatrixView<const T> values(Index h) const { return list(h).values(); }
 
     /// The tokens that entry i of head h stands for: itself before any compression; afterwards those of
-    /// the entries it was made from (for a low-pass: the part of the span around its place).
+    /// the entries it was made from (for a low-pass: the part of the span around its place; for merged
+    /// ones, which may have gaps between them: as many tokens, about their mean place).
     TokenRange entry_tokens(Index h, Index i) const {
         require(i >= 0 && i < size(h), "entry", i, "must be within the head's size");
         return list(h).ranges()[i];

@@ -85,6 +85,7 @@ TEST_F(ProgramTest, PoliciesTakeNumbers) {
     EXPECT_NE(settings("h2o:decay=0.9")["nll"], settings("h2o")["nll"]);
     EXPECT_NE(settings("h2o:mean=1")["nll"], settings("h2o")["nll"]);
     EXPECT_NE(settings("tiers:tiers=3")["nll"], settings("tiers")["nll"]);
+    EXPECT_NE(settings("merge:reach=1")["nll"], settings("merge")["nll"]);
     for (const char* const hybrid : {"snapkv+low-pass", "h2o+low-pass", "residual+low-pass"}) {
         const std::string name = hybrid;
         EXPECT_NE(settings(name + ":share=0.2")["nll"], settings(name)["nll"]) << name;

@@ -117,7 +117,8 @@ TEST_F(ProgramTest, PerplexityDoesNotDependOnThreadsOrChunks) {
 TEST_F(ProgramTest, PerplexityRunsUnderEveryPolicyAndType) {
     std::map<std::string, std::vector<double>> exact;
     for (const char* const type : {"f32", "f16", "bf16"}) {
-        for (const char* const policy : {"low-pass", "local-window", "mean", "equal-weight", "h2o+low-pass", "full"}) {
+        for (const char* const policy :
+             {"low-pass", "local-window", "mean", "merge", "equal-weight", "h2o+low-pass", "full"}) {
             const bool full = policy == std::string("full");
             Arguments options = perplexity() + Arguments{"--limit", "300", "--policy", policy, "--cache-type", type};
             if (!full) options = options + Arguments{"--capacity", "64", "--recent", "0", "--ratio", "0.5"};
