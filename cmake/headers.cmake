@@ -26,6 +26,7 @@ set(FREQKV_HEADERS_base
     freqkv/energy.hpp
     freqkv/error.hpp
     freqkv/executor.hpp
+    freqkv/packed.hpp
     freqkv/rope_options.hpp
     freqkv/stored_element.hpp
     freqkv/version.hpp
@@ -34,8 +35,10 @@ set(FREQKV_HEADERS_base
 
 set(FREQKV_HEADERS_lanes
     freqkv/detail/lanes/convert.hpp
+    freqkv/detail/lanes/hadamard.hpp
     freqkv/detail/lanes/lane_product.hpp
     freqkv/detail/lanes/lanes.hpp
+    freqkv/detail/lanes/packed_rows.hpp
     freqkv/detail/lanes/pairs.hpp
     freqkv/detail/lanes/unrolled.hpp)
 
@@ -94,8 +97,10 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/kv_list.hpp
     freqkv/detail/cache/list_compressor.hpp
     freqkv/detail/cache/list_counts.hpp
+    freqkv/detail/cache/list_rows.hpp
     freqkv/detail/cache/merge_engine.hpp
     freqkv/detail/cache/move_entries.hpp
+    freqkv/detail/cache/packed_staging.hpp
     freqkv/detail/cache/plan_cache.hpp
     freqkv/detail/cache/query_ring.hpp
     freqkv/detail/cache/rotated_columns.hpp
@@ -107,6 +112,7 @@ set(FREQKV_HEADERS_attention
     freqkv/in_place.hpp
     freqkv/detail/attention/partial_attention.hpp
     freqkv/detail/attention/score_cap.hpp
+    freqkv/detail/attention/stretches.hpp
     freqkv/detail/attention/tile_attention.hpp)
 
 set(FREQKV_HEADERS_adjoint

@@ -105,6 +105,13 @@ void expect_no_allocation() {
 
 }  // namespace
 
+TEST(Allocation, NoneForPackedEntries) {
+    EXPECT_EQ(0, (allocations_in_steady_state<Packed<8>>(LowPass<>(), false)));
+    EXPECT_EQ(0, (allocations_in_steady_state<Packed<4>>(LowPass<>(), true)));
+    EXPECT_EQ(0, (allocations_in_steady_state<Packed<4>>(HeavyHitters(), true, Positions::text)));
+    EXPECT_EQ(0, (allocations_in_steady_state<Packed<2>>(SnapKV<16>(), true)));
+}
+
 TEST(Allocation, TheCounterCounts) {
     const long before = allocations;
     std::vector<int> two(2);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "freqkv/config.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::test {
@@ -20,9 +21,23 @@ void expect_same_rows(const MatrixView<const T>& a, const MatrixView<const T>& b
     for (Index r = 0; r < a.rows; ++r) {
         for (Index c = 0; c < a.columns; ++c) {
             const T x = a(r, c), y = b(r, c);
-            ASSERT_EQ(std::memcmp(&x, &y, sizeof(T)), 0) << what << ", entry " << r << ", dimension " << c << ": "
-                                                         << static_cast<double>(x) << " and " << static_cast<double>(y);
+            ASSERT_EQ(std::memcmp(&x, &y, sizeof(T)), 0)
+                << what << ", entry " << r << ", dimension " << c << ": "
+                << static_cast<double>(static_cast<Arithmetic<T>>(x)) << " and "
+                << static_cast<double>(static_cast<Arithmetic<T>>(y));
         }
+    }
+}
+
+/// The same of a packed type.
+template <class T>
+void expect_same_rows(const PackedView<const T>& a, const PackedView<const T>& b, const std::string& what) {
+    ASSERT_NO_FATAL_FAILURE(expect_same_rows(a.first, b.first, what + " among the first"));
+    ASSERT_NO_FATAL_FAILURE(expect_same_rows(a.latest, b.latest, what + " among the latest"));
+    ASSERT_EQ(a.packed.rows, b.packed.rows) << what;
+    const auto row_bytes = static_cast<std::size_t>(a.packed.row_stride) * sizeof(T);
+    for (Index r = 0; r < a.packed.rows; ++r) {
+        ASSERT_EQ(std::memcmp(a.packed.row(r), b.packed.row(r), row_bytes), 0) << what << ", packed entry " << r;
     }
 }
 

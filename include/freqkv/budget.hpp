@@ -23,6 +23,7 @@ struct EntryCost {
     Index element_bytes = 4;                                     ///< >= 1: sizeof(T) of the cache
     Index bookkeeping = static_cast<Index>(sizeof(TokenRange));  ///< >= 0; under a codec that reads attention_mass
                                                                  ///< sizeof(Arithmetic<T>) more
+    Index group = 1;                                             ///< >= 1: elements in a T, of packed ones T::group
 
     /// Throws Error for sizes outside their range.
     Index bytes() const {
@@ -30,8 +31,12 @@ struct EntryCost {
         require(value_dim >= 0, "value_dim", value_dim, "must be at least 1, or 0 for key_dim");
         require(element_bytes >= 1, "element_bytes", element_bytes, "must be at least 1");
         require(bookkeeping >= 0, "bookkeeping", bookkeeping, "must not be negative");
-        return checked_product("bytes of a key", key_dim, element_bytes) +
-               checked_product("bytes of a value", value_dim > 0 ? value_dim : key_dim, element_bytes) + bookkeeping;
+        require(group >= 1, "group", group, "must be at least 1");
+        const auto row_bytes = [this](const char* what, Index elements) {
+            return checked_product(what, elements / group + (elements % group > 0 ? 1 : 0), element_bytes);
+        };
+        return row_bytes("bytes of a key", key_dim) +
+               row_bytes("bytes of a value", value_dim > 0 ? value_dim : key_dim) + bookkeeping;
     }
 };
 

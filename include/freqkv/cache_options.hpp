@@ -28,6 +28,7 @@ struct CacheOptions {
     Index sinks = 4;        ///< first entries, kept as they are
     Index recent = 0;       ///< latest entries, kept as they are at a compression
     Positions positions = Positions::index;
+    Index exact = 128;  ///< of a Packed type: so many of the latest entries at least, and the sinks, stay in 16 bits
     bool weighted =
         false;  ///< an entry counts in attention as often as it stands for tokens; with Positions::text only
     std::vector<Index> head_capacities{};  ///< one for each KV head instead of `capacity`; empty: all alike
@@ -60,6 +61,7 @@ namespace detail {
     require(options.capacity >= 0, "capacity", options.capacity, "must not be negative");
     require(options.sinks >= 0, "sinks", options.sinks, "must not be negative");
     require(options.recent >= 0, "recent", options.recent, "must not be negative");
+    require(options.exact >= 0 && options.exact <= Index{1} << 40, "exact", options.exact, "must be 0 to 2^40");
     const auto capacities = static_cast<Index>(options.head_capacities.size());
     require(capacities == 0 || capacities == options.kv_heads, "number of head_capacities", capacities,
             "must be 0 or kv_heads");

@@ -8,9 +8,12 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/attention/partial_attention.hpp"
+#include "freqkv/detail/attention/stretches.hpp"
 #include "freqkv/detail/attention/tile_attention.hpp"
+#include "freqkv/detail/lanes/hadamard.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/sinked_kv_cache.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
@@ -108,12 +111,28 @@ private:
     // Entries that a query sees at most.
     Index window() const { return options_.window > 0 ? options_.window : std::numeric_limits<Index>::max(); }
 
-    // A query [key_dim] rotated at `position` and scaled, to `to`; `angles` is scratch.
-    template <class C>
+    // A query [key_dim] rotated at `position` and scaled, and transformed as keys of the stored type U are, to `to`;
+    // `angles` is scratch.
+    template <class U, class C>
     void load_query(MatrixView<const T> q, Index token, const Rope<C>& rope, Index position, C* to, C* angles) const {
         rope.turn(q.row(token), q.column_stride, to, 1, rope.angles(position, angles));
         const C factor = scale<C>(q.columns);
         for (Index d = 0; d < q.columns; ++d) to[d] *= factor;
+        if constexpr (is_packed<U>) detail::hadamard(to, q.columns);
+    }
+
+    // Calls write(row, stride) to have a result [value_dim] written to `to`; of packed values it is transformed back
+    // there, by way of `scratch` [value_dim].
+    template <class U, class C, class F>
+    static auto write_result(T* to, Index stride, Index value_dim, [[maybe_unused]] C* scratch, const F& write) {
+        if constexpr (is_packed<U>) {
+            const auto given = write(scratch, 1);
+            detail::hadamard(scratch, value_dim);
+            for (Index d = 0; d < value_dim; ++d) to[d * stride] = static_cast<T>(scratch[d]);
+            return given;
+        } else {
+            return write(to, stride);
+        }
     }
 
     // One token, behind which there are `later` others: keys and values are read once for all query heads of a group,
@@ -126,11 +145,17 @@ private:
         const Index group = cache.query_heads() / cache.kv_heads();
         const Index key_dim = cache.key_dim();
         const Index value_dim = cache.value_dim();
-        const auto seen = [&](Index h) { return std::min(cache.size(h) - later, window()); };
-        Index longest = 0;
-        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, seen(h));
         constexpr Index stretch = Partial::max_keys;
-        const Index stretches = (longest + stretch - 1) / stretch;
+        const auto end_of = [&](Index h) { return cache.size(h) - later; };
+        const auto begin_of = [&](Index h) { return std::max<Index>(0, end_of(h) - window()); };
+        const auto stretches_of = [&](Index h) {
+            return detail::count_stretches(cache.keys(h), begin_of(h), end_of(h), stretch);
+        };
+        Index longest = 0, stretches = 0;
+        for (Index h = 0; h < cache.kv_heads(); ++h) {
+            longest = std::max(longest, end_of(h) - begin_of(h));
+            stretches = std::max(stretches, stretches_of(h));
+        }
         const Index total = cache.kv_heads() * stretches;
         const Index tasks = std::min(total, 8 * static_cast<Index>(executor.concurrency()));
         const Index partial_size = Partial::size(group, value_dim);
@@ -141,35 +166,38 @@ private:
         const Index piece_bytes = WorkspaceCursor::size<C>(group * stretch);
         WorkspaceCursor cursor(workspace_.reserve(
             1, WorkspaceCursor::size<C>(cache.query_heads() * query_stride) + WorkspaceCursor::size<C>(key_dim) +
-                   WorkspaceCursor::size<C>(total * partial_size) + weight_pieces * piece_bytes));
+                   WorkspaceCursor::size<C>(total * partial_size) + WorkspaceCursor::size<C>(value_dim) +
+                   weight_pieces * piece_bytes));
         C* const queries = cursor.take<C>(cache.query_heads() * query_stride);
         C* const angles = cursor.take<C>(key_dim);
         C* const partials = cursor.take<C>(total * partial_size);
+        C* const transformed = cursor.take<C>(value_dim);
         std::byte* const weights = cursor.take<std::byte>(weight_pieces * piece_bytes);
         const auto weights_of = [&](Index piece) { return reinterpret_cast<C*>(weights + piece * piece_bytes); };
 
         for (Index h = 0; h < cache.kv_heads(); ++h) {
-            load_group(q, 0, cache, h, cache.size(h) - later, queries + h * group * query_stride, angles);
+            load_group(q, 0, cache, h, end_of(h), queries + h * group * query_stride, angles);
         }
-        // Stretch s of all heads' stretches, of that head's keys or values; empty behind the end.
-        const auto rows_of = [&](const auto& head, Index s) {
-            const Index end = head.rows - later;
-            const Index begin = std::max<Index>(0, end - window()) + s % stretches * stretch;
-            return head.middle_rows(begin, std::clamp<Index>(end - begin, 0, stretch));
+        // f(keys, values, first) of stretch s of all heads' stretches; nothing behind a head's end.
+        const auto with = [&](Index s, const auto& f) {
+            const Index h = s / stretches;
+            detail::with_stretch(cache.keys(h), cache.values(h), begin_of(h), end_of(h), stretch, s % stretches, f);
         };
         // A few tasks for each worker, of stretches in a row: the next one's keys are fetched ahead.
         const auto attend_stretches = [&](Index task, Index worker) {
             const Index end = (task + 1) * total / tasks;
             for (Index s = task * total / tasks; s < end; ++s) {
                 const Index h = s / stretches;
-                const auto keys = rows_of(cache.keys(h), s);
-                if (keys.rows == 0) continue;
-                const auto next =
-                    s + 1 < end ? rows_of(cache.keys((s + 1) / stretches), s + 1) : keys.middle_rows(0, 0);
-                const Partial partial(partials + s * partial_size, group, value_dim);
-                partial.attend(queries + h * group * query_stride, keys, rows_of(cache.values(h), s), next,
-                               weights_of(has_mass ? s : worker), static_cast<C>(options_.score_cap),
-                               log_weights_of(cache, h, keys));
+                with(s, [&](const auto& keys, const auto& values, Index first) {
+                    auto next = keys.middle_rows(0, 0);
+                    if constexpr (!is_packed<U>) {
+                        if (s + 1 < end) with(s + 1, [&](const auto& more, const auto&, Index) { next = more; });
+                    }
+                    const Partial partial(partials + s * partial_size, group, value_dim);
+                    partial.attend(queries + h * group * query_stride, keys, values, next,
+                                   weights_of(has_mass ? s : worker), static_cast<C>(options_.score_cap),
+                                   log_weights_of(cache, h, first));
+                });
             }
         };
         if (cache.query_heads() * longest * (key_dim + value_dim) < serial_work) {
@@ -178,17 +206,23 @@ private:
             executor.for_each(tasks, attend_stretches);
         }
         for (Index h = 0; h < cache.query_heads(); ++h) {
-            const Index own = (seen(h / group) + stretch - 1) / stretch;
+            const Index own = stretches_of(h / group);
             const MatrixView<T> result = out.head(h);
             C* const stretches_of_head = partials + h / group * stretches * partial_size;
-            const C sum = Partial::combine(stretches_of_head, own, group, value_dim, h % group, result.data,
-                                           result.column_stride, log_sums.data == nullptr ? nullptr : log_sums.row(h));
+            T* const log_sum = log_sums.data == nullptr ? nullptr : log_sums.row(h);
+            const C sum =
+                write_result<U>(result.data, result.column_stride, value_dim, transformed, [&](auto* to, Index stride) {
+                    return Partial::combine(stretches_of_head, own, group, value_dim, h % group, to, stride, log_sum);
+                });
             if constexpr (has_mass) {
-                const Index visible = cache.size(h / group) - later;
-                if (h % group == 0) fade_mass(cache, h / group, visible);
-                Partial::add_mass(stretches_of_head, group, value_dim, h % group, sum,
-                                  weights_of(h / group * stretches), seen(h / group),
-                                  mass_of(cache, h / group) + visible - seen(h / group));
+                if (h % group == 0) fade_mass(cache, h / group, end_of(h / group));
+                for (Index i = 0; i < own; ++i) {
+                    const Index of_all = h / group * stretches + i;
+                    with(of_all, [&](const auto& keys, const auto&, Index first) {
+                        Partial(partials + of_all * partial_size, group, value_dim)
+                            .add_mass(h % group, sum, weights_of(of_all), keys.rows, mass_of(cache, h / group) + first);
+                    });
+                }
             }
         }
     }
@@ -202,9 +236,10 @@ private:
         constexpr Index stretch = Partial::max_keys;
         const Index group = cache.query_heads() / cache.kv_heads();
         const Index query_stride = detail::whole_lanes<C>(cache.key_dim());
-        Index longest = 0;
-        for (Index h = 0; h < cache.kv_heads(); ++h) longest = std::max(longest, cache.size(h));
-        const Index stretches = (longest + stretch - 1) / stretch;
+        Index stretches = 0;
+        for (Index h = 0; h < cache.kv_heads(); ++h) {
+            stretches = std::max(stretches, detail::count_stretches(cache.keys(h), 0, cache.size(h), stretch) + 1);
+        }
         const Index partial_size = Partial::size(group, 0);
         const Index worker_bytes =
             WorkspaceCursor::size<C>(group * query_stride) + WorkspaceCursor::size<C>(cache.key_dim()) +
@@ -217,22 +252,30 @@ private:
             C* const partials = cursor.take<C>(stretches * partial_size);
             C* const weights = cursor.take<C>(stretches * group * stretch);
             for (Index t = 0; t < q.tokens; ++t) {
-                const Index visible = cache.size(h) - q.tokens + 1 + t;
-                const Index seen = std::min(visible, window());
-                const auto keys = cache.keys(h).middle_rows(visible - seen, seen);
-                load_group(q, t, cache, h, visible, queries, angles);
-                Index own = 0;
-                for (Index begin = 0; begin < seen; begin += stretch, ++own) {
-                    const auto part = keys.middle_rows(begin, std::min(stretch, seen - begin));
-                    const Partial partial(partials + own * partial_size, group, 0);
-                    partial.weigh(queries, part, MatrixView<const U>(nullptr, part.rows, 0),
-                                  weights + own * group * stretch, static_cast<C>(options_.score_cap),
-                                  log_weights_of(cache, h, part));
-                }
-                fade_mass(cache, h, visible);
+                const Index end = cache.size(h) - q.tokens + 1 + t;
+                const Index begin = std::max<Index>(0, end - window());
+                const Index own = detail::count_stretches(cache.keys(h), begin, end, stretch);
+                const auto for_each_stretch = [&](const auto& f) {
+                    for (Index i = 0; i < own; ++i) {
+                        detail::with_stretch(cache.keys(h), cache.values(h), begin, end, stretch, i,
+                                             [&](const auto& keys, const auto&, Index first) {
+                                                 f(Partial(partials + i * partial_size, group, 0), keys,
+                                                   weights + i * group * stretch, first);
+                                             });
+                    }
+                };
+                load_group(q, t, cache, h, end, queries, angles);
+                for_each_stretch(
+                    [&]<class K>(const Partial& partial, const MatrixView<const K>& keys, C* to, Index first) {
+                        partial.weigh(queries, keys, MatrixView<const K>(nullptr, keys.rows, 0), to,
+                                      static_cast<C>(options_.score_cap), log_weights_of(cache, h, first));
+                    });
+                fade_mass(cache, h, end);
                 for (Index g = 0; g < group; ++g) {
                     const C sum = Partial::make_factors(partials, own, group, 0, g).sum;
-                    Partial::add_mass(partials, group, 0, g, sum, weights, seen, mass_of(cache, h) + visible - seen);
+                    for_each_stretch([&](const Partial& partial, const auto& keys, const C* of, Index first) {
+                        partial.add_mass(g, sum, of, keys.rows, mass_of(cache, h) + first);
+                    });
                 }
             }
         });
@@ -243,11 +286,11 @@ private:
         return cache.lists_[static_cast<std::size_t>(h)].mass();
     }
 
-    // Of these keys of head `h`, what their weights add to scores; null if nothing.
+    // What the weights of head `h`'s entries from `first` on add to scores; null if nothing.
     template <class U, class P>
-    static const Arithmetic<U>* log_weights_of(const SinkedKVCache<U, P>& cache, Index h, MatrixView<const U> keys) {
+    static const Arithmetic<U>* log_weights_of(const SinkedKVCache<U, P>& cache, Index h, Index first) {
         const Arithmetic<U>* const all = cache.lists_[static_cast<std::size_t>(h)].log_weights();
-        return all == nullptr ? nullptr : all + (keys.data - cache.keys(h).data) / cache.key_dim();
+        return all == nullptr ? nullptr : all + first;
     }
 
     // What `entries` entries were given before is worth less with each token.
@@ -267,7 +310,7 @@ private:
         const Index stride = detail::whole_lanes<C>(cache.key_dim());
         for (Index g = 0; g < group; ++g) {
             C* const query = to + g * stride;
-            load_query(q.head(h * group + g), token, cache.rope(), cache.position_of(h, visible - 1), query, angles);
+            load_query<U>(q.head(h * group + g), token, cache.rope(), cache.position_of(h, visible - 1), query, angles);
             std::fill(query + cache.key_dim(), query + stride, C{0});
         }
     }
@@ -282,7 +325,8 @@ private:
         const Index rows = q.tokens * group;
         const Index tiles = (rows + Tile::max_rows - 1) / Tile::max_rows;
         const Index tile_size = Tile::size(cache.key_dim(), cache.value_dim());
-        const Index worker_bytes = WorkspaceCursor::size<C>(tile_size + 2 * cache.key_dim());
+        const Index worker_bytes =
+            WorkspaceCursor::size<C>(tile_size + std::max(2 * cache.key_dim(), cache.value_dim()));
         std::byte* const scratch = workspace_.reserve(executor.concurrency(), worker_bytes);
         executor.for_each(cache.kv_heads() * tiles, [&](Index task, Index worker) {
             const Index h = task / tiles;
@@ -294,17 +338,21 @@ private:
             Tile tile(tile_scratch, count, cache.key_dim(), cache.value_dim());
             for (Index r = 0; r < count; ++r) {
                 const Index token = (first + r) / group;
-                load_query(q.head(h * group + (first + r) % group), token, cache.rope(),
-                           cache.position_of(h, base + token), query, query + cache.key_dim());
+                load_query<U>(q.head(h * group + (first + r) % group), token, cache.rope(),
+                              cache.position_of(h, base + token), query, query + cache.key_dim());
                 tile.set_query(r, query);
             }
             tile.attend(cache.keys(h), cache.values(h), {base, first, group, window()},
-                        static_cast<C>(options_.score_cap), log_weights_of(cache, h, cache.keys(h)));
+                        static_cast<C>(options_.score_cap), log_weights_of(cache, h, 0));
             for (Index r = 0; r < count; ++r) {
                 const Index query_head = h * group + (first + r) % group;
                 const Index token = (first + r) / group;
                 const MatrixView<T> result = out.head(query_head);
-                tile.store(r, result.row(token), result.column_stride);
+                write_result<U>(result.row(token), result.column_stride, cache.value_dim(), query,
+                                [&](auto* to, Index stride) {
+                                    tile.store(r, to, stride);
+                                    return 0;
+                                });
                 if (log_sums.data != nullptr) log_sums(query_head, token) = static_cast<T>(tile.log_sum(r));
             }
         });

@@ -17,6 +17,7 @@
 #include "freqkv/fast_capacity.hpp"
 #include "freqkv/frequency_compressor.hpp"
 #include "freqkv/in_place.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/policy/binary_tiers.hpp"
 #include "freqkv/policy/block_mean.hpp"

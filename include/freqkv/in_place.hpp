@@ -12,6 +12,7 @@
 #include "freqkv/detail/cache/list_compressor.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/policy/low_pass.hpp"
 #include "freqkv/rope.hpp"
@@ -39,6 +40,7 @@ struct InPlaceOptions {
 template <class T, class P = LowPass<>>
 class InPlaceCompressor {
     static_assert(detail::check_stored<T>());
+    static_assert(!is_packed<T>, "freqkv: packed rows are compressed in a SinkedKVCache only");
     static_assert(!GrowingPolicy<P>, "freqkv: this policy compresses nothing (grows)");
     static_assert(detail::check_policy<P, T>());
     static_assert(!reads_attention_mass<detail::CodecOf<P>>(),

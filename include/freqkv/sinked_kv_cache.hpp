@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -12,9 +13,11 @@
 #include "freqkv/config.hpp"
 #include "freqkv/detail/cache/kv_list.hpp"
 #include "freqkv/detail/cache/list_compressor.hpp"
+#include "freqkv/detail/cache/packed_staging.hpp"
 #include "freqkv/detail/cache/query_ring.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/rope.hpp"
@@ -30,8 +33,8 @@ namespace freqkv::inline FREQKV_ISA {
 /// entries.
 ///
 /// T, the storage type, is float, double, Eigen::half or Eigen::bfloat16, Half, BFloat16, _Float16 (or any type that
-/// converts from and to float; see element_format); arithmetic is in Arithmetic<T>. Keys are stored rotated at their
-/// index, or at their place in the text (CacheOptions::positions).
+/// converts from and to float; see element_format), or Packed<8>, Packed<4> or Packed<2>; arithmetic is in
+/// Arithmetic<T>. Keys are stored rotated at their index, or at their place in the text (CacheOptions::positions).
 ///
 /// Not to be used from two threads at once. Caches that share a Workspace are not to be used at the same
 /// time; apart from that, different caches are independent. A copy is a fork: it has the same entries
@@ -39,10 +42,11 @@ namespace freqkv::inline FREQKV_ISA {
 template <class T, class P>
 class SinkedKVCache {
     static_assert(detail::check_stored<T>());
-    static_assert(detail::check_policy<P, T>());
+    static_assert(detail::check_policy<P, Unpacked<T>>());
 
     static constexpr bool grows = GrowingPolicy<P>;
     using List = detail::KVList<T>;
+    using DueList = detail::DueList<Unpacked<T>>;
 
     static constexpr Index window_of_policy() {
         if constexpr (grows) {
@@ -61,6 +65,8 @@ class SinkedKVCache {
 
 public:
     using C = Arithmetic<T>;
+    /// The stored keys or values of a head.
+    using RowsView = std::conditional_t<is_packed<T>, PackedView<const T>, MatrixView<const T>>;
 
     /// The queries of the latest tokens that the policy's codec reads; 0 for most.
     static constexpr Index query_window = window_of_policy();
@@ -90,7 +96,8 @@ public:
                         "must be at least sinks + recent + 2");
                 compressor_.make_plans({capacity, options_.sinks, options_.recent});
             }
-            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim, has_attention_mass,
+            lists_.emplace_back(capacity, options_.key_dim, options_.value_dim,
+                                detail::ExactParts{options_.sinks, options_.exact}, has_attention_mass,
                                 !grows && options_.weighted);
         }
     }
@@ -113,12 +120,15 @@ public:
     /// None before the first.
     const SpanList& compressed_spans(Index h = 0) const { return list(h).compressed; }
 
-    /// Tokens that can be appended before a head has to be compressed; 0 if one is full. A growing cache
-    /// has room for any number.
+    /// Tokens that can be appended before a head has to be compressed, or of a packed type entries to be packed; 0 if
+    /// one is full. A growing cache has room for any number, until entries are to be packed.
     Index room() const {
         Index least = std::numeric_limits<Index>::max();
         if constexpr (!grows) {
             for (const List& list : lists_) least = std::min(least, list.capacity() - list.counts.size);
+        }
+        if constexpr (is_packed<T>) {
+            for (const List& list : lists_) least = std::min(least, list.exact_room());
         }
         return least;
     }
@@ -128,10 +138,25 @@ public:
     Index next_position(Index h = 0) const { return list(h).position(size(h), has_text_positions()); }
 
     /// The stored keys of head `h`, [size(h), key_dim], row i rotated at position i, or at that of its tokens. Valid
-    /// until the next change.
-    MatrixView<const T> keys(Index h) const { return list(h).keys(); }
+    /// until the next change. Of a packed type it is a PackedView; load() reads single entries.
+    auto keys(Index h) const { return RowsView(list(h).keys()); }
     /// The stored values of head `h`, [size(h), value_dim].
-    MatrixView<const T> values(Index h) const { return list(h).values(); }
+    auto values(Index h) const { return RowsView(list(h).values()); }
+
+    /// Entry i of head h as it is stored, to key [key_dim] and value [value_dim].
+    void load(Index h, Index i, C* key, C* value) const {
+        require(i >= 0 && i < size(h), "entry", i, "must be within the head's size");
+        const auto read = [&](const RowsView& rows, Index columns, C* to) {
+            if constexpr (is_packed<T>) {
+                detail::rows_as_arithmetic(rows, i, 1, to);
+                detail::hadamard(to, columns);
+            } else {
+                detail::convert_row(rows.row(i), columns, to);
+            }
+        };
+        read(keys(h), key_dim(), key);
+        read(values(h), value_dim(), value);
+    }
 
     /// The tokens that entry i of head h stands for: itself before any compression; afterwards those of
     /// the entries it was made from (for a low-pass: the part of the span around its place; for merged
@@ -158,8 +183,8 @@ public:
     /// Appends tokens, compressing whenever a head is full and a further one comes. k is [kv_heads,
     /// tokens, key_dim] and v [kv_heads, tokens, value_dim], un-rotated, with any strides and element
     /// type (KVView, or anything shaped like a rank-3 Eigen Tensor).
-    /// Throws Error for other shapes, without change. If the policy throws, the tokens before that
-    /// compression remain, and tokens_seen() says how many.
+    /// Throws Error for other shapes, and with a packed type for elements beyond +-1024, without change. If the policy
+    /// throws, the tokens before that compression remain, and tokens_seen() says how many.
     template <class K, class V, Executor E = SerialExecutor>
     void append(const K& k, const V& v, const E& executor = {}) {
         static_assert(!has_attention_mass,
@@ -177,12 +202,23 @@ public:
         append_views(const_view(q), const_view(k), const_view(v), executor);
     }
 
-    /// Compresses now every head that is full, in idle time; the state is what the next token would have
-    /// made. Says whether there was anything to do. If the policy throws, nothing has changed.
+    /// Compresses now every head that is full, and packs what is to be packed, in idle time; the state is what the next
+    /// token would have made. Says whether there was anything to do. If the policy throws, nothing has changed.
     template <Executor E = SerialExecutor>
     bool prepare(const E& executor = {}) {
         if (room() > 0) return false;
-        if constexpr (!grows) compress_full_heads(executor);
+        if constexpr (!grows) {
+            const auto full = [](const List& list) { return list.counts.size == list.capacity(); };
+            if (std::any_of(lists_.begin(), lists_.end(), full)) compress_full_heads(executor);
+        }
+        if constexpr (is_packed<T>) {
+            const Index bytes = scratch_bytes();
+            std::byte* const scratch = workspace().reserve(executor.concurrency(), bytes);
+            executor.for_each(options_.kv_heads, [&](Index h, Index worker) {
+                lists_[static_cast<std::size_t>(h)].pack(
+                    reinterpret_cast<C*>(scratch + worker * Workspace::stride(bytes)));
+            });
+        }
         return true;
     }
 
@@ -207,12 +243,13 @@ public:
         for (List& list : lists_) list.counts.truncate(tokens);
     }
 
-    /// The least that truncate() takes: tokens seen at the latest compression, 0 before the first. Under a policy that
-    /// reads attention all that have been seen, for what they gave to others cannot be taken back to the last bit.
+    /// The least that truncate() takes: tokens seen at the latest compression, or when entries were packed, 0 before
+    /// the first. Under a policy that reads attention all that have been seen, for what they gave to others cannot be
+    /// taken back to the last bit.
     Index earliest_truncation() const {
         if constexpr (has_attention_mass) return tokens_seen();
         Index earliest = 0;
-        for (const List& list : lists_) earliest = std::max(earliest, list.counts.compressed_at);
+        for (const List& list : lists_) earliest = std::max(earliest, list.counts.earliest_truncation());
         return earliest;
     }
 
@@ -238,6 +275,8 @@ public:
     }
 
 private:
+    static constexpr double largest_packed = 1024;
+
     // It checks the shapes once and then writes piece by piece.
     template <class>
     friend class ChunkedAttention;
@@ -284,6 +323,24 @@ private:
         require(k.head_dim == options_.key_dim, "head_dim of k", k.head_dim, "must be key_dim of the cache");
         require(v.head_dim == options_.value_dim, "head_dim of v", v.head_dim, "must be value_dim of the cache");
         require(k.tokens >= 0 && v.tokens == k.tokens, "tokens of v", v.tokens, "must be the tokens of k");
+        if constexpr (is_packed<T>) {
+            check_size("element of k", k);
+            check_size("element of v", v);
+        }
+    }
+
+    // Packed types hold what fits 16 bits, transformed too.
+    template <class X>
+    static void check_size(const char* name, const KVView<const X>& x) {
+        for (Index h = 0; h < x.heads; ++h) {
+            for (Index t = 0; t < x.tokens; ++t) {
+                for (Index d = 0; d < x.head_dim; ++d) {
+                    const auto value = static_cast<double>(static_cast<C>(x.head(h)(t, d)));
+                    require(std::abs(value) <= largest_packed, name, value,
+                            "must be finite and within +-1024 to be packed");
+                }
+            }
+        }
     }
 
     template <class Q>
@@ -307,13 +364,13 @@ private:
         if constexpr (grows) {
             for (List& list : lists_) list.grow(count);
         }
-        const Index angle_bytes = 2 * rope_.pairs() * static_cast<Index>(sizeof(C));
-        std::byte* const scratch = workspace().reserve(executor.concurrency(), angle_bytes);
+        const Index bytes = scratch_bytes();
+        std::byte* const scratch = workspace().reserve(executor.concurrency(), bytes);
         const auto write_head = [&](Index h, Index worker) {
-            auto* const angles = reinterpret_cast<C*>(scratch + worker * Workspace::stride(angle_bytes));
+            auto* const own = reinterpret_cast<C*>(scratch + worker * Workspace::stride(bytes));
             if constexpr (query_window > 0) queries_.write(h, q, first, count, list(h).counts.tokens_seen);
             lists_[static_cast<std::size_t>(h)].append(k.head(h), v.head(h), first, count, rope_, has_text_positions(),
-                                                       angles);
+                                                       own);
         };
         // One token is too little work to hand out.
         if (count == 1) {
@@ -339,13 +396,18 @@ private:
     template <Executor E>
     void compress_full_heads(const E& executor) {
         due_.clear();
+        packed_.clear();
         for (Index h = 0; h < options_.kv_heads; ++h) {
             const List& full = lists_[static_cast<std::size_t>(h)];
             if (full.counts.size < full.capacity()) continue;
-            detail::DueList<T> due;
+            DueList due;
             due.head = h;
-            due.keys = full.keys();
-            due.values = full.values();
+            if constexpr (is_packed<T>) {
+                packed_.push_back({full.keys(), full.values(), full.exact_parts()});
+            } else {
+                due.keys = full.keys();
+                due.values = full.values();
+            }
             due.compressions = full.counts.compressions;
             due.queries = queries_.window(h, tokens_seen());
             due.ranges = full.ranges();
@@ -355,16 +417,26 @@ private:
             due.log_weights = full.log_weights();
             due_.push_back(due);
         }
-        const detail::CompressionSettings<T> settings{options_.layer, options_.sinks,       options_.recent,
-                                                      &rope_,         has_text_positions(), options_.observer};
-        compressor_.compress(std::span<detail::DueList<T>>(due_), settings, workspace(), executor, [&]() noexcept {
-            for (const detail::DueList<T>& due : due_) {
+        using Staging = detail::PackedStaging<T>;
+        if constexpr (is_packed<T>) Staging::unpack(packed_, due_, workspace(), executor);
+        const detail::CompressionSettings<Unpacked<T>> settings{
+            options_.layer, options_.sinks, options_.recent, &rope_, has_text_positions(), options_.observer};
+        compressor_.compress(std::span<DueList>(due_), settings, workspace(), executor, [&]() noexcept {
+            if constexpr (is_packed<T>) Staging::pack(packed_, due_, !has_text_positions(), executor);
+            for (const DueList& due : due_) {
                 List& compressed = lists_[static_cast<std::size_t>(due.head)];
                 compressed.counts.compress(due.size_after);
+                if constexpr (is_packed<T>)
+                    compressed.counts.packed = compressed.exact_parts().packed_of(due.size_after);
                 compressed.find_log_weights();
                 compressed.compressed = due.spans;
             }
         });
+    }
+
+    // Of each worker that writes entries.
+    Index scratch_bytes() const {
+        return List::scratch_size(options_.key_dim, options_.value_dim) * static_cast<Index>(sizeof(C));
     }
 
     Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
@@ -375,7 +447,7 @@ private:
     };
     template <class Policy>
     struct CompressorOf {
-        using type = detail::ListCompressor<T, Policy>;
+        using type = detail::ListCompressor<Unpacked<T>, Policy>;
     };
     template <GrowingPolicy Policy>
     struct CompressorOf<Policy> {
@@ -388,8 +460,18 @@ private:
     typename CompressorOf<P>::type compressor_;
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;
-    std::vector<detail::DueList<T>> due_;
-    std::vector<std::vector<Index>> positions_;  // [kv_heads], with Positions::text
+    std::vector<DueList> due_;
+    struct NoRows {};
+    template <class U>
+    struct RowsToUnpack {
+        using type = NoRows;
+    };
+    template <int Bits>
+    struct RowsToUnpack<Packed<Bits>> {
+        using type = typename detail::PackedStaging<Packed<Bits>>::Rows;
+    };
+    std::vector<typename RowsToUnpack<T>::type> packed_;  // of due_, for packed types
+    std::vector<std::vector<Index>> positions_;           // [kv_heads], with Positions::text
     Workspace own_;
     Workspace* shared_;
 };

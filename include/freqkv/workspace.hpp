@@ -83,7 +83,7 @@ private:
 class Workspace {
 public:
     Workspace() = default;
-    Workspace(const Workspace& other) : buffer_(other.buffer_.size()) {}
+    Workspace(const Workspace& other) : buffer_(other.buffer_.size()), beside_(other.beside_.size()) {}
     Workspace(Workspace&&) noexcept = default;
     Workspace& operator=(const Workspace& other) { return *this = Workspace(other); }
     Workspace& operator=(Workspace&&) noexcept = default;
@@ -97,6 +97,13 @@ public:
         return buffer_.data();
     }
 
+    /// A region of `bytes` of its own, which stays as it is while reserve() is called; invalidates what the latest
+    /// reserve_beside() returned. Throws as reserve().
+    std::byte* reserve_beside(Index bytes) {
+        if (bytes > beside_.size()) beside_ = AlignedBuffer<std::byte>(bytes);
+        return beside_.data();
+    }
+
     /// `bytes` rounded up so that regions do not share a cache line.
     static constexpr Index stride(Index bytes) {
         constexpr auto line = static_cast<Index>(AlignedBuffer<std::byte>::alignment);
@@ -104,10 +111,11 @@ public:
     }
 
     /// Bytes held.
-    Index bytes() const { return buffer_.bytes(); }
+    Index bytes() const { return buffer_.bytes() + beside_.bytes(); }
 
 private:
     AlignedBuffer<std::byte> buffer_;
+    AlignedBuffer<std::byte> beside_;
 };
 
 /// Cuts typed, cache-line-aligned pieces off a region of a Workspace.

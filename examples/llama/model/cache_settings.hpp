@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "freqkv/error.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy/report.hpp"
 #include "llama/model/config.hpp"
 #include "llama/model/policy_traits.hpp"
@@ -18,11 +19,14 @@
 namespace llama {
 
 /// How keys and values are stored.
-enum class CacheType : std::uint8_t { f32, f16, bf16 };
+enum class CacheType : std::uint8_t { f32, f16, bf16, q8, q4, q2 };
 
 struct CacheTypeTraits {
-    const char* name;  ///< on the command line and in JSON
-    Index bytes;       ///< of an element
+    const char* name = nullptr;  ///< on the command line and in JSON
+    Index bytes = 0;             ///< of a group
+    Index group = 1;             ///< elements that are stored together
+
+    constexpr Index row_bytes(Index elements) const { return (elements + group - 1) / group * bytes; }
 };
 
 constexpr CacheTypeTraits traits_of(CacheType type) {
@@ -33,6 +37,12 @@ constexpr CacheTypeTraits traits_of(CacheType type) {
             return {"f16", 2};
         case CacheType::bf16:
             return {"bf16", 2};
+        case CacheType::q8:
+            return {"q8", sizeof(freqkv::Packed<8>), freqkv::Packed<8>::group};
+        case CacheType::q4:
+            return {"q4", sizeof(freqkv::Packed<4>), freqkv::Packed<4>::group};
+        case CacheType::q2:
+            return {"q2", sizeof(freqkv::Packed<2>), freqkv::Packed<2>::group};
     }
     return {};
 }
@@ -81,7 +91,7 @@ inline Index cache_bytes(const Config& config, Index entries, CacheType type) {
     return freqkv::checked_product("cache size in bytes", 2,
                                    freqkv::checked_product("cache entries", entries, config.layers - local) +
                                        freqkv::checked_product("cache entries", config.local_capacity(), local),
-                                   config.kv_dim(), traits_of(type).bytes);
+                                   config.kv_heads, traits_of(type).row_bytes(config.head_dim));
 }
 
 /// Entries of all heads that see the whole text.
@@ -103,7 +113,7 @@ inline Index cache_bytes(const Config& config, const CacheSizes& sizes, CacheTyp
         "cache size in bytes", 2,
         count_entries(config, sizes) + freqkv::checked_product("cache entries", config.local_capacity(),
                                                                config.count_local_layers(), config.kv_heads),
-        config.head_dim, traits_of(type).bytes);
+        traits_of(type).row_bytes(config.head_dim));
 }
 
 /// Bytes that a cache on the processor holds beside keys and values: where each entry comes from, and what the policy

@@ -95,7 +95,8 @@ std::optional<Index> parse_byte_count(std::string_view text) {
 
 Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes) {
     require_global_layers(config, "--budget");
-    const freqkv::EntryCost cost{config.head_dim, config.head_dim, traits_of(type).bytes, bookkeeping.of_entry};
+    const freqkv::EntryCost cost{config.head_dim, config.head_dim, traits_of(type).bytes, bookkeeping.of_entry,
+                                 traits_of(type).group};
     const Index fixed = cache_bytes(config, 0, type) + bookkeeping.fixed;
     const Index heads = count_global_heads(config);
     if (bytes - fixed < heads * cost.bytes()) {

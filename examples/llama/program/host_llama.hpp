@@ -6,6 +6,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "freqkv/packed.hpp"
 #include "llama/model/cache_settings.hpp"
 #include "llama/model/checkpoint.hpp"
 #include "llama/model/language_model.hpp"
@@ -63,6 +64,12 @@ std::unique_ptr<LanguageModel> make_host_llama(const P& policy, const HostModelP
             return make(Eigen::half{});
         case CacheType::bf16:
             return make(Eigen::bfloat16{});
+        case CacheType::q8:
+            return make(freqkv::Packed<8>{});
+        case CacheType::q4:
+            return make(freqkv::Packed<4>{});
+        case CacheType::q2:
+            return make(freqkv::Packed<2>{});
     }
     throw std::invalid_argument("no such type of a cache");
 }

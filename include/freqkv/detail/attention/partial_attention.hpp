@@ -9,7 +9,9 @@
 #include "freqkv/config.hpp"
 #include "freqkv/detail/attention/score_cap.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/lanes/packed_rows.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::detail::inline FREQKV_ISA {
@@ -61,7 +63,7 @@ public:
         for (Index t = 0; t < whole; t += block) {
             for (Index k = t; k < t + block; ++k) {
                 if (rows_ > 1) fetch(values.row(k), values.columns);
-                if (rows_ == 1 && sizeof(T) > 2) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
+                if (rows_ == 1 && is_wide<T>) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
             }
             score_rows(Constant<block>{}, t);
         }
@@ -89,28 +91,21 @@ public:
         return total;
     }
 
-    // Behind make_factors(), adds to mass [keys] what row r gives to each of `keys` keys; `scores` is what weigh() left
-    // of all stretches, [count, rows, max_keys].
-    [[gnu::noinline]] static void add_mass(C* partials, Index rows, Index value_dim, Index r, C sum, const C* scores,
-                                           Index keys, C* mass) {
-        const Index stride = size(rows, value_dim);
-        for (Index begin = 0, p = 0; begin < keys; begin += max_keys, ++p) {
-            const PartialAttention partial(partials + p * stride, rows, value_dim);
-            const C share = partial.largest_[r] / sum;
-            const C* const weights = scores + (p * rows + r) * max_keys;
-            const Index count = std::min(max_keys, keys - begin);
-            for (Index t = 0; t < count; ++t) mass[begin + t] += weights[t] * share;
-        }
+    // Behind make_factors(), which found `sum`, adds to mass [keys] what row r gives to each of the stretch's `keys`
+    // keys; `weights` is what weigh() left, [rows, max_keys].
+    [[gnu::noinline]] void add_mass(Index r, C sum, const C* weights, Index keys, C* mass) const {
+        const C share = largest_[r] / sum;
+        for (Index t = 0; t < keys; ++t) mass[t] += weights[r * max_keys + t] * share;
     }
 
     // Row r of the attention to all stretches, in order, to out [value_dim]; and the logarithm of the sum of its
     // exponentiated scores to `log_sum`, unless that is null. Gives back the sum that make_factors() found.
-    template <class Out>
+    template <class Out, class Sum>
     static C combine(C* partials, Index count, Index rows, Index value_dim, Index r, Out* out, Index out_stride,
-                     Out* log_sum) {
+                     Sum* log_sum) {
         const Index stride = size(rows, value_dim);
         const auto [largest, sum] = make_factors(partials, count, rows, value_dim, r);
-        if (log_sum != nullptr) *log_sum = static_cast<Out>(largest + std::log(sum));
+        if (log_sum != nullptr) *log_sum = static_cast<Sum>(largest + std::log(sum));
         for (Index d = 0; d < value_dim; d += lane_count<C>) {
             Lanes<C> weighted{};
             for (Index p = 0; p < count; ++p) {
@@ -135,12 +130,15 @@ private:
     // keys of the next stretch while values are.
     static constexpr Index ahead = 16;
 
-    // `count` elements, `distance` elements behind `row`, which may be where there is no memory.
+    template <class T>
+    static constexpr bool is_wide = !is_packed<T> && sizeof(T) > 2;
+
+    // `count` elements, `distance` T's behind `row`, which may be where there is no memory.
     template <class T>
     FREQKV_INLINE static void fetch(const T* row, Index count, Index distance = 0) {
         constexpr auto element = static_cast<Index>(sizeof(T));
         const auto address = reinterpret_cast<std::uintptr_t>(row) + static_cast<std::uintptr_t>(distance * element);
-        for (Index i = 0; i < count * element; i += 64) {
+        for (Index i = 0; i < row_length<T>(count) * element; i += 64) {
             const auto line = address + static_cast<std::uintptr_t>(i);
             __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);  // NOLINT(performance-no-int-to-ptr)
         }
@@ -151,7 +149,7 @@ private:
     [[gnu::flatten, gnu::noinline]] static void score(const C* q, MatrixView<const T> keys, Index t, C* scores) {
         Lanes<C> sums[Rows * Keys] = {};
         // For one row the order of memory counts: key after key, or two of 16 bits, which hides the conversion.
-        constexpr Index together = Rows > 1 || Keys == 1 ? Keys : sizeof(T) == 2 ? 2 : 1;
+        constexpr Index together = Rows > 1 || Keys == 1 ? Keys : is_wide<T> ? 1 : 2;
         unrolled<Keys / together>(
             [&](auto k) { add_products<together, Rows>(q, keys, t + k * together, sums + k * together); });
         C to[whole_lanes<C>(Rows * Keys)];
@@ -164,7 +162,7 @@ private:
     FREQKV_INLINE static void add_products(const C* q, MatrixView<const T> keys, Index t, Lanes<C>* sums) {
         const auto add = [&](Index d, auto&& load) {
             Lanes<C> x[Keys];
-            unrolled<Keys>([&](auto k) { x[k] = load(keys.row(t + k) + d); });
+            unrolled<Keys>([&](auto k) { x[k] = load(keys.row(t + k), d); });
             unrolled<Rows>([&](auto r) {
                 const auto y = in_register<C>(load_lanes<C>(q + r * whole_lanes<C>(keys.columns) + d));
                 unrolled<Keys>([&](auto k) { sums[r * Keys + k] += x[k] * y; });
@@ -172,9 +170,11 @@ private:
         };
         Index d = 0;
         for (; d + lane_count<C> <= keys.columns; d += lane_count<C>) {
-            add(d, [](const T* from) { return load_lanes<C>(from); });
+            add(d, [](const T* row, Index at) { return load_lanes_at<C>(row, at); });
         }
-        if (d < keys.columns) add(d, [&](const T* from) { return load_part<C>(from, keys.columns - d); });
+        if (d < keys.columns) {
+            add(d, [&](const T* row, Index at) { return load_part_at<C>(row, at, keys.columns - at); });
+        }
     }
 
     // Scores [count] of row r become weights.
@@ -212,14 +212,14 @@ private:
             constexpr Index registers = block * std::min<Index>(4 / rows, 2);
             const MatrixView<const T> next = next_keys.middle_rows(0, r == 0 ? next_keys.rows : 0);
             C* const to = weighted_ + r * row_stride_;
-            const auto whole = [](const T* from) { return load_lanes<C>(from); };
+            const auto whole = [](const T* row, Index d) { return load_lanes_at<C>(row, d); };
             in_halves<registers>(values.columns / lane_count<C>, [&](auto count, Index i) {
                 const Index d = i * lane_count<C>;
                 add_block<rows, count>(weights + r * max_keys, values, d, to + d, next, whole);
             });
             if (const Index rest = values.columns % lane_count<C>; rest > 0) {
                 const Index d = values.columns - rest;
-                const auto part = [&](const T* from) { return load_part<C>(from, rest); };
+                const auto part = [&](const T* row, Index at) { return load_part_at<C>(row, at, rest); };
                 add_block<rows, 1>(weights + r * max_keys, values, d, to + d, next, part);
             }
         });
@@ -230,13 +230,13 @@ private:
                                                    MatrixView<const T> next_keys, Load load) const {
         Lanes<C> sums[Rows * Registers] = {};
         for (Index t = 0; t < values.rows; ++t) {
-            if (rows_ == 1 && sizeof(T) > 2) {
-                fetch(values.row(t) + d, Registers * lane_count<C>, ahead * values.row_stride);
+            if (rows_ == 1 && is_wide<T>) {
+                fetch(values.row(t) + row_length<T>(d), Registers * lane_count<C>, ahead * values.row_stride);
             } else if (Rows > 1 && t < next_keys.rows) {
-                fetch(next_keys.row(t) + d, std::min(Registers * lane_count<C>, next_keys.columns - d));
+                fetch(next_keys.row(t) + row_length<T>(d), std::min(Registers * lane_count<C>, next_keys.columns - d));
             }
             Lanes<C> x[Registers];
-            unrolled<Registers>([&](auto i) { x[i] = load(values.row(t) + d + i * lane_count<C>); });
+            unrolled<Registers>([&](auto i) { x[i] = load(values.row(t), d + i * lane_count<C>); });
             unrolled<Rows>([&](auto r) {
                 const C weight = weights[r * max_keys + t];
                 unrolled<Registers>([&](auto i) { sums[r * Registers + i] += x[i] * weight; });

@@ -7,9 +7,9 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/attention/score_cap.hpp"
-#include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/detail/lanes/lane_product.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/lanes/packed_rows.hpp"
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
@@ -71,13 +71,13 @@ public:
 
     // Attends to the keys that the rows see; keys and values are dense. Scores are capped at `cap`, unless it is 0, and
     // `more` [keys] is then added to them, unless it is null.
-    template <class T>
-    void attend(MatrixView<const T> keys, MatrixView<const T> values, const CausalRows& causal, C cap, const C* more) {
+    template <class Rows>
+    void attend(const Rows& keys, const Rows& values, const CausalRows& causal, C cap, const C* more) {
         const Index end = causal.visible(rows_ - 1);
         for (Index begin = causal.begin(0); begin < end; begin += block_keys) {
             const Index n = std::min(block_keys, end - begin);
-            const C* const k = as_arithmetic(keys.row(begin), n * key_dim_, key_scratch_);
-            const C* const v = as_arithmetic(values.row(begin), n * value_dim_, value_scratch_);
+            const C* const k = rows_as_arithmetic(keys, begin, n, key_scratch_);
+            const C* const v = rows_as_arithmetic(values, begin, n, value_scratch_);
             multiply({k, key_dim_, 1}, n, key_dim_, q_, scores_, FromZero{});
             if (cap > 0) cap_scores(scores_, n * max_rows, cap);
             if (more != nullptr) add_to_scores(n, more + begin);

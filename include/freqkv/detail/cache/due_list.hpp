@@ -26,6 +26,8 @@ struct DueList {
     Arithmetic<T>* mass = nullptr;     // [entries]: attention given to each; or null
     Arithmetic<T>* weights = nullptr;  // [entries]: tokens that each stands for; or null
     const Arithmetic<T>* log_weights = nullptr;
+    Index* origins = nullptr;  // [entries], or null; set by compress(): which entry is at i now, with its key at most
+                               // turned; -1: none, it was computed
 
     SpanList spans;        // set by compress(): keep is what was kept
     Index size_after = 0;  // set by compress()

@@ -6,8 +6,10 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/cache/list_counts.hpp"
+#include "freqkv/detail/cache/list_rows.hpp"
 #include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/error.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy/report.hpp"
 #include "freqkv/policy/schedule.hpp"
 #include "freqkv/rope.hpp"
@@ -25,21 +27,24 @@ public:
     ListCounts counts;
     SpanList compressed;  // what the latest compression took, as the list was before it
 
-    // `has_mass`: whether the attention given to each entry is summed; `weighted`: whether entries have weights.
-    [[gnu::cold]] KVList(Index capacity, Index key_dim, Index value_dim, bool has_mass = false, bool weighted = false)
+    // `exact` counts under packed types; `has_mass`: whether the attention given to each entry is summed; `weighted`:
+    // whether entries have weights.
+    [[gnu::cold]] KVList(Index capacity, Index key_dim, Index value_dim, const ExactParts& exact, bool has_mass = false,
+                         bool weighted = false)
         : capacity_(capacity),
           key_dim_(key_dim),
           value_dim_(value_dim),
-          keys_(checked_product("key storage", capacity, key_dim)),
-          values_(checked_product("value storage", capacity, value_dim)),
+          exact_(exact),
+          keys_(capacity, key_dim, exact),
+          values_(capacity, value_dim, exact),
           ranges_(capacity),
           mass_(has_mass ? capacity : 0),
           weights_(weighted ? capacity : 0),
           log_weights_(weighted ? capacity : 0) {}
 
     Index capacity() const { return capacity_; }
-    MatrixView<T> keys() const { return {keys_.data(), counts.size, key_dim_}; }
-    MatrixView<T> values() const { return {values_.data(), counts.size, value_dim_}; }
+    auto keys() const { return keys_.view(counts); }
+    auto values() const { return values_.view(counts); }
     TokenRange* ranges() const { return ranges_.data(); }         // [size]
     C* mass() const { return mass_.data(); }                      // [size], or null
     C* weights() const { return weights_.data(); }                // [size], tokens that each stands for, or null
@@ -50,6 +55,9 @@ public:
     Index range_bytes() const { return ranges_.bytes(); }
     Index mass_bytes() const { return mass_.bytes(); }
     Index weight_bytes() const { return weights_.bytes() + log_weights_.bytes(); }
+
+    // After a compression, whose result is in `rows`: see PackedStaging.
+    const ExactParts& exact_parts() const { return exact_; }
 
     // After a compression has changed the weights.
     void find_log_weights() {
@@ -64,21 +72,50 @@ public:
         return of_text ? 2 * (counts.tokens_seen - counts.size + entry) : entry;
     }
 
-    // Appends rows [first, first + count) of k and v, for which there must be room. `angles` is scratch for
-    // Rope::angles().
+    // Tokens that can be appended before pack() has to be called.
+    Index exact_room() const
+        requires is_packed<T>
+    {
+        return exact_.latest + ExactParts::block - latest();
+    }
+
+    // Packs a block of entries if there is no room for a further exact one; `scratch` [scratch_size()].
+    void pack(C* scratch)
+        requires is_packed<T>
+    {
+        if (exact_room() > 0) return;
+        keys_.pack_block(counts, scratch);
+        values_.pack_block(counts, scratch);
+        counts.pack(ExactParts::block);
+    }
+
+    // Elements of scratch that append() and pack() need.
+    static Index scratch_size(Index key_dim, Index value_dim) {
+        return key_dim + (is_packed<T> ? std::max(key_dim, value_dim) : 0);
+    }
+
+    // Appends rows [first, first + count) of k and v, for which there must be room. `scratch` [scratch_size()].
     template <class K, class V>
     void append(MatrixView<const K> k, MatrixView<const V> v, Index first, Index count, const Rope<C>& rope,
-                bool positions_of_text, C* angles) {
+                bool positions_of_text, C* scratch) {
         const Index token = counts.tokens_seen;
         for (Index t = 0; t < count; ++t) {
             const Index entry = counts.size + t;
-            rope.turn(k.row(first + t), k.column_stride, keys_.data() + entry * key_dim_, 1,
-                      rope.angles(position(entry, positions_of_text), angles));
-            T* const value = values_.data() + entry * value_dim_;
-            if (v.column_stride == 1) {
-                convert_row(v.row(first + t), value_dim_, value);
+            const C* const angles = rope.angles(position(entry, positions_of_text), scratch);
+            if constexpr (is_packed<T>) {
+                C* const row = scratch + key_dim_;
+                rope.turn(k.row(first + t), k.column_stride, row, 1, angles);
+                keys_.write_exact(counts, entry, row);
+                for (Index d = 0; d < value_dim_; ++d) row[d] = static_cast<C>(v(first + t, d));
+                values_.write_exact(counts, entry, row);
             } else {
-                for (Index d = 0; d < value_dim_; ++d) value[d] = static_cast<T>(static_cast<C>(v(first + t, d)));
+                rope.turn(k.row(first + t), k.column_stride, keys_.row(entry), 1, angles);
+                T* const value = values_.row(entry);
+                if (v.column_stride == 1) {
+                    convert_row(v.row(first + t), value_dim_, value);
+                } else {
+                    for (Index d = 0; d < value_dim_; ++d) value[d] = static_cast<T>(static_cast<C>(v(first + t, d)));
+                }
             }
             ranges_.data()[entry] = {token + t, token + t + 1};
         }
@@ -94,21 +131,25 @@ public:
     void grow(Index count) {
         if (capacity_ - counts.size >= count) return;
         constexpr Index first_capacity = 256;
-        KVList grown(std::max({first_capacity, 2 * capacity_, counts.size + count}), key_dim_,
-                     value_dim_);  // all weigh 1
-        std::copy_n(keys_.data(), counts.size * key_dim_, grown.keys_.data());
-        std::copy_n(values_.data(), counts.size * value_dim_, grown.values_.data());
+        KVList grown(std::max({first_capacity, 2 * capacity_, counts.size + count}), key_dim_, value_dim_,
+                     exact_);  // all weigh 1
+        grown.keys_.copy_from(keys_, counts);
+        grown.values_.copy_from(values_, counts);
         std::copy_n(ranges_.data(), counts.size, grown.ranges_.data());
         grown.counts = counts;
         *this = std::move(grown);
     }
 
 private:
+    // Exact ones behind those that are packed.
+    Index latest() const { return counts.size - std::min(counts.size, exact_.first) - counts.packed; }
+
     Index capacity_;
     Index key_dim_;
     Index value_dim_;
-    AlignedBuffer<T> keys_;             // [capacity, key_dim]
-    AlignedBuffer<T> values_;           // [capacity, value_dim]
+    ExactParts exact_;
+    ListRows<T> keys_;
+    ListRows<T> values_;
     AlignedBuffer<TokenRange> ranges_;  // [capacity]
     AlignedBuffer<C> mass_;             // [capacity], or none
     AlignedBuffer<C> weights_;          // [capacity], or none

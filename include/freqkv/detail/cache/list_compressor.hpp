@@ -125,6 +125,7 @@ private:
             } else {
                 move_values(list, chosen);
                 move_ranges(list, chosen);
+                move_origins(list, chosen);
                 move_sums(list, chosen, list.mass);
                 move_sums(list, chosen, list.weights);
             }

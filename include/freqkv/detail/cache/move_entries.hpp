@@ -105,6 +105,16 @@ void move_ranges(const DueList<T>& list, const Index* chosen) {
         copy);
 }
 
+// Which entries are still what they were.
+template <class T>
+void move_origins(const DueList<T>& list, const Index* chosen) {
+    Index* const origins = list.origins;
+    if (origins == nullptr) return;
+    move_each(
+        list, chosen, [&](Index from, Index to) { origins[to] = from; },
+        [&](Index, Index, Index to) { origins[to] = -1; }, [&](Index, Index to) { origins[to] = -1; });
+}
+
 // What is summed of entries: `sums` [entries], or null. Row i of a transform's result has what stands in the i-th part
 // of its span, of an entry on the border as much as lies within.
 template <class T, class C>
