@@ -28,7 +28,7 @@ struct CacheOptions {
     Index sinks = 4;        ///< first entries, kept as they are
     Index recent = 0;       ///< latest entries, kept as they are at a compression
     Positions positions = Positions::index;
-    Index exact = 128;  ///< of a Packed type: so many of the latest entries at least, and the sinks, stay in 16 bits
+    Index exact = 32;  ///< of a Packed type: so many of the latest entries at least, and the sinks, stay in 16 bits
     bool weighted =
         false;  ///< an entry counts in attention as often as it stands for tokens; with Positions::text only
     std::vector<Index> head_capacities{};  ///< one for each KV head instead of `capacity`; empty: all alike

@@ -58,6 +58,27 @@ constexpr Index row_length(Index elements) {
     }
 }
 
+/// Which entries of a list of a packed type are exact to 16 bits: the first ones, and the latest. Entries are packed a
+/// block at a time, when there are as many more of the latest ones and a further token comes.
+struct ExactParts {
+    Index first = 0;   ///< >= 0: sinks
+    Index latest = 0;  ///< >= 0: at least so many
+
+    static constexpr Index block = 64;
+
+    /// Entries that are packed in a list that a compression has left, and at most in one of `size`.
+    constexpr Index packed_of(Index size) const { return std::max<Index>(0, size - first - latest) / block * block; }
+    /// The latest exact ones at most.
+    constexpr Index most_latest(Index capacity) const {
+        return std::max<Index>(0, std::min(capacity - first, latest + block));
+    }
+    /// Bytes of the keys or values of a list, of which a packed one has `row_bytes`.
+    constexpr Index bytes(Index capacity, Index columns, Index row_bytes) const {
+        return packed_of(capacity) * row_bytes +
+               (std::min(capacity, first) + most_latest(capacity)) * columns * static_cast<Index>(sizeof(Half));
+    }
+};
+
 /// The rows of a list under a packed type: the first ones and the latest are exact to 16 bits, those between are
 /// packed. All are transformed. T may be const.
 template <class T>

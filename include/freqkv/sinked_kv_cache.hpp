@@ -97,7 +97,7 @@ public:
                 compressor_.make_plans({capacity, options_.sinks, options_.recent});
             }
             lists_.emplace_back(capacity, options_.key_dim, options_.value_dim,
-                                detail::ExactParts{options_.sinks, options_.exact}, has_attention_mass,
+                                ExactParts{options_.sinks, options_.exact}, has_attention_mass,
                                 !grows && options_.weighted);
         }
     }

@@ -88,6 +88,10 @@ std::unique_ptr<LanguageModel> open_device_llama(const Checkpoint& checkpoint, c
                 return make_model<__half>(checkpoint.config, weights, settings);
             case CacheType::bf16:
                 return make_model<__nv_bfloat16>(checkpoint.config, weights, settings);
+            case CacheType::q8:
+            case CacheType::q4:
+            case CacheType::q2:
+                break;
         }
         throw std::invalid_argument("no such type of a cache");
     } catch (const freqkv::cuda::CudaError& error) {

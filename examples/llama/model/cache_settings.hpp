@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "freqkv/cache_options.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/packed.hpp"
 #include "freqkv/policy/report.hpp"
@@ -26,6 +27,7 @@ struct CacheTypeTraits {
     Index bytes = 0;             ///< of a group
     Index group = 1;             ///< elements that are stored together
 
+    constexpr bool packed() const { return group > 1; }
     constexpr Index row_bytes(Index elements) const { return (elements + group - 1) / group * bytes; }
 };
 
@@ -85,13 +87,26 @@ struct CacheSettings {
     }
 };
 
+/// Entries of a packed type that stay in 16 bits.
+inline freqkv::ExactParts exact_parts(Index sinks) { return {sinks, freqkv::CacheOptions{}.exact}; }
+
+/// Bytes of the keys and values of a head of `capacity` entries.
+inline Index head_bytes(const Config& config, Index capacity, Index sinks, CacheType type) {
+    const Index row_bytes = traits_of(type).row_bytes(config.head_dim);
+    if (!traits_of(type).packed()) return freqkv::checked_product("cache size in bytes", 2, capacity, row_bytes);
+    freqkv::checked_product("cache size in bytes", 4, capacity, config.head_dim);  // if all of it were in 16 bits
+    return 2 * exact_parts(sinks).bytes(capacity, config.head_dim, row_bytes);
+}
+
 /// Bytes of the keys and values of all layers, `entries` in each head; local layers have their window.
-inline Index cache_bytes(const Config& config, Index entries, CacheType type) {
+inline Index cache_bytes(const Config& config, Index entries, CacheType type, Index sinks = 0) {
     const Index local = config.count_local_layers();
-    return freqkv::checked_product("cache size in bytes", 2,
-                                   freqkv::checked_product("cache entries", entries, config.layers - local) +
-                                       freqkv::checked_product("cache entries", config.local_capacity(), local),
-                                   config.kv_heads, traits_of(type).row_bytes(config.head_dim));
+    return freqkv::checked_product(
+        "cache size in bytes", config.kv_heads,
+        freqkv::checked_product("cache size in bytes", head_bytes(config, entries, sinks, type),
+                                config.layers - local) +
+            freqkv::checked_product("cache size in bytes", head_bytes(config, config.local_capacity(), 0, type),
+                                    local));
 }
 
 /// Entries of all heads that see the whole text.
@@ -107,13 +122,16 @@ inline Index count_entries(const Config& config, const CacheSizes& sizes) {
     return entries;
 }
 
-/// The same as cache_bytes(config, capacity, type) where heads may differ.
+/// The same where heads may differ.
 inline Index cache_bytes(const Config& config, const CacheSizes& sizes, CacheType type) {
-    return freqkv::checked_product(
-        "cache size in bytes", 2,
-        count_entries(config, sizes) + freqkv::checked_product("cache entries", config.local_capacity(),
-                                                               config.count_local_layers(), config.kv_heads),
-        traits_of(type).row_bytes(config.head_dim));
+    if (sizes.head_capacities.empty()) return cache_bytes(config, sizes.capacity, type, sizes.sinks);
+    Index bytes = cache_bytes(config, 0, type);
+    for (Index l = 0; l < config.layers; ++l) {
+        for (Index h = 0; h < config.kv_heads && !config.kind(l).local; ++h) {
+            bytes += head_bytes(config, sizes.capacity_of(l, h), sizes.sinks, type);
+        }
+    }
+    return bytes;
 }
 
 /// Bytes that a cache on the processor holds beside keys and values: where each entry comes from, and what the policy

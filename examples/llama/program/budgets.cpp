@@ -78,6 +78,16 @@ void set_positions(const ModelOptions& options, const Config& config, Index expe
     settings.sizes.positions = expected_tokens;
 }
 
+// What the exact entries of a packed type take more than if they were packed, in all heads: at most.
+Index exact_surcharge(const Config& config, CacheType type, Index sinks) {
+    const CacheTypeTraits traits = traits_of(type);
+    if (!traits.packed()) return 0;
+    const freqkv::ExactParts exact = exact_parts(sinks);
+    const Index exact_bytes = (exact.first + exact.latest + exact.block) * config.head_dim * 2;
+    const Index packed_bytes = (exact.first + exact.latest) * traits.row_bytes(config.head_dim);
+    return 2 * (exact_bytes - packed_bytes) * count_global_heads(config);
+}
+
 }  // namespace
 
 std::optional<Index> parse_byte_count(std::string_view text) {
@@ -93,11 +103,11 @@ std::optional<Index> parse_byte_count(std::string_view text) {
     return static_cast<Index>(value);
 }
 
-Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes) {
+Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index sinks, Index bytes) {
     require_global_layers(config, "--budget");
     const freqkv::EntryCost cost{config.head_dim, config.head_dim, traits_of(type).bytes, bookkeeping.of_entry,
                                  traits_of(type).group};
-    const Index fixed = cache_bytes(config, 0, type) + bookkeeping.fixed;
+    const Index fixed = cache_bytes(config, 0, type) + bookkeeping.fixed + exact_surcharge(config, type, sinks);
     const Index heads = count_global_heads(config);
     if (bytes - fixed < heads * cost.bytes()) {
         throw UsageError("--budget " + std::to_string(bytes) + ": " + std::to_string(heads) + " heads of " +
@@ -107,8 +117,8 @@ Index entries_within(const Config& config, const Bookkeeping& bookkeeping, Cache
     return freqkv::entries_within(bytes - fixed, cost);
 }
 
-Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes) {
-    return entries_within(config, bookkeeping, type, bytes) / count_global_heads(config);
+Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index sinks, Index bytes) {
+    return entries_within(config, bookkeeping, type, sinks, bytes) / count_global_heads(config);
 }
 
 void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared,
@@ -150,7 +160,8 @@ CacheSettings resolve(const ModelOptions& options, const Config& config, Index e
     std::optional<Index> entries;
     std::string name = "--capacity";
     if (options.budget) {
-        entries = entries_within(config, {config, options.policy, options.weighted}, type, *options.budget);
+        entries = entries_within(config, {config, options.policy, options.weighted}, type, options.sinks.value_or(4),
+                                 *options.budget);
         policy.capacity = *entries / count_global_heads(config);
         name = "--budget " + std::to_string(*options.budget) + ", which is a capacity of";
     }

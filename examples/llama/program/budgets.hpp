@@ -18,10 +18,12 @@ std::optional<Index> parse_byte_count(std::string_view text);
 
 /// Entries, of all heads that see the whole text together, whose keys, values and bookkeeping fit into `bytes` with
 /// what local layers hold. Throws UsageError if there is not one for each head.
-Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes);
+///
+/// Of a packed type up to a block of entries of each head is left over.
+Index entries_within(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index sinks, Index bytes);
 
 /// The capacity of each of these heads if all are alike.
-Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index bytes);
+Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index sinks, Index bytes);
 
 /// Capacities of heads that see the whole text, of `entries` in all: a part `shared` of them, 0 to 1, goes by
 /// `weights`, one for each of these heads in order, and the rest is the same for all; none has less than it must or, if

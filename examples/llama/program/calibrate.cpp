@@ -98,7 +98,7 @@ int calibrate(const CalibrateOptions& options) {
         throw FileError(options.text, "all heads are alike in it: there is nothing to go by");
     }
     const Index entries = options.budget ? entries_within(config, {config, settings.policy, settings.sizes.weighted},
-                                                          settings.type, *options.budget)
+                                                          settings.type, settings.sizes.sinks, *options.budget)
                                          : count_entries(config, settings.sizes);
     share_entries(config, entries, weights, options.shared.value_or(options.by == CalibrateBy::retrieval ? 0.5 : 1),
                   settings);

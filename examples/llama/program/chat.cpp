@@ -203,7 +203,8 @@ ModelOptions with_defaults(const ModelOptions& given, const Checkpoint& checkpoi
     const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
     if (options.budget) {
         const CacheType type = resolve(given, checkpoint, window).type;
-        options.capacity = uniform_capacity(config, {config, options.policy, options.weighted}, type, *options.budget);
+        options.capacity = uniform_capacity(config, {config, options.policy, options.weighted}, type,
+                                            options.sinks.value_or(4), *options.budget);
     }
     if (!options.capacity) options.capacity = std::min(window, most);
     const Index capacity = *options.capacity;

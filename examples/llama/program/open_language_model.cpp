@@ -66,6 +66,10 @@ CacheSettings resolve(const ModelOptions& options, const Checkpoint& checkpoint,
     CacheSettings settings = resolve(on_device, checkpoint.config, expected_tokens);
     if (settings.grows()) settings.sizes.capacity = std::max<Index>(expected_tokens, 1);
     if (settings.sizes.text_positions) throw UsageError("--device cuda: --positions text is for the processor");
+    if (traits_of(settings.type).packed()) {
+        throw UsageError(std::string("--device cuda: --cache-type ") + to_string(settings.type) +
+                         " is for the processor");
+    }
     if (!settings.sizes.head_capacities.empty()) {
         throw UsageError(
             "--device cuda: all layers and heads have one capacity there; --budget-by pyramid and "

@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "llama/program/program_fixture.hpp"
@@ -133,6 +134,34 @@ TEST_F(ProgramTest, PerplexityRunsUnderEveryPolicyAndType) {
     }
     EXPECT_GT(largest_difference(exact["low-pass"], exact["full"]), 0.01);
     EXPECT_GT(largest_difference(exact["low-pass"], exact["local-window"]), 0.01);
+}
+
+TEST_F(ProgramTest, PerplexityPacksEntries) {
+    const auto with = [&](const std::string& type, const Arguments& more = {}) {
+        return json_of(perplexity() +
+                       Arguments{"--limit", "400", "--capacity", "250", "--recent", "40", "--positions", "text",
+                                 "--cache-type", type} +
+                       more);
+    };
+    for (const char* const policy : {"low-pass", "local-window", "h2o"}) {
+        const std::vector<double> exact = with("f32", {"--policy", policy})["nll"];
+        for (const auto& [type, row_bytes, tolerance] :
+             {std::tuple{"q8", 34, 0.05}, std::tuple{"q4", 18, 1.0}, std::tuple{"q2", 10, 3.0}}) {
+            SCOPED_TRACE(std::string(policy) + " " + type);
+            const json result = with(type, {"--policy", policy});
+            EXPECT_GT(result["compressions"], 0);
+            const double difference = largest_difference(result["nll"], exact);
+            EXPECT_LT(difference, tolerance);
+            EXPECT_GT(difference, 1e-7);
+            // Of 8 elements each: 192 are packed; 4 sinks and 32 with a block of 64 are not.
+            EXPECT_EQ(result["cache_bytes"], 5 * 4 * 2 * (192 * row_bytes + (4 + 32 + 64) * 8 * 2));
+            EXPECT_LT(
+                largest_difference(with(type, {"--policy", policy, "--prefill-chunk", "7"})["nll"], result["nll"]),
+                type == std::string("q8") ? 1e-2 : 0.2);
+        }
+    }
+    const json promised = json_of({"inspect", "--model", file("m.bin"), "--capacity", "250", "--cache-type", "q4"});
+    EXPECT_EQ(promised["cache_bytes"][0]["q4"], with("q4")["cache_bytes"]);
 }
 
 TEST_F(ProgramTest, PerplexityTakesThePositionsOfTheText) {

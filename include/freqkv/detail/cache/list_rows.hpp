@@ -16,19 +16,6 @@
 
 namespace freqkv::detail::inline FREQKV_ISA {
 
-// Which entries of a packed list are exact: the first ones, and the latest.
-struct ExactParts {
-    Index first = 0;
-    Index latest = 0;
-
-    // Entries are packed so many at a time, when there are as many more of the latest ones.
-    static constexpr Index block = 64;
-
-    // Entries that are packed at most in a list of `size`.
-    Index packed_of(Index size) const { return std::max<Index>(0, size - first - latest) / block * block; }
-    Index most_latest(Index capacity) const { return std::max<Index>(0, std::min(capacity - first, latest + block)); }
-};
-
 // The keys or the values of a list.
 template <class T>
 class ListRows {

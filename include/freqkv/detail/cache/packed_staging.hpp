@@ -7,7 +7,6 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/detail/cache/due_list.hpp"
-#include "freqkv/detail/cache/list_rows.hpp"
 #include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/detail/lanes/hadamard.hpp"
 #include "freqkv/detail/lanes/packed_rows.hpp"
