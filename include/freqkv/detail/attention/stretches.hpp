@@ -8,7 +8,7 @@
 #include "freqkv/view.hpp"
 
 // Entries [begin, end) of a list in stretches of at most `most`, in order, each stored in one way.
-namespace freqkv::detail {
+namespace freqkv::detail::inline FREQKV_ISA {
 
 inline Index pieces_of(Index count, Index most) { return (count + most - 1) / most; }
 
@@ -49,4 +49,4 @@ void with_stretch(const PackedView<T>& keys, const PackedView<T>& values, Index 
     within(keys.latest, values.latest, keys.first.rows + keys.packed.rows);
 }
 
-}  // namespace freqkv::detail
+}  // namespace freqkv::detail::inline FREQKV_ISA

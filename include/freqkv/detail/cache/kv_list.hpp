@@ -56,7 +56,7 @@ public:
     Index mass_bytes() const { return mass_.bytes(); }
     Index weight_bytes() const { return weights_.bytes() + log_weights_.bytes(); }
 
-    // After a compression, whose result is in `rows`: see PackedStaging.
+    // Under a packed type.
     const ExactParts& exact_parts() const { return exact_; }
 
     // After a compression has changed the weights.
