@@ -9,6 +9,7 @@
 
 #include "ceilings.hpp"
 #include "freqkv/chunked_attention.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy/local_window.hpp"
 
 // Attention of a LLaMA-shaped layer (32 query heads of 128) against a full cache of 4096 entries.
@@ -42,24 +43,21 @@ double error_of_last_token(const Cache<T>& cache, const KVView<const float>& q, 
     const Index group = query_heads / cache.kv_heads();
     std::vector<double> query(dim), weights(static_cast<std::size_t>(cache.size())), sum(dim);
     for (Index h = 0; h < query_heads; h += 5) {
-        const MatrixView<const T> keys = cache.keys(h / group);
-        const MatrixView<const T> values = cache.values(h / group);
-        std::vector<float> rotated(dim), angles(dim);
+        std::vector<float> rotated(dim), angles(dim), key(dim), value(dim);
         const Index last = q.tokens - 1;
         cache.rope().turn(q.head(h).row(last), 1, rotated.data(), 1,
                           cache.rope().angles(cache.size() - 1, angles.data()));
         double total = 0;
         std::fill(sum.begin(), sum.end(), 0.0);
         for (Index i = 0; i < cache.size(); ++i) {
+            cache.load(h / group, i, key.data(), value.data());
             double score = 0;
-            for (Index d = 0; d < dim; ++d) {
-                score += static_cast<double>(rotated[static_cast<std::size_t>(d)]) * static_cast<double>(keys(i, d));
+            for (std::size_t d = 0; d < dim; ++d) {
+                score += static_cast<double>(rotated[d]) * static_cast<double>(key[d]);
             }
             const double weight = std::exp(score / std::sqrt(static_cast<double>(dim)));
             total += weight;
-            for (Index d = 0; d < dim; ++d) {
-                sum[static_cast<std::size_t>(d)] += weight * static_cast<double>(values(i, d));
-            }
+            for (std::size_t d = 0; d < dim; ++d) sum[d] += weight * static_cast<double>(value[d]);
         }
         for (Index d = 0; d < dim; ++d) {
             const double actual = static_cast<double>(out.head(h)(last, d));
@@ -74,10 +72,11 @@ template <class T>
 void decode(benchmark::State& state) {
     const Index kv_heads = state.range(0);
     const std::vector<float> data = random_values(kv_heads * capacity * dim);
-    const Index bytes = 2 * kv_heads * capacity * dim * static_cast<Index>(sizeof(T));
     std::vector<Cache<T>> caches;
+    Index bytes = 0;  // of one
     for (Index held = 0; held < (Index{256} << 20); held += bytes) {
         caches.push_back(make_cache<T>(kv_heads, capacity - 1, data));
+        bytes = caches.back().memory().entries();
     }
     const std::vector<float> q = random_values(query_heads * dim);
     std::vector<float> out(static_cast<std::size_t>(query_heads * dim));
@@ -143,6 +142,9 @@ void prefill_axes(benchmark::internal::Benchmark* bench) {
 BENCHMARK(decode<float>)->Apply(decode_axes);
 BENCHMARK(decode<Eigen::half>)->Apply(decode_axes);
 BENCHMARK(decode<Eigen::bfloat16>)->Apply(decode_axes);
+BENCHMARK(decode<Packed<8>>)->Apply(decode_axes);
+BENCHMARK(decode<Packed<4>>)->Apply(decode_axes);
+BENCHMARK(decode<Packed<2>>)->Apply(decode_axes);
 BENCHMARK(prefill<float>)->Apply(prefill_axes);
 BENCHMARK(prefill<Eigen::half>)->Apply(prefill_axes);
 

@@ -99,6 +99,7 @@ using Types = testing::Types<Packed<8>, Packed<4>, Packed<2>>;
 TYPED_TEST_SUITE(PackedRow, Types);
 
 constexpr std::size_t sizes[] = {1, 7, 20, 32, 40, 64, 80, 96, 100, 128, 256};
+constexpr std::size_t whole_groups[] = {32, 64, 96, 128, 256};
 
 TYPED_TEST(PackedRow, UnpacksToScaleTimesLevelTransformed) {
     for (const std::size_t size : sizes) {
@@ -135,7 +136,7 @@ TYPED_TEST(PackedRow, EachElementHasTheNearestLevel) {
 // and 0.1175, which a scale for each group betters.
 TYPED_TEST(PackedRow, LosesLittleOfGaussianNumbers) {
     const double bound = TypeParam::bits == 8 ? 4e-5 : TypeParam::bits == 4 ? 0.0075 : 0.112;
-    for (const std::size_t size : {32, 64, 96, 128, 256}) {
+    for (const std::size_t size : whole_groups) {
         double mean = 0;
         for (unsigned seed = 0; seed < 50; ++seed) {
             const naive::Row row = this->random(size, seed);
@@ -148,7 +149,7 @@ TYPED_TEST(PackedRow, LosesLittleOfGaussianNumbers) {
 // What a plain scale for each row would lose to one channel. A constant row is the worst case: all of it is in one
 // number.
 TYPED_TEST(PackedRow, BearsOneLargeElementAndConstants) {
-    for (const std::size_t size : {32, 64, 128, 256}) {
+    for (const std::size_t size : whole_groups) {
         naive::Row row = this->random(size, 7);
         row[size / 3] = 1000;
         EXPECT_LT(this->error(row, this->unpack(this->pack(row), size)), TypeParam::bits == 2 ? 0.05 : 0.01) << size;

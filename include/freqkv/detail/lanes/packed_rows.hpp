@@ -72,6 +72,21 @@ FREQKV_INLINE LevelBytes load_levels(const Packed<Bits>& group, Index i) {
     }
 }
 
+#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
+// The first lane_count<float> of some levels, or the last where a register has half as many. (GCC 12 converts bytes one
+// by one where it is left to it.)
+FREQKV_INLINE Lanes<float> to_floats(const LevelBytes& levels, [[maybe_unused]] bool last) {
+    const auto bytes = reinterpret_cast<__m128i>(levels);
+#if defined(__AVX512F__)
+    // By a mask of all, for GCC 12 warns of its own header.
+    const auto words = reinterpret_cast<IntLanes<float>>(_mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+#else
+    const auto words = reinterpret_cast<IntLanes<float>>(_mm256_cvtepi8_epi32(last ? _mm_srli_si128(bytes, 8) : bytes));
+#endif
+    return __builtin_convertvector(words, Lanes<float>);
+}
+#endif
+
 // lane_count<float> elements of a packed row from element d on, a multiple of that; still transformed.
 template <int Bits>
 FREQKV_INLINE Lanes<float> load_packed(const Packed<Bits>* row, Index d) {
@@ -80,13 +95,13 @@ FREQKV_INLINE Lanes<float> load_packed(const Packed<Bits>* row, Index d) {
     const Index i = d % group;
     const LevelBytes levels = load_levels(of, i / 16 * 16);
     const float scale = to_float(of.scale);
+#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
+    return to_floats(levels, i % 16 != 0) * scale;
+#else
     LaneBytes some;
-    if constexpr (lane_count<float> == 16) {
-        some = levels;
-    } else {
-        std::memcpy(&some, reinterpret_cast<const char*>(&levels) + i % 16, sizeof some);
-    }
+    std::memcpy(&some, reinterpret_cast<const char*>(&levels) + i % 16, sizeof some);
     return __builtin_convertvector(__builtin_convertvector(some, IntLanes<float>), Lanes<float>) * scale;
+#endif
 }
 
 // lane_count<C> elements of a row of any stored type from element d on; of a packed one, d is a multiple of that.
