@@ -131,7 +131,8 @@ void share_entries(const Config& config, Index entries, std::span<const double> 
                          std::to_string(settings.sizes.sinks) + ", --recent " + std::to_string(settings.sizes.recent) +
                          " and --ratio " + std::to_string(settings.ratio));
     }
-    const auto alike = static_cast<Index>((1 - shared) * static_cast<double>(entries / heads));
+    const Index each = entries / heads;
+    const auto alike = static_cast<Index>((1 - shared) * static_cast<double>(each));
     const Index most = std::max(config.context, (entries + heads - 1) / heads);
     const std::vector<Index> shares = freqkv::share_entries(entries, weights, std::max(least, alike), most);
     auto share = shares.begin();

@@ -63,8 +63,8 @@ std::vector<double> measure_retrieval(const Checkpoint& checkpoint, std::span<co
             add_mass(*model, i, 1, sums);
         }
     }
-    const auto queries = static_cast<double>(pieces * probe.passage * (config.heads / config.kv_heads));
-    for (double& sum : sums) sum = std::max(0.0, sum / queries);
+    const Index queries = pieces * probe.passage * (config.heads / config.kv_heads);
+    for (double& sum : sums) sum = std::max(0.0, sum / static_cast<double>(queries));
     return sums;
 }
 
