@@ -90,6 +90,7 @@ public:
         require(!options_.weighted || has_text_positions(), "weighted", 1, "must be false without Positions::text");
         lists_.reserve(options_.head_capacities.size());
         due_.reserve(options_.head_capacities.size());
+        if constexpr (is_packed<T>) packed_.reserve(options_.head_capacities.size());
         for (const Index capacity : options_.head_capacities) {
             if constexpr (!grows) {
                 require(capacity > options_.sinks && capacity - options_.sinks > options_.recent, "capacity", capacity,
@@ -461,17 +462,8 @@ private:
     std::vector<List> lists_;  // [kv_heads]
     detail::QueryRing<C> queries_;
     std::vector<DueList> due_;
-    struct NoRows {};
-    template <class U>
-    struct RowsToUnpack {
-        using type = NoRows;
-    };
-    template <int Bits>
-    struct RowsToUnpack<Packed<Bits>> {
-        using type = typename detail::PackedStaging<Packed<Bits>>::Rows;
-    };
-    std::vector<typename RowsToUnpack<T>::type> packed_;  // of due_, for packed types
-    std::vector<std::vector<Index>> positions_;           // [kv_heads], with Positions::text
+    std::vector<typename detail::PackedStaging<T>::Rows> packed_;  // of due_, for packed types
+    std::vector<std::vector<Index>> positions_;                    // [kv_heads], with Positions::text
     Workspace own_;
     Workspace* shared_;
 };

@@ -114,6 +114,11 @@ struct Config {
     Index local_capacity() const { return local_window + std::min<Index>(local_window, 512); }
 };
 
+/// Tokens that a query was trained to see at most: the context, or a sliding window that is shorter.
+inline Index trained_window(const Config& config) {
+    return config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
+}
+
 /// Sizes of the caches, of all layers and heads alike but for `head_capacities`.
 struct CacheSizes {
     Index capacity = 0;  ///< entries; a growing cache (freqkv::Full) takes it as a first size

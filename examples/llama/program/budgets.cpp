@@ -121,7 +121,7 @@ Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, Cac
     return entries_within(config, bookkeeping, type, sinks, bytes) / count_global_heads(config);
 }
 
-void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared,
+void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared, Index most,
                    CacheSettings& settings) {
     const auto heads = static_cast<Index>(weights.size());
     const Index least = settings.least_capacity();
@@ -133,8 +133,8 @@ void share_entries(const Config& config, Index entries, std::span<const double> 
     }
     const Index each = entries / heads;
     const auto alike = static_cast<Index>((1 - shared) * static_cast<double>(each));
-    const Index most = std::max(config.context, (entries + heads - 1) / heads);
-    const std::vector<Index> shares = freqkv::share_entries(entries, weights, std::max(least, alike), most);
+    const std::vector<Index> shares =
+        freqkv::share_entries(entries, weights, std::max(least, alike), std::max(most, (entries + heads - 1) / heads));
     auto share = shares.begin();
     settings.sizes.head_capacities.assign(static_cast<std::size_t>(config.layers), {});
     for (Index l = 0; l < config.layers; ++l) {
@@ -171,7 +171,8 @@ CacheSettings resolve(const ModelOptions& options, const Config& config, Index e
     set_positions(options, config, expected_tokens, settings);
     if (options.budget_by == BudgetBy::pyramid) {
         require_global_layers(config, "--budget-by");
-        share_entries(config, entries.value_or(count_entries(config, settings.sizes)), pyramid_of(config), 1, settings);
+        share_entries(config, entries.value_or(count_entries(config, settings.sizes)), pyramid_of(config), 1,
+                      Index{1} << 53, settings);
         if (config.sliding_window > 0 && settings.sizes.capacity > config.sliding_window) {
             throw UsageError("--budget-by pyramid: the largest head has " + std::to_string(settings.sizes.capacity) +
                              " entries; the model attends to the latest " + std::to_string(config.sliding_window) +

@@ -26,9 +26,9 @@ Index entries_within(const Config& config, const Bookkeeping& bookkeeping, Cache
 Index uniform_capacity(const Config& config, const Bookkeeping& bookkeeping, CacheType type, Index sinks, Index bytes);
 
 /// Capacities of heads that see the whole text, of `entries` in all: a part `shared` of them, 0 to 1, goes by
-/// `weights`, one for each of these heads in order, and the rest is the same for all; none has less than it must or, if
-/// entries are fewer than that, more than the trained window. Throws UsageError if there are too few entries.
-void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared,
+/// `weights`, one for each of these heads in order, and the rest is the same for all. No head has less than it must,
+/// nor more than `most` unless all of them have to. Throws UsageError if there are too few entries.
+void share_entries(const Config& config, Index entries, std::span<const double> weights, double shared, Index most,
                    CacheSettings& settings);
 
 /// Throws FileError if --budgets has the budgets of a model with other weights. Reads them all.

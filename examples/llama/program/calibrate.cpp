@@ -101,7 +101,7 @@ int calibrate(const CalibrateOptions& options) {
                                                           settings.type, settings.sizes.sinks, *options.budget)
                                          : count_entries(config, settings.sizes);
     share_entries(config, entries, weights, options.shared.value_or(options.by == CalibrateBy::retrieval ? 0.5 : 1),
-                  settings);
+                  trained_window(config), settings);
     nlohmann::ordered_json object{
         {"weights", fingerprint_digits(fingerprint(checkpoint, make_executor(options.threads)))},
         {"model", options.model}};

@@ -200,7 +200,7 @@ ModelOptions with_defaults(const ModelOptions& given, const Checkpoint& checkpoi
     ModelOptions options = given;
     if (traits_of(options.policy).grows || !options.budgets.empty()) return options;
     constexpr Index most = 8192;
-    const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
+    const Index window = trained_window(config);
     if (options.budget) {
         const CacheType type = resolve(given, checkpoint, window).type;
         options.capacity = uniform_capacity(config, {config, options.policy, options.weighted}, type,

@@ -138,7 +138,7 @@ CacheSettings resolve(const PolicyOptions& options, const Config& config, Index 
         settings.sizes = {std::min(expected_tokens, Index{1} << 16), 0, 0, expected_tokens};
         return settings;
     }
-    const Index window = config.sliding_window > 0 ? std::min(config.sliding_window, config.context) : config.context;
+    const Index window = trained_window(config);
     const Index capacity = options.capacity.value_or(window);
     settings.sizes = {capacity, options.sinks.value_or(4), options.recent.value_or(chooses ? capacity / 4 : 0)};
     check_sliding_window(config, settings, expected_tokens, capacity_name);

@@ -29,7 +29,8 @@ void add_mass(const LanguageModel& model, Index i, double factor, std::vector<do
 }  // namespace
 
 RetrievalProbe::RetrievalProbe(const Config& config)
-    : piece(std::min(Index{1024}, config.context - config.context / 8)), passage(std::max(Index{1}, piece / 8)) {}
+    : piece(std::min(Index{1024}, trained_window(config) - trained_window(config) / 8)),
+      passage(std::max(Index{1}, piece / 8)) {}
 
 std::vector<double> measure_retrieval(const Checkpoint& checkpoint, std::span<const Token> tokens, Index chunk,
                                       int threads) {

@@ -404,6 +404,10 @@ TEST(BudgetOptions, MindTheSlidingWindow) {
     options.capacity.reset();
     options.budget = 8 * 32 * (2 * 8 * 4 + 16) + 7;
     EXPECT_EQ(count_entries(config, resolve(options, config, 1000).sizes), 32 * 8);
+    CacheSettings settings{.sizes = {32, 4, 0}};
+    share_entries(config, 32 * 8, std::vector<double>{9, 1, 0, 0, 0, 0, 0, 0}, 1, trained_window(config), settings);
+    EXPECT_EQ(settings.sizes.capacity, 64) << "no head holds more than its queries see";
+    EXPECT_EQ(count_entries(config, settings.sizes), 32 * 8);
     config.sliding_window = 0;
     config.local_layers = {false, true, true, false};
     config.local_window = 4;
