@@ -63,7 +63,7 @@ public:
         for (Index t = 0; t < whole; t += block) {
             for (Index k = t; k < t + block; ++k) {
                 if (rows_ > 1) fetch(values.row(k), values.columns);
-                if (rows_ == 1 && is_wide<T>) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
+                if (rows_ == 1 && is_fetched<T>) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
             }
             score_rows(Constant<block>{}, t);
         }
@@ -127,8 +127,12 @@ private:
     // cache. With one row of queries, memory sets the pace: rows of the same matrix, that many ahead. At the end of a
     // stretch these are the first ones of the next. (Not with 16 bits, whose conversion takes so long that memory keeps
     // up.) With several rows, arithmetic takes about as long as memory: values are fetched while keys are used, and the
-    // keys of the next stretch while values are.
+    // keys of the next stretch while values are. Rows of packed elements are so short that they need it with one row,
+    // too.
     static constexpr Index ahead = 16;
+
+    template <class T>
+    static constexpr bool is_fetched = is_packed<T> || sizeof(T) > 2;  // with one row
 
     template <class T>
     static constexpr bool is_wide = !is_packed<T> && sizeof(T) > 2;
@@ -149,7 +153,7 @@ private:
     [[gnu::flatten, gnu::noinline]] static void score(const C* q, MatrixView<const T> keys, Index t, C* scores) {
         Lanes<C> sums[Rows * Keys] = {};
         // For one row the order of memory counts: key after key, or two of 16 bits, which hides the conversion.
-        constexpr Index together = Rows > 1 || Keys == 1 ? Keys : is_wide<T> ? 1 : 2;
+        constexpr Index together = Rows > 1 || Keys == 1 || is_packed<T> ? Keys : is_wide<T> ? 1 : 2;
         unrolled<Keys / together>(
             [&](auto k) { add_products<together, Rows>(q, keys, t + k * together, sums + k * together); });
         C to[whole_lanes<C>(Rows * Keys)];
@@ -170,11 +174,38 @@ private:
         };
         Index d = 0;
         for (; d + lane_count<C> <= keys.columns; d += lane_count<C>) {
-            add(d, [](const T* row, Index at) { return load_lanes_at<C>(row, at); });
+            add(d, [](const T* row, Index at) { return load_lanes<C>(row + at); });
         }
         if (d < keys.columns) {
-            add(d, [&](const T* row, Index at) { return load_part_at<C>(row, at, keys.columns - at); });
+            add(d, [&](const T* row, Index at) { return load_part<C>(row + at, keys.columns - at); });
         }
+    }
+
+    // Levels are multiplied, and what comes of a group is multiplied by its scale.
+    template <Index Keys, Index Rows, int Bits>
+    FREQKV_INLINE static void add_products(const C* q, MatrixView<const Packed<Bits>> keys, Index t, Lanes<C>* sums) {
+        constexpr Index group = Packed<Bits>::group;
+        const Index stride = whole_lanes<C>(keys.columns);
+        const Packed<Bits>* at = keys.row(t);
+        const auto add = [&](const C* some, auto registers) FREQKV_INLINE_LAMBDA {
+            Lanes<C> products[Rows * Keys] = {};
+            unrolled<registers>([&](auto i) {
+                Lanes<C> x[Keys];
+                unrolled<Keys>([&](auto k) { x[k] = load_level_lanes(at[k * keys.row_stride], i * lane_count<C>); });
+                unrolled<Rows>([&](auto r) {
+                    const auto y = in_register<C>(load_lanes<C>(some + r * stride + i * lane_count<C>));
+                    unrolled<Keys>([&](auto k) { products[r * Keys + k] += x[k] * y; });
+                });
+            });
+            C scales[Keys];
+            load_scales<Keys>(at, keys.row_stride, scales);
+            unrolled<Rows * Keys>([&](auto i) { sums[i] += products[i] * scales[i % Keys]; });
+        };
+        Index d = 0;
+        for (; d + group <= stride; d += group, ++at) add(q + d, Constant<group / lane_count<C>>{});
+        unrolled<group / lane_count<C>>([&](auto registers) {
+            if (d + registers * lane_count<C> == stride) add(q + d, registers);
+        });
     }
 
     // Scores [count] of row r become weights.
@@ -242,6 +273,55 @@ private:
                 unrolled<Registers>([&](auto i) { sums[r * Registers + i] += x[i] * weight; });
             });
         }
+        store_block<Rows, Registers>(sums, to);
+    }
+
+    // The same of packed ones: scales are multiplied with the weights before.
+    template <Index Rows, Index Registers, int Bits, class Load>
+    [[gnu::flatten, gnu::noinline]] void add_block(const C* weights, MatrixView<const Packed<Bits>> values, Index d,
+                                                   C* to, MatrixView<const Packed<Bits>> next_keys, Load) const {
+        constexpr Index group = Packed<Bits>::group;
+        constexpr Index groups = (Registers * lane_count<C> + group - 1) / group;  // that the columns may touch
+        alignas(64) C factors[Rows * groups][max_keys];
+        for (Index g = 0; g < groups && d / group + g < row_length<Packed<Bits>>(values.columns); ++g) {
+            C scales[max_keys];
+            const auto collect = [&](auto count, Index t) {
+                load_scales<count>(values.row(t) + d / group + g, values.row_stride, scales + t);
+            };
+            const Index fours = values.rows / 4 * 4;
+            for (Index t = 0; t < fours; t += 4) collect(Constant<4>{}, t);
+            for (Index t = fours; t < values.rows; ++t) collect(Constant<1>{}, t);
+            for (Index t = 0; t < values.rows; t += lane_count<C>) {
+                const Lanes<C> lanes = load_lanes<C>(scales + t);
+                for (Index r = 0; r < Rows; ++r) {
+                    store_lanes<C>(factors[r * groups + g] + t, lanes * load_lanes<C>(weights + r * max_keys + t));
+                }
+            }
+        }
+        Lanes<C> sums[Rows * Registers] = {};
+        for (Index t = 0; t < values.rows; ++t) {
+            if (rows_ == 1) {
+                fetch(values.row(t) + d / group, Registers * lane_count<C>, ahead * values.row_stride);
+            } else if (Rows > 1 && t < next_keys.rows) {
+                fetch(next_keys.row(t) + d / group, std::min(Registers * lane_count<C>, next_keys.columns - d));
+            }
+            Lanes<C> x[Registers];
+            unrolled<Registers>([&](auto i) {
+                const Index at = d % group + i * lane_count<C>;
+                x[i] = load_level_lanes(values.row(t)[d / group + at / group], at % group);
+            });
+            unrolled<Rows>([&](auto r) {
+                unrolled<Registers>([&](auto i) {
+                    const Index at = d % group + i * lane_count<C>;
+                    sums[r * Registers + i] += x[i] * factors[r * groups + at / group][t];
+                });
+            });
+        }
+        store_block<Rows, Registers>(sums, to);
+    }
+
+    template <Index Rows, Index Registers>
+    FREQKV_INLINE void store_block(const Lanes<C>* sums, C* to) const {
         unrolled<Rows>([&](auto r) {
             unrolled<Registers>(
                 [&](auto i) { store_lanes<C>(to + r * row_stride_ + i * lane_count<C>, sums[r * Registers + i]); });

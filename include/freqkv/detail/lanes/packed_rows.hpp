@@ -17,6 +17,7 @@
 #include "freqkv/detail/lanes/convert.hpp"
 #include "freqkv/detail/lanes/hadamard.hpp"
 #include "freqkv/detail/lanes/lanes.hpp"
+#include "freqkv/detail/lanes/unrolled.hpp"
 #include "freqkv/packed.hpp"
 #include "freqkv/stored_element.hpp"
 #include "freqkv/view.hpp"
@@ -33,6 +34,14 @@ inline constexpr std::array<std::int8_t, 16> packed_levels<4>{-127, -96, -75, -5
 template <>
 inline constexpr std::array<std::int8_t, 16> packed_levels<2>{-127, -38, 38, 127, -127, -38, 38, 127,
                                                               -127, -38, 38, 127, -127, -38, 38, 127};
+
+// The same as numbers, for a look-up by register.
+template <int Bits>
+inline constexpr std::array<float, 16> packed_level_floats = [] {
+    std::array<float, 16> levels{};
+    for (std::size_t i = 0; i < levels.size(); ++i) levels[i] = packed_levels<Bits>[i];
+    return levels;
+}();
 
 inline float to_float(Half half) {
 #if defined(__F16C__)
@@ -72,36 +81,69 @@ FREQKV_INLINE LevelBytes load_levels(const Packed<Bits>& group, Index i) {
     }
 }
 
-#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
-// The first lane_count<float> of some levels, or the last where a register has half as many. (GCC 12 converts bytes one
-// by one where it is left to it.)
-FREQKV_INLINE Lanes<float> to_floats(const LevelBytes& levels, [[maybe_unused]] bool last) {
-    const auto bytes = reinterpret_cast<__m128i>(levels);
+// lane_count<float> levels of a group from element i on, a multiple of that.
+template <int Bits>
+FREQKV_INLINE Lanes<float> load_level_lanes(const Packed<Bits>& group, Index i) {
 #if defined(__AVX512F__)
-    // By a mask of all, for GCC 12 warns of its own header.
-    const auto words = reinterpret_cast<IntLanes<float>>(_mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+    // By masks of all, for GCC 12 warns of its own header.
+    if constexpr (Bits < 8) {
+        // Of an index the instruction reads four bits, so codes need not be cut out of their bytes.
+        __m128i bytes;
+        if constexpr (Bits == 4) {
+            bytes = load_bits<__m128i>(group.codes.data());
+        } else {
+            const auto word = load_bits<std::uint64_t>(group.codes.data());
+            bytes = reinterpret_cast<__m128i>(CodeWords{word, word >> 2U});
+        }
+        auto codes = reinterpret_cast<WordLanes>(_mm512_maskz_cvtepu8_epi32(0xffff, bytes));
+        if (i != 0) codes = codes >> 4U;
+        const auto levels = load_bits<__m512>(packed_level_floats<Bits>.data());
+        return reinterpret_cast<Lanes<float>>(
+            _mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(codes), levels));
+    } else {
+        const auto words = _mm512_maskz_cvtepi8_epi32(0xffff, load_bits<__m128i>(group.codes.data() + i));
+        return __builtin_convertvector(reinterpret_cast<IntLanes<float>>(words), Lanes<float>);
+    }
 #else
-    const auto words = reinterpret_cast<IntLanes<float>>(_mm256_cvtepi8_epi32(last ? _mm_srli_si128(bytes, 8) : bytes));
+    const LevelBytes levels = load_levels(group, i / 16 * 16);
+#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
+    // GCC 12 converts bytes one by one where it is left to it.
+    const auto bytes = reinterpret_cast<__m128i>(levels);
+    const __m256i words = _mm256_cvtepi8_epi32(i % 16 != 0 ? _mm_srli_si128(bytes, 8) : bytes);
+    return __builtin_convertvector(reinterpret_cast<IntLanes<float>>(words), Lanes<float>);
+#else
+    LaneBytes some;
+    std::memcpy(&some, reinterpret_cast<const char*>(&levels) + i % 16, sizeof some);
+    return __builtin_convertvector(__builtin_convertvector(some, IntLanes<float>), Lanes<float>);
 #endif
-    return __builtin_convertvector(words, Lanes<float>);
+#endif
 }
+
+// The scales of `Count` groups that are `stride` apart.
+template <Index Count, int Bits>
+FREQKV_INLINE void load_scales(const Packed<Bits>* first, Index stride, float* to) {
+#if defined(__F16C__)
+    if constexpr (Count == 4 || Count == 2) {
+        std::uint64_t halves = 0;
+        unrolled<Count>([&](auto i) FREQKV_INLINE_LAMBDA {
+            halves |= std::uint64_t{first[i * stride].scale.bits} << (16U * static_cast<unsigned>(i));
+        });
+        const __m128 scales = _mm_cvtph_ps(_mm_cvtsi64_si128(static_cast<long long>(halves)));
+        std::memcpy(to, &scales, Count * sizeof(float));
+        // From memory, a product takes them for all lanes by itself; from a register it takes a shuffle for each.
+        asm("" : "+m"(*reinterpret_cast<float(*)[Count]>(to)));
+        return;
+    }
 #endif
+    for (Index i = 0; i < Count; ++i) to[i] = to_float(first[i * stride].scale);
+}
 
 // lane_count<float> elements of a packed row from element d on, a multiple of that; still transformed.
 template <int Bits>
 FREQKV_INLINE Lanes<float> load_packed(const Packed<Bits>* row, Index d) {
     constexpr Index group = Packed<Bits>::group;
     const Packed<Bits>& of = row[d / group];
-    const Index i = d % group;
-    const LevelBytes levels = load_levels(of, i / 16 * 16);
-    const float scale = to_float(of.scale);
-#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
-    return to_floats(levels, i % 16 != 0) * scale;
-#else
-    LaneBytes some;
-    std::memcpy(&some, reinterpret_cast<const char*>(&levels) + i % 16, sizeof some);
-    return __builtin_convertvector(__builtin_convertvector(some, IntLanes<float>), Lanes<float>) * scale;
-#endif
+    return load_level_lanes(of, d % group) * to_float(of.scale);
 }
 
 // lane_count<C> elements of a row of any stored type from element d on; of a packed one, d is a multiple of that.
