@@ -81,11 +81,30 @@ FREQKV_INLINE LevelBytes load_levels(const Packed<Bits>& group, Index i) {
     }
 }
 
+// lane_count<float> of some levels, from the i-th on, a multiple of that. (GCC 12 converts bytes one by one where it is
+// left to it.)
+FREQKV_INLINE Lanes<float> to_floats(const LevelBytes& levels, [[maybe_unused]] Index i) {
+#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
+    const auto bytes = reinterpret_cast<__m128i>(levels);
+#if defined(__AVX512F__)
+    // By a mask of all, for GCC 12 warns of its own header.
+    const auto words = reinterpret_cast<IntLanes<float>>(_mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+#else
+    const auto words =
+        reinterpret_cast<IntLanes<float>>(_mm256_cvtepi8_epi32(i == 0 ? bytes : _mm_srli_si128(bytes, 8)));
+#endif
+    return __builtin_convertvector(words, Lanes<float>);
+#else
+    LaneBytes some;
+    std::memcpy(&some, reinterpret_cast<const char*>(&levels) + i, sizeof some);
+    return __builtin_convertvector(__builtin_convertvector(some, IntLanes<float>), Lanes<float>);
+#endif
+}
+
 // lane_count<float> levels of a group from element i on, a multiple of that.
 template <int Bits>
 FREQKV_INLINE Lanes<float> load_level_lanes(const Packed<Bits>& group, Index i) {
 #if defined(__AVX512F__)
-    // By masks of all, for GCC 12 warns of its own header.
     if constexpr (Bits < 8) {
         // Of an index the instruction reads four bits, so codes need not be cut out of their bytes.
         __m128i bytes;
@@ -100,23 +119,9 @@ FREQKV_INLINE Lanes<float> load_level_lanes(const Packed<Bits>& group, Index i) 
         const auto levels = load_bits<__m512>(packed_level_floats<Bits>.data());
         return reinterpret_cast<Lanes<float>>(
             _mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(codes), levels));
-    } else {
-        const auto words = _mm512_maskz_cvtepi8_epi32(0xffff, load_bits<__m128i>(group.codes.data() + i));
-        return __builtin_convertvector(reinterpret_cast<IntLanes<float>>(words), Lanes<float>);
     }
-#else
-    const LevelBytes levels = load_levels(group, i / 16 * 16);
-#if defined(__AVX2__) && defined(__FMA__)  // together in the name of the instructions
-    // GCC 12 converts bytes one by one where it is left to it.
-    const auto bytes = reinterpret_cast<__m128i>(levels);
-    const __m256i words = _mm256_cvtepi8_epi32(i % 16 != 0 ? _mm_srli_si128(bytes, 8) : bytes);
-    return __builtin_convertvector(reinterpret_cast<IntLanes<float>>(words), Lanes<float>);
-#else
-    LaneBytes some;
-    std::memcpy(&some, reinterpret_cast<const char*>(&levels) + i % 16, sizeof some);
-    return __builtin_convertvector(__builtin_convertvector(some, IntLanes<float>), Lanes<float>);
 #endif
-#endif
+    return to_floats(load_levels(group, i / 16 * 16), i % 16);
 }
 
 // The scales of `Count` groups that are `stride` apart.
