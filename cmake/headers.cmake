@@ -26,6 +26,8 @@ set(FREQKV_HEADERS_base
     freqkv/energy.hpp
     freqkv/error.hpp
     freqkv/executor.hpp
+    freqkv/foreign_rows.hpp
+    freqkv/ggml.hpp
     freqkv/packed.hpp
     freqkv/rope_options.hpp
     freqkv/stored_element.hpp
@@ -35,6 +37,7 @@ set(FREQKV_HEADERS_base
 
 set(FREQKV_HEADERS_lanes
     freqkv/detail/lanes/convert.hpp
+    freqkv/detail/lanes/ggml_rows.hpp
     freqkv/detail/lanes/hadamard.hpp
     freqkv/detail/lanes/lane_product.hpp
     freqkv/detail/lanes/lanes.hpp
@@ -87,11 +90,16 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/window_attention.hpp)
 
 set(FREQKV_HEADERS_cache
+    freqkv/block_view.hpp
     freqkv/budget.hpp
     freqkv/cache_options.hpp
+    freqkv/hadamard_view.hpp
+    freqkv/scaled_view.hpp
     freqkv/sinked_kv_cache.hpp
+    freqkv/detail/cache/check_rows.hpp
     freqkv/detail/cache/close_up.hpp
     freqkv/detail/cache/compression_scratch.hpp
+    freqkv/detail/cache/dense_rows.hpp
     freqkv/detail/cache/due_list.hpp
     freqkv/detail/cache/hybrid_engine.hpp
     freqkv/detail/cache/kv_list.hpp
@@ -104,6 +112,7 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/plan_cache.hpp
     freqkv/detail/cache/query_ring.hpp
     freqkv/detail/cache/rotated_columns.hpp
+    freqkv/detail/cache/row_staging.hpp
     freqkv/detail/cache/selection_engine.hpp
     freqkv/detail/cache/transform_engine.hpp)
 

@@ -9,9 +9,13 @@
 #include <vector>
 
 #include "freqkv/config.hpp"
+#include "freqkv/detail/cache/dense_rows.hpp"
 #include "freqkv/detail/cache/list_compressor.hpp"
+#include "freqkv/detail/cache/row_staging.hpp"
 #include "freqkv/error.hpp"
 #include "freqkv/executor.hpp"
+#include "freqkv/foreign_rows.hpp"
+#include "freqkv/ggml.hpp"
 #include "freqkv/packed.hpp"
 #include "freqkv/policy.hpp"
 #include "freqkv/policy/low_pass.hpp"
@@ -35,12 +39,15 @@ struct InPlaceOptions {
 /// call to call (the transform's plans and scratch), so keep one for all layers of a model.
 ///
 /// T is the stored element type: float, double, Eigen::half, Eigen::bfloat16, _Float16, Half, BFloat16 (to which an
-/// engine casts pointers to 16-bit integers). Not to be used from two threads
-/// at once.
+/// engine casts pointers to 16-bit integers). InPlaceCompressor<float, P> also takes quantised rows (ForeignRows). Not
+/// to be used from two threads at once.
 template <class T, class P = LowPass<>>
 class InPlaceCompressor {
     static_assert(detail::check_stored<T>());
     static_assert(!is_packed<T>, "freqkv: packed rows are compressed in a SinkedKVCache only");
+    static_assert(
+        !ggml::Block<T>,
+        "freqkv: ggml's blocks are compressed by an InPlaceCompressor<float, Policy>, which takes BlockViews");
     static_assert(!GrowingPolicy<P>, "freqkv: this policy compresses nothing (grows)");
     static_assert(detail::check_policy<P, T>());
     static_assert(!reads_attention_mass<detail::CodecOf<P>>(),
@@ -66,28 +73,39 @@ public:
     /// that do not fit together or that the policy refuses, without change.
     template <Executor E = SerialExecutor>
     Index compress(KVView<T> keys, KVView<T> values, const InPlaceOptions& options = {}, const E& executor = {}) {
-        check(keys, values, options);
-        lists_.clear();
-        for (Index h = 0; h < keys.heads; ++h) {
-            detail::DueList<T> list;
-            list.head = h;
-            list.keys = keys.head(h);
-            list.values = values.head(h);
-            list.positions = options.positions;
-            list.compressions = options.compressions;
-            lists_.push_back(list);
+        check({keys.heads, keys.tokens, keys.head_dim}, {values.heads, values.tokens, values.head_dim}, options);
+        require(keys.data != nullptr, "data of keys", 0, "must not be null");
+        require(values.data != nullptr, "data of values", 0, "must not be null");
+        make_lists(keys.heads, options);
+        for (detail::DueList<T>& list : lists_) {
+            list.keys = keys.head(list.head);
+            list.values = values.head(list.head);
         }
-        sizes_.reserve(lists_.size());
-        const detail::CompressionSettings<T> settings{.layer = options.layer,
-                                                      .sinks = options.sinks,
-                                                      .recent = options.recent,
-                                                      .rope = rope_ ? &*rope_ : nullptr,
-                                                      .observer = options.observer};
-        compressor_.compress(std::span<detail::DueList<T>>(lists_), settings, workspace_, executor, [&]() noexcept {
-            sizes_.clear();
-            for (const detail::DueList<T>& list : lists_) sizes_.push_back(list.size_after);
-        });
-        return *std::max_element(sizes_.begin(), sizes_.end());
+        return compress_lists(options, executor, []() noexcept {});
+    }
+
+    /// The same of rows that are read and written as a whole, as quantised ones are; keys and values may differ in
+    /// kind, and one of them may be a KVView. They are read to scratch as float, 4 * (key_dim + value_dim) + 8 bytes
+    /// for each entry of the views, compressed there, and written back; an engine with little memory passes views of a
+    /// few heads at a time. Entries that are only moved, values or keys that do not turn, are moved to the last bit.
+    template <class K, class V, Executor E = SerialExecutor>
+        requires detail::ByRows<K, V>
+    Index compress(const K& keys, const V& values, const InPlaceOptions& options = {}, const E& executor = {}) {
+        static_assert(std::is_same_v<T, float>,
+                      "freqkv: quantised rows are compressed as float: use InPlaceCompressor<float, Policy>");
+        if constexpr (std::is_same_v<T, float>) {
+            const auto& key_rows = detail::as_rows(keys);
+            const auto& value_rows = detail::as_rows(values);
+            check(key_rows.shape(), value_rows.shape(), options);
+            key_rows.check("keys");
+            value_rows.check("values");
+            make_lists(key_rows.shape().heads, options);
+            const detail::RowStaging staging(key_rows, value_rows);
+            staging.load(std::span<detail::DueList<float>>(lists_), workspace_, executor);
+            return compress_lists(options, executor, [&]() noexcept {
+                staging.store(std::span<const detail::DueList<float>>(lists_), rope_.has_value(), executor);
+            });
+        }
     }
 
     /// Entries of each head after the latest compress() that did not throw.
@@ -97,12 +115,10 @@ public:
     Index scratch_bytes() const { return workspace_.bytes(); }
 
 private:
-    void check(const KVView<T>& keys, const KVView<T>& values, const InPlaceOptions& options) const {
+    void check(const RowsShape& keys, const RowsShape& values, const InPlaceOptions& options) const {
         require(keys.heads >= 1, "heads of keys", keys.heads, "must be at least 1");
         require(keys.head_dim >= 1, "head_dim of keys", keys.head_dim, "must be at least 1");
         require(values.head_dim >= 1, "head_dim of values", values.head_dim, "must be at least 1");
-        require(keys.data != nullptr, "data of keys", 0, "must not be null");
-        require(values.data != nullptr, "data of values", 0, "must not be null");
         require(values.heads == keys.heads, "heads of values", values.heads, "must be those of keys");
         require(values.tokens == keys.tokens, "tokens of values", values.tokens, "must be those of keys");
         require(options.sinks >= 0 && options.sinks < keys.tokens, "sinks", options.sinks,
@@ -117,6 +133,34 @@ private:
                 "must be 0 or the number of tokens");
     }
 
+    // One for each head, but for its keys and values.
+    void make_lists(Index heads, const InPlaceOptions& options) {
+        lists_.clear();
+        for (Index h = 0; h < heads; ++h) {
+            detail::DueList<T> list;
+            list.head = h;
+            list.positions = options.positions;
+            list.compressions = options.compressions;
+            lists_.push_back(list);
+        }
+    }
+
+    template <Executor E, class F>
+    Index compress_lists(const InPlaceOptions& options, const E& executor, const F& committed) {
+        sizes_.reserve(lists_.size());
+        const detail::CompressionSettings<T> settings{.layer = options.layer,
+                                                      .sinks = options.sinks,
+                                                      .recent = options.recent,
+                                                      .rope = rope_ ? &*rope_ : nullptr,
+                                                      .observer = options.observer};
+        compressor_.compress(std::span<detail::DueList<T>>(lists_), settings, workspace_, executor, [&]() noexcept {
+            committed();
+            sizes_.clear();
+            for (const detail::DueList<T>& list : lists_) sizes_.push_back(list.size_after);
+        });
+        return *std::max_element(sizes_.begin(), sizes_.end());
+    }
+
     detail::ListCompressor<T, P> compressor_;
     std::optional<Rope<C>> rope_;
     std::vector<detail::DueList<T>> lists_;
@@ -129,6 +173,12 @@ template <class T, class P = LowPass<>, Executor E = SerialExecutor>
 Index compress_in_place(KVView<T> keys, KVView<T> values, std::optional<Rope<Arithmetic<T>>> rope = std::nullopt,
                         const InPlaceOptions& options = {}, P policy = P{}, const E& executor = {}) {
     return InPlaceCompressor<T, P>(std::move(policy), std::move(rope)).compress(keys, values, options, executor);
+}
+template <class K, class V, class P = LowPass<>, Executor E = SerialExecutor>
+    requires detail::ByRows<K, V>
+Index compress_in_place(const K& keys, const V& values, std::optional<Rope<float>> rope = std::nullopt,
+                        const InPlaceOptions& options = {}, P policy = P{}, const E& executor = {}) {
+    return InPlaceCompressor<float, P>(std::move(policy), std::move(rope)).compress(keys, values, options, executor);
 }
 
 }  // namespace freqkv::inline FREQKV_ISA
