@@ -8,11 +8,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "freqkv/freqkv.hpp"
@@ -362,6 +365,59 @@ TYPED_TEST(ForeignRowsOf, DoNotDependOnThreads) {
     expect_same_under(LowPass<>(), OpenMPExecutor(3));
     expect_same_under(KeyDiff(), OpenMPExecutor(3));
 #endif
+}
+
+// Filled and compressed three times, as an engine does, beside the same in float. `bound` is of the energy.
+template <class L, class P>
+void expect_near_floats(const P& policy, Index hadamard, double bound) {
+    const LayerShape shape{.tokens = 60};
+    L keys(shape, RowLayout::token_major, 1), values(shape, RowLayout::token_major, 2);
+    FloatLayer float_keys(keys, 1), float_values(values, 1);
+    const HadamardView stored_keys(keys.view, hadamard), stored_values(values.view, hadamard);
+    const Rope<float> rope({.head_dim = 64}, 60);
+    InPlaceCompressor<float, P> compressor(policy, rope), reference(policy, rope);
+    naive::Random next(3);
+    Index size = 0;
+    for (int compression = 0; compression < 3; ++compression) {
+        for (Index h = 0; h < shape.heads; ++h) {
+            for (Index t = size; t < shape.tokens; ++t) {
+                for (auto [rows, floats] : {std::pair{&stored_keys, &float_keys}, {&stored_values, &float_values}}) {
+                    float* const row = floats->view.head(h).row(t);
+                    for (Index d = 0; d < 64; ++d) {
+                        row[d] = static_cast<float>(std::sin(0.05 * static_cast<double>(t * (d + 1))) + 0.3 * next());
+                    }
+                    std::vector<float> copy(row, row + 64);
+                    rows->store(h, t, copy.data());
+                }
+            }
+        }
+        size = compressor.compress(stored_keys, stored_values, {.sinks = 4, .recent = 8});
+        ASSERT_EQ(size, reference.compress(float_keys.view, float_values.view, {.sinks = 4, .recent = 8}));
+        for (const auto& [rows, floats] : {std::pair{&stored_keys, &float_keys}, {&stored_values, &float_values}}) {
+            double squares = 0, all = 0;
+            for (Index h = 0; h < shape.heads; ++h) {
+                for (Index t = 0; t < size; ++t) {
+                    std::vector<float> row(64);
+                    rows->load(h, t, row.data());
+                    const naive::Row wanted = floats->row(h, t);
+                    for (std::size_t d = 0; d < 64; ++d) {
+                        squares += (row[d] - wanted[d]) * (row[d] - wanted[d]);
+                        all += wanted[d] * wanted[d];
+                    }
+                }
+            }
+            EXPECT_LT(squares, bound * all) << "compression " << compression;
+        }
+    }
+}
+
+TYPED_TEST(ForeignRowsOf, StayNearWhatFloatsBecome) {
+    const double bound = std::is_same_v<TypeParam, BlockLayer<ggml::Q4_0>> ? 0.04 : 3e-4;
+    for (const Index hadamard : {1, 64}) {
+        SCOPED_TRACE("Hadamard " + std::to_string(hadamard));
+        expect_near_floats<TypeParam>(LowPass<>(0.5), hadamard, bound);
+        expect_near_floats<TypeParam>(LocalWindow(0.5), hadamard, bound);
+    }
 }
 
 // Throws for the second head, when the first has been chosen from.
