@@ -93,8 +93,8 @@ inline constexpr ElementFormat element_format<Half> = ElementFormat::half;
 /// every type that converts from and to its arithmetic type; specialised where a type needs other functions for that,
 /// as CUDA's 16-bit types do (cuda/detail/device/device_elements.cuh). Conversions to T round once, to nearest.
 ///
-/// An element converts by itself. Packed storage with a scale for each row will be specialisations with
-/// `has_row_scale`, whose conversions take that scale as well; none exists yet.
+/// An element converts by itself (no `has_row_scale`). Where elements share a scale, whole rows are converted: those of
+/// Packed, and ForeignRows.
 template <class T>
 struct StoredElement {
     using Arithmetic = freqkv::Arithmetic<T>;
