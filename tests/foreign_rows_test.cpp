@@ -58,7 +58,7 @@ public:
             }
         }
     }
-    FloatLayer(const FloatLayer& other) : view(other.view), data_(other.data_) { view.data = data_.data(); }
+    FloatLayer copy() const { return *this; }
     FloatLayer& operator=(const FloatLayer&) = delete;
 
     KVView<float> view;
@@ -73,6 +73,8 @@ public:
     }
 
 private:
+    FloatLayer(const FloatLayer& other) : view(other.view), data_(other.data_) { view.data = data_.data(); }
+
     std::vector<float> data_;
 };
 
@@ -114,7 +116,7 @@ void expect_by_definition(const P& policy, Index key_dim, Index value_dim, const
     L keys({.tokens = tokens, .head_dim = key_dim}, how.layout, 1);
     L values({.tokens = tokens, .head_dim = value_dim}, how.layout, 2);
     const FloatLayer read_keys(keys, how.key_hadamard), read_values(values, how.value_hadamard);
-    FloatLayer computed_keys = read_keys, computed_values = read_values;
+    FloatLayer computed_keys = read_keys.copy(), computed_values = read_values.copy();
 
     std::optional<Rope<float>> rope;
     if (how.rotated) rope = Rope<float>({.head_dim = key_dim, .pairing = RopePairing::half_split}, tokens);
@@ -294,9 +296,9 @@ TEST(ForeignRowsOfTwoKinds, AreCompressedTogether) {
     BlockLayer<ggml::Q8_0> keys(shape, RowLayout::token_major, 1);
     const BlockLayer<ggml::Q8_0> keys_before(shape, RowLayout::token_major, 1);
     const FloatLayer read_keys(keys, 64);
-    FloatLayer computed_keys = read_keys;
+    FloatLayer computed_keys = read_keys.copy();
     const Index cells = 55;
-    std::vector<Eigen::half> memory(static_cast<std::size_t>(3 * 64 * cells), Eigen::half(7.0F));
+    std::vector<Eigen::half> memory(static_cast<std::size_t>(cells * 3 * 64), Eigen::half(7.0F));
     const KVView<Eigen::half> values(memory.data(), 3, 50, 64, 64 * cells, 1, cells);
     std::vector<Eigen::half> copy = memory;
     naive::Random next(4);
@@ -307,7 +309,7 @@ TEST(ForeignRowsOfTwoKinds, AreCompressedTogether) {
     }
     copy = memory;
     const KVView<Eigen::half> expected(copy.data(), 3, 50, 64, 64 * cells, 1, cells);
-    std::vector<float> wide(static_cast<std::size_t>(3 * 50 * 64));
+    std::vector<float> wide(std::size_t{3} * 50 * 64);
     const KVView<float> as_float(wide.data(), 3, 50, 64);
     for (Index h = 0; h < 3; ++h) {
         for (Index t = 0; t < 50; ++t) {
@@ -450,7 +452,7 @@ TEST(ForeignRowsErrors, NameWhatIsWrongAndChangeNothing) {
     const Bytes blocks_before = blocks.all(), scaled_before = scaled.all();
     InPlaceCompressor<float> compressor(LowPass<>(0.5), Rope<float>({.head_dim = 64}, 20));
     const auto message = [&](const auto& keys, const auto& values, const InPlaceOptions& options = {}) {
-        const std::string text = message_of([&] { compressor.compress(keys, values, options); });
+        std::string text = message_of([&] { compressor.compress(keys, values, options); });
         EXPECT_EQ(blocks.all(), blocks_before) << text;
         EXPECT_EQ(scaled.all(), scaled_before) << text;
         EXPECT_THAT(compressor.sizes(), ElementsAre());

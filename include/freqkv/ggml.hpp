@@ -14,7 +14,7 @@ namespace freqkv::ggml {
 
 /// 32 elements of a row in 8.5 bits each: element j is scale * levels[j]. Written with scale = m / 127, of which m is
 /// the largest magnitude, and levels rounded to nearest, halves away from 0 (ggml's quantize_row_q8_0_ref).
-struct Q8_0 {
+struct Q8_0 {  // NOLINT(readability-identifier-naming): ggml's name
     static constexpr Index elements = 32;
 
     Half scale;
@@ -24,7 +24,7 @@ struct Q8_0 {
 /// 32 elements of a row in 4.5 bits each: element j is scale * (code - 8), where its code is the low half of codes[j],
 /// or for j >= 16 the high half of codes[j - 16]. Written with scale = m / -8, of which m is the element of the largest
 /// magnitude, and codes rounded to nearest, 15 at most (ggml's quantize_row_q4_0_ref).
-struct Q4_0 {
+struct Q4_0 {  // NOLINT(readability-identifier-naming): ggml's name
     static constexpr Index elements = 32;
 
     Half scale;

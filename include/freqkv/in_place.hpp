@@ -94,8 +94,8 @@ public:
         static_assert(std::is_same_v<T, float>,
                       "freqkv: quantised rows are compressed as float: use InPlaceCompressor<float, Policy>");
         if constexpr (std::is_same_v<T, float>) {
-            const auto& key_rows = detail::as_rows(keys);
-            const auto& value_rows = detail::as_rows(values);
+            const auto key_rows = detail::as_rows(keys);
+            const auto value_rows = detail::as_rows(values);
             check(key_rows.shape(), value_rows.shape(), options);
             key_rows.check("keys");
             value_rows.check("values");

@@ -31,7 +31,7 @@ struct DenseRows {
 };
 
 template <ForeignRows V>
-const V& as_rows(const V& rows) {
+V as_rows(const V& rows) {
     return rows;
 }
 template <class T>
