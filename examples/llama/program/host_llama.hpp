@@ -51,7 +51,7 @@ private:
 };
 
 /// The model under `policy` with a cache of the settings' type. Takes long to compile: for the sources
-/// model_<policy>.cpp alone.
+/// model_*.cpp alone.
 template <class P>
 std::unique_ptr<LanguageModel> make_host_llama(const P& policy, const HostModelParts& parts) {
     const auto make = [&]<class T>(T) -> std::unique_ptr<LanguageModel> {

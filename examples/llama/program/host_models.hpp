@@ -22,7 +22,7 @@ struct HostModelParts {
     freqkv::Observer observer{};  ///< of compressions
 };
 
-// The models under one policy with caches of any type, in program/model_<policy>.cpp.
+// The models under one policy with caches of any type, in program/model_*.cpp.
 std::unique_ptr<LanguageModel> make_low_pass_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_local_window_model(const HostModelParts& parts);
 std::unique_ptr<LanguageModel> make_snap_kv_model(const HostModelParts& parts);
