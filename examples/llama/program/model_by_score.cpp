@@ -11,8 +11,8 @@ namespace llama {
 
 namespace {
 
-// The policies that choose by keys or values alone are one type here, for a model under each type of cache takes a while
-// to compile. A score is asked once for each list and compression.
+// The policies that choose by keys or values alone are one type here, for a model under each type of cache takes a
+// while to compile. A score is asked once for each list and compression.
 struct ChosenScore {
     std::variant<freqkv::KeyDifference, freqkv::ShortKeys, freqkv::LongValues> choice;
 
