@@ -148,7 +148,10 @@ set(FREQKV_HEADERS_cuda_device
     freqkv/cuda/detail/device/device_elements.cuh
     freqkv/cuda/detail/device/entry_rows.hpp
     freqkv/cuda/detail/device/float_pair.hpp
+    freqkv/cuda/detail/device/half_element.hpp
     freqkv/cuda/detail/device/launch_kernel.cuh
+    freqkv/cuda/detail/device/packed_group.hpp
+    freqkv/cuda/detail/device/packed_memory.hpp
     freqkv/cuda/detail/device/row_map.hpp)
 
 set(FREQKV_HEADERS_cuda_transform
@@ -168,9 +171,12 @@ set(FREQKV_HEADERS_cuda_cache
     freqkv/cuda/detail/cache/cache_kernels.cuh
     freqkv/cuda/detail/cache/cache_launch.cuh
     freqkv/cuda/detail/cache/choose_entries.hpp
+    freqkv/cuda/detail/cache/convert_kernel.cuh
+    freqkv/cuda/detail/cache/convert_rows.hpp
     freqkv/cuda/detail/cache/entry_scores.hpp
     freqkv/cuda/detail/cache/entry_store.cuh
     freqkv/cuda/detail/cache/feed.hpp
+    freqkv/cuda/detail/cache/packed_store.cuh
     freqkv/cuda/detail/cache/policies.hpp
     freqkv/cuda/detail/cache/query_ring.cuh
     freqkv/cuda/detail/cache/query_window.hpp
@@ -182,6 +188,7 @@ set(FREQKV_HEADERS_cuda_cache
 set(FREQKV_HEADERS_cuda_attention
     freqkv/cuda/detail/attention/attention_launch.cuh
     freqkv/cuda/detail/attention/attention_task.hpp
+    freqkv/cuda/detail/attention/cached_rows.hpp
     freqkv/cuda/detail/attention/decode_attention.hpp
     freqkv/cuda/detail/attention/decode_kernels.cuh
     freqkv/cuda/detail/attention/device_matrix_block.cuh
@@ -197,7 +204,8 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/frequency_compressor.cuh
     freqkv/cuda/in_place.cuh
     freqkv/cuda/rope.cuh
-    freqkv/cuda/sinked_kv_cache.cuh)
+    freqkv/cuda/sinked_kv_cache.cuh
+    freqkv/cuda/workspace.cuh)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

@@ -38,6 +38,21 @@ struct Packed {
 };
 static_assert(sizeof(Packed<8>) == 34 && sizeof(Packed<4>) == 18 && sizeof(Packed<2>) == 10);
 
+namespace detail {
+
+// The level of each code of 4 and 2 bits: centroids of Lloyd-Max for Gaussian numbers, the largest of which is 127.
+// Where there are fewer than 16 they are repeated, as a look-up in a register of the host wants them.
+template <int Bits>
+inline constexpr std::array<std::int8_t, 16> packed_levels{};
+template <>
+inline constexpr std::array<std::int8_t, 16> packed_levels<4>{-127, -96, -75, -58, -44, -31, -18, -6,
+                                                              6,    18,  31,  44,  58,  75,  96,  127};
+template <>
+inline constexpr std::array<std::int8_t, 16> packed_levels<2>{-127, -38, 38, 127, -127, -38, 38, 127,
+                                                              -127, -38, 38, 127, -127, -38, 38, 127};
+
+}  // namespace detail
+
 /// Whether T is a Packed type: one whose rows are converted as a whole.
 template <class T>
 inline constexpr bool is_packed = false;
@@ -50,7 +65,7 @@ using Unpacked = std::conditional_t<is_packed<std::remove_cv_t<T>>, float, std::
 
 /// T's in a row of `elements` elements.
 template <class T>
-constexpr Index row_length(Index elements) {
+FREQKV_HOST_DEVICE constexpr Index row_length(Index elements) {
     if constexpr (is_packed<T>) {
         return (elements + T::group - 1) / T::group;
     } else {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstring>
 #include <vector>
 
 #include "freqkv/cuda/chunked_attention.cuh"
@@ -128,12 +129,18 @@ std::vector<std::vector<float>> feed(SinkedKVCache<T, P>& cache, const std::vect
 }
 
 template <class T>
+bool same(const std::vector<T>& a, const std::vector<T>& b) {
+    return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+template <int Bits>
+bool same(const PackedRows<Bits>& a, const PackedRows<Bits>& b) {
+    return same(a.first, b.first) && same(a.packed, b.packed) && same(a.latest, b.latest);
+}
+template <class T>
 bool same(const SavedSequence<T>& a, const SavedSequence<T>& b) {
     return a.size == b.size && a.tokens_seen == b.tokens_seen && a.compressions == b.compressions &&
-           a.compressed_at == b.compressed_at && a.queries == b.queries && a.keys.size() == b.keys.size() &&
-           a.values.size() == b.values.size() &&
-           (a.size == 0 || (std::memcmp(a.keys.data(), b.keys.data(), a.keys.size() * sizeof(T)) == 0 &&
-                            std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(T)) == 0));
+           a.compressed_at == b.compressed_at && a.packed == b.packed && a.packed_at == b.packed_at &&
+           a.queries == b.queries && same(a.keys, b.keys) && same(a.values, b.values);
 }
 
 // P's cache of these options, fed in three ways and each text by itself.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "freqkv/cuda/detail/attention/prefill_attention.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 
 // A block of threads with tensor cores on the host, for one element type: all threads do one thing after the other, and
@@ -51,6 +52,10 @@ public:
     void barrier() { ++phase_; }
 
     void store(const Thread& thread, int element, const T& x) { write(element, thread.index, x); }
+
+    void store(const Thread& thread, int chunk, const detail::Elements<T, 8>& eight) {
+        for (int i = 0; i < 8; ++i) write(8 * chunk + i, thread.index, eight.values[i]);
+    }
 
     void copy(const Thread& thread, int chunk, const T* from, bool inside) {
         for (int i = 0; i < 8; ++i) {

@@ -8,6 +8,8 @@
 #include "freqkv/cache_options.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/error.hpp"
+#include "freqkv/packed.hpp"
+#include "freqkv/stored_element.hpp"
 
 namespace freqkv::cuda {
 
@@ -21,13 +23,36 @@ struct CacheOptions {
     Index capacity = 0;     ///< entries of each sequence
     Index sinks = 4;        ///< first entries, kept as they are; without meaning under Full
     Index recent = 0;       ///< latest entries, kept as they are at a compression; without meaning under Full
+    Index exact = 32;  ///< of a Packed type: so many of the latest entries at least, and the sinks, stay in 16 bits
 };
+
+/// Keys or values of one sequence of a packed cache in host memory, as freqkv::SinkedKVCache holds them: transformed;
+/// of `size` entries of each head the first ones, the packed ones and the latest.
+template <int Bits>
+struct PackedRows {
+    std::vector<Half> first;           ///< [kv_heads, first, dim]
+    std::vector<Packed<Bits>> packed;  ///< [kv_heads, packed, row_length<Packed<Bits>>(dim)]
+    std::vector<Half> latest;          ///< [kv_heads, latest, dim]
+};
+
+namespace detail {
+
+template <class T>
+struct SavedRowsOf {
+    using type = std::vector<T>;
+};
+template <int Bits>
+struct SavedRowsOf<Packed<Bits>> {
+    using type = PackedRows<Bits>;
+};
+
+}  // namespace detail
 
 /// One sequence's entries and counts in host memory, as the cache stores them.
 template <class T>
 struct SavedSequence {
-    std::vector<T> keys;    ///< [kv_heads, size, key_dim]
-    std::vector<T> values;  ///< [kv_heads, size, value_dim]
+    typename detail::SavedRowsOf<T>::type keys;    ///< [kv_heads, size, key_dim]
+    typename detail::SavedRowsOf<T>::type values;  ///< [kv_heads, size, value_dim]
     /// The latest queries as a policy reads them, [kv_heads, query_window, query_heads / kv_heads, key_dim]; of others
     /// none.
     std::vector<float> queries;
@@ -35,6 +60,8 @@ struct SavedSequence {
     Index tokens_seen = 0;
     Index compressions = 0;
     Index compressed_at = 0;
+    Index packed = 0;     ///< entries of each head that are packed
+    Index packed_at = 0;  ///< tokens_seen when the latest of them were
 };
 
 namespace detail {
@@ -51,7 +78,8 @@ inline CacheOptions completed(CacheOptions options, Index element_bytes, bool gr
                                                                    .key_dim = options.key_dim,
                                                                    .value_dim = options.value_dim,
                                                                    .sinks = options.sinks,
-                                                                   .recent = options.recent});
+                                                                   .recent = options.recent,
+                                                                   .exact = options.exact});
     options.query_heads = of_one.query_heads;
     options.value_dim = of_one.value_dim;
     if (grows) {

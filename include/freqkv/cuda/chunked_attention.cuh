@@ -20,16 +20,18 @@
 #include "freqkv/cuda/device_array.cuh"
 #include "freqkv/cuda/sinked_kv_cache.cuh"
 #include "freqkv/error.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::cuda {
 
 /// How the tokens of a call attend that follow each other in a sequence.
 enum class Chunks {
-    /// Many of them together, on tensor cores, where the cache holds 16-bit elements, keys and values have 64 or 128
-    /// dimensions, and the program has code for compute capability 8.0 or above (nvcc -arch=sm_80); else each by
-    /// itself. Queries and weights are rounded to the cache's type then, so results differ a little with how a text is
-    /// cut into calls. A not-a-number among the values of a call may spoil the results of all tokens of that call, also
+    /// Many of them together, on tensor cores, where the cache holds 16-bit or packed elements, keys and values have 64
+    /// or 128 dimensions, and the program has code for compute capability 8.0 or above (nvcc -arch=sm_80); else each by
+    /// itself. Queries and weights are rounded to the cache's type then, with packed elements all to half, so results
+    /// differ a little with how a text is cut into calls. A not-a-number among the values of a call may spoil the
+    /// results of all tokens of that call, also
     /// of those before it.
     together,
     /// Always each by itself: results do not depend on how a text is cut into calls, to the bit. Slow for long chunks.
@@ -83,19 +85,32 @@ public:
     template <class T, class P>
     void reserve(const SinkedKVCache<T, P>& cache, Index tokens) {
         check_device(cache.options());
-        detail::DecodeTask<U, T> task = task_of(cache);
+        using Q = Query<T>;
+        detail::DecodeTask<Q, T> task = task_of<Q>(cache);
         task.tokens = static_cast<int>(std::clamp<Index>(tokens, 1, most_tokens(task)));
-        grow(task.parts_size());
-        detail::load_decode_kernels<U, T>(detail::decode_heads(task.group, task.key_dim, task.value_dim));
+        grow(parts_, task.parts_size());
+        detail::load_decode_kernels<Q, T>(detail::decode_heads(task.group, task.key_dim, task.value_dim));
         (void)takes_together(cache);
-        detail::load_append_kernels<U, T>();
+        if constexpr (is_packed<T>) {
+            grow(transformed_, transformed_floats(cache.options(), std::max<Index>(tokens, 1)));
+            detail::load_convert_kernel<detail::EntryRows<const U>, detail::PackedEntries<T::bits>>();
+            detail::load_convert_kernel<detail::EntryRows<const U>, detail::EntryRows<float>>();
+            detail::load_convert_kernel<detail::EntryRows<const float>, detail::EntryRows<U>>();
+            detail::load_size_kernel();
+        } else {
+            detail::load_append_kernels<U, T>();
+        }
         detail::load_kernel(&detail::append_queries_kernel<U>);
     }
 
     /// Bytes of scratch held on the device.
-    Index scratch_bytes() const { return parts_.size() * static_cast<Index>(sizeof(float)); }
+    Index scratch_bytes() const { return (parts_.size() + transformed_.size()) * static_cast<Index>(sizeof(float)); }
 
 private:
+    // What kernels of attention get as queries and give as results: of a packed cache they are transformed.
+    template <class T>
+    using Query = std::conditional_t<is_packed<T>, float, U>;
+
     // Scratch for the parts of as many tokens as fit it, at least one.
     static constexpr Index most_scratch_floats = Index{1} << 24;
 
@@ -127,14 +142,14 @@ private:
     }
 
     // All that does not depend on the call.
-    template <class T, class P>
-    detail::DecodeTask<U, T> task_of(const SinkedKVCache<T, P>& cache) const {
+    template <class Q, class T, class P>
+    detail::DecodeTask<Q, T> task_of(const SinkedKVCache<T, P>& cache) const {
         const CacheOptions& options = cache.options();
-        detail::DecodeTask<U, T> task;
-        task.keys = cache.all_keys();
-        task.values = cache.all_values();
-        task.sizes = cache.device_sizes();
-        task.key_columns = detail::CacheAccess::key_columns(cache);
+        detail::DecodeTask<Q, T> task;
+        detail::CacheAccess::set_memory(cache, task);
+        // Transformed queries have been rotated before.
+        task.key_columns =
+            is_packed<T> ? detail::plain_columns(options.key_dim) : detail::CacheAccess::key_columns(cache);
         task.frequencies = task.key_columns.pairs > 0 ? cache.rope()->frequencies() : nullptr;
         task.kv_heads = static_cast<int>(options.kv_heads);
         task.group = static_cast<int>(options.query_heads / options.kv_heads);
@@ -151,55 +166,108 @@ private:
     template <class T, class P>
     bool takes_together(const SinkedKVCache<T, P>& cache) const {
         const CacheOptions& options = cache.options();
-        if constexpr (sizeof(T) == 2) {
+        if constexpr (detail::takes_tensor_cores<T>) {
             return chunks_ == Chunks::together && detail::has_prefill(options.key_dim, options.value_dim) &&
-                   detail::prefill_is_compiled<U, T>(options.key_dim);
+                   detail::prefill_is_compiled<Query<T>, T>(options.key_dim);
         }
         return false;
     }
 
     // Of one launch.
-    template <class T>
-    static Index most_tokens(detail::DecodeTask<U, T> task) {
+    template <class Q, class T>
+    static Index most_tokens(detail::DecodeTask<Q, T> task) {
         task.tokens = 1;
         return std::clamp<Index>(most_scratch_floats / task.parts_size(), 1, detail::TokenPlaces::most_tasks);
     }
 
     // What has been outgrown is kept, for a graph may still use it.
-    void grow(Index floats) {
-        if (floats <= parts_.size()) return;
-        DeviceArray<float> larger(std::max(floats, 2 * parts_.size()));
-        outgrown_.push_back(std::move(parts_));
-        parts_ = std::move(larger);
+    void grow(DeviceArray<float>& array, Index floats) {
+        if (floats <= array.size()) return;
+        DeviceArray<float> larger(std::max(floats, 2 * array.size()));
+        outgrown_.push_back(std::move(array));
+        array = std::move(larger);
     }
 
     template <class T, class P>
     void attend(const KVView<const U>& q, const SinkedKVCache<T, P>& cache, const KVView<U>& out,
-                std::vector<detail::FeedPiece> pieces, cudaStream_t stream) {
-        detail::DecodeTask<U, T> task = task_of(cache);
+                const std::vector<detail::FeedPiece>& pieces, cudaStream_t stream) {
+        if constexpr (is_packed<T>) {
+            attend_transformed(q, cache, out, pieces, stream);
+        } else {
+            attend_as_they_are(q, cache, out, pieces, stream);
+        }
+    }
+
+    // Transformed queries and results of `tokens` tokens.
+    static Index transformed_floats(const CacheOptions& options, Index tokens) {
+        return checked_product("transformed queries", options.query_heads, options.key_dim + options.value_dim, tokens);
+    }
+
+    // Rows of a packed cache are transformed: each query is once, and what it finds is transformed back.
+    template <class T, class P>
+    void attend_transformed(const KVView<const U>& q, const SinkedKVCache<T, P>& cache, const KVView<U>& out,
+                            const std::vector<detail::FeedPiece>& pieces, cudaStream_t stream) {
+        const CacheOptions& options = cache.options();
+        const detail::Columns columns = detail::CacheAccess::key_columns(cache);
+        const Index heads = options.query_heads;
+        std::vector<detail::FeedPiece> close;  // of the pieces, side by side
+        Index tokens = 0;
+        for (const detail::FeedPiece& piece : pieces) {
+            close.push_back({piece.sequence, tokens, piece.count});
+            tokens += piece.count;
+        }
+        grow(transformed_, transformed_floats(options, tokens));
+        const auto queries = KVView<float>::token_major(transformed_.data(), heads, tokens, options.key_dim);
+        const auto results = KVView<float>::token_major(transformed_.data() + tokens * heads * options.key_dim, heads,
+                                                        tokens, options.value_dim);
+        using detail::EntryRows;
+        std::vector<detail::ConvertTask<EntryRows<const U>, EntryRows<float>>> forth;
+        std::vector<detail::ConvertTask<EntryRows<const float>, EntryRows<U>>> back;
+        const detail::Columns of_values = detail::plain_columns(options.value_dim);
+        for (std::size_t i = 0; i < pieces.size(); ++i) {
+            const detail::FeedPiece& piece = pieces[i];
+            forth.push_back(detail::convert_task(detail::rows_of(q, columns, piece.first),
+                                                 detail::rows_of(queries, columns, close[i].first), heads,
+                                                 piece.count));
+            forth.back().size = cache.device_sizes() + piece.sequence;
+            if (columns.pairs > 0) forth.back().frequencies = cache.rope()->frequencies();
+            back.push_back(detail::convert_task(detail::read_only(detail::rows_of(results, of_values, close[i].first)),
+                                                detail::rows_of(out, of_values, piece.first), heads, piece.count));
+        }
+        detail::launch_convert<EntryRows<const U>, EntryRows<float>>(forth, stream);
+        const KVView<const float> read_queries(queries.data, heads, tokens, options.key_dim, queries.head_stride,
+                                               queries.token_stride, 1);
+        attend_as_they_are(read_queries, cache, results, std::move(close), stream);
+        detail::launch_convert<EntryRows<const float>, EntryRows<U>>(back, stream);
+    }
+
+    template <class Q, class T, class P>
+    void attend_as_they_are(const KVView<const Q>& q, const SinkedKVCache<T, P>& cache, const KVView<Q>& out,
+                            std::vector<detail::FeedPiece> pieces, cudaStream_t stream) {
+        detail::DecodeTask<Q, T> task = task_of<Q>(cache);
         task.query_token_stride = q.token_stride;
         task.query_head_stride = q.head_stride;
         task.result_token_stride = out.token_stride;
         task.result_head_stride = out.head_stride;
         task.queries = q.data;
         task.results = out.data;
-        if constexpr (sizeof(T) == 2) {
+        if constexpr (detail::takes_tensor_cores<T>) {
             const auto rest = std::stable_partition(pieces.begin(), pieces.end(), [&](const auto& piece) {
                 return detail::is_prefill(piece.count, task.group);
             });
             if (rest != pieces.begin() && takes_together(cache)) {
-                detail::launch_prefill<U, T>(task, {pieces.begin(), rest}, stream);
+                detail::launch_prefill<Q, T>(task, {pieces.begin(), rest}, stream);
                 pieces.erase(pieces.begin(), rest);
             }
         }
         attend_one_by_one(task, pieces, stream);
     }
 
-    template <class T>
-    void attend_one_by_one(detail::DecodeTask<U, T>& task, std::span<const detail::FeedPiece> pieces,
+    template <class Q, class T>
+    void attend_one_by_one(detail::DecodeTask<Q, T>& task, std::span<const detail::FeedPiece> pieces,
                            cudaStream_t stream) {
-        const U* const queries = task.queries;
-        U* const results = task.results;
+        const Q* const queries = task.queries;
+        Q* const results = task.results;
         const Index most = most_tokens(task);
         // Tokens of a launch lie side by side in q and out.
         std::size_t at = 0;
@@ -217,7 +285,7 @@ private:
                 }
             }
             task.tokens = static_cast<int>(count);
-            grow(task.parts_size());
+            grow(parts_, task.parts_size());
             task.parts = parts_.data();
             task.queries = queries + first * task.query_token_stride;
             task.results = results + first * task.result_token_stride;
@@ -228,6 +296,7 @@ private:
     double scale_;
     Chunks chunks_;
     DeviceArray<float> parts_;
+    DeviceArray<float> transformed_;  // queries and results of a packed cache
     std::vector<DeviceArray<float>> outgrown_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -15,10 +16,14 @@
 #include "freqkv/cache_options.hpp"
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/cache_options.hpp"
+#include "freqkv/cuda/detail/attention/attention_task.hpp"
 #include "freqkv/cuda/detail/cache/append_rows.hpp"
 #include "freqkv/cuda/detail/cache/cache_launch.cuh"
+#include "freqkv/cuda/detail/cache/convert_kernel.cuh"
+#include "freqkv/cuda/detail/cache/convert_rows.hpp"
 #include "freqkv/cuda/detail/cache/entry_store.cuh"
 #include "freqkv/cuda/detail/cache/feed.hpp"
+#include "freqkv/cuda/detail/cache/packed_store.cuh"
 #include "freqkv/cuda/detail/cache/policies.hpp"
 #include "freqkv/cuda/detail/cache/query_ring.cuh"
 #include "freqkv/cuda/detail/device/check_memory.cuh"
@@ -27,10 +32,13 @@
 #include "freqkv/cuda/in_place.cuh"
 #include "freqkv/cuda/rope.cuh"
 #include "freqkv/cuda/status.cuh"
+#include "freqkv/cuda/workspace.cuh"
 #include "freqkv/detail/cache/list_counts.hpp"
 #include "freqkv/error.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/low_pass.hpp"
+#include "freqkv/stored_element.hpp"
 #include "freqkv/view.hpp"
 
 namespace freqkv::cuda {
@@ -55,37 +63,49 @@ struct CacheAccess;
 /// or KeepSome of ShortKeys, LongValues, KeyDifference or WindowAttention. Choosing takes some 8 bytes of scratch for
 /// each entry and head, WindowAttention the memory of its queries as well.
 ///
-/// T is float, __half or __nv_bfloat16; keys are stored rotated at their index. Work is given to a stream; sizes are
-/// known on the host at once, for they depend on numbers of tokens alone. Use one stream at a time. Not to be used from
-/// two threads at once.
+/// T is float, __half or __nv_bfloat16, or Packed<8>, Packed<4> or Packed<2>; keys are stored rotated at their index.
+/// Work is given to a stream; sizes are known on the host at once, for they depend on numbers of tokens alone. Use one
+/// stream at a time. Not to be used from two threads at once.
+///
+/// A packed cache holds what the host's does: the sinks and at least the latest CacheOptions::exact entries in 16 bits,
+/// the others packed, 64 at a time, all transformed. Elements that are appended must be finite and within +-1024; that
+/// is not looked at.
 template <class T, class P = LowPass<>>
 class SinkedKVCache {
-    static_assert(detail::check_element<T>());
+    static_assert(detail::check_cached<T>());
     static_assert(detail::check_cache_policy<P>());
 
     static constexpr bool grows = GrowingPolicy<P>;
     static constexpr Index query_window = detail::query_window_of<P>();
     static constexpr const char* in_a_graph =
         "must not be met while a stream is captured: every launch of the graph would compress; prepare() before";
+    using Store = typename detail::StoreOf<T>::type;
 
 public:
     /// Allocates everything that entries and their first compression need, on the current device; a schedule that
-    /// changes from compression to compression makes plans for later ones when they come. Throws Error if an option is
-    /// outside its range or the policy refuses the layout, CudaError if there is no device or no memory.
-    explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, P policy = P{})
-        : options_(detail::completed(options, sizeof(T), grows)),
+    /// changes from compression to compression makes plans for later ones when they come. `shared`, in which packed
+    /// entries are compressed, must outlive the cache; without it the cache has one of its own. Throws Error if an
+    /// option is outside its range or the policy refuses the layout, CudaError if there is no device or no memory.
+    explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, P policy = P{},
+                           Workspace* shared = nullptr)
+        : options_(detail::completed(options, is_packed<T> ? sizeof(Half) : sizeof(T), grows)),
           rope_(checked(std::move(rope), options_)),
           compressor_(std::move(policy), rope_),
           device_(detail::current_device()),
           keys_("keys of the cache", options_, options_.key_dim),
           values_("values of the cache", options_, options_.value_dim),
           queries_(options_, query_window),
-          counts_(static_cast<std::size_t>(options_.sequences)) {
-        if constexpr (!grows) {
-            compressor_.reserve(ForeignList<KVView<T>>{keys_.all(0), values_.all(0)}, options_.sequences,
-                                {options_.sinks, options_.recent}, queries_of(0, query_window));
+          counts_(static_cast<std::size_t>(options_.sequences)),
+          shared_(shared) {
+        if constexpr (is_packed<T>) {
+            detail::check_convert("key_dim", options_.key_dim);
+            detail::check_convert("value_dim", options_.value_dim);
         }
-        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(counts_.size(), 0));
+        if constexpr (!grows) {
+            compressor_.reserve(list_of(0, options_.capacity, 0), lists_at_once(), {options_.sinks, options_.recent},
+                                queries_of(0, query_window));
+        }
+        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(counts_.size() * (is_packed<T> ? 2 : 1), 0));
     }
 
     const CacheOptions& options() const { return options_; }
@@ -95,16 +115,37 @@ public:
     Index size(Index sequence) const { return counts(sequence).size; }
     Index tokens_seen(Index sequence) const { return counts(sequence).tokens_seen; }
     Index compressions(Index sequence) const { return counts(sequence).compressions; }
-    /// Tokens that can be appended before the sequence has to be compressed; under Full, at all.
-    Index room(Index sequence) const { return options_.capacity - size(sequence); }
+    /// Tokens that can be appended before the sequence has to be compressed, or of a packed type entries to be packed;
+    /// under Full with another type, at all.
+    Index room(Index sequence) const {
+        Index room = free_entries(sequence);
+        if constexpr (is_packed<T>) room = std::min(room, exact_room(sequence));
+        return room;
+    }
 
     /// The stored keys of a sequence, [kv_heads, size, key_dim], entry i rotated at position i; on the device.
-    KVView<T> keys(Index sequence) const { return keys_.first(sequence, size(sequence)); }
+    KVView<T> keys(Index sequence) const
+        requires(!is_packed<T>)
+    {
+        return keys_.first(sequence, size(sequence));
+    }
     /// The stored values of a sequence, [kv_heads, size, value_dim].
-    KVView<T> values(Index sequence) const { return values_.first(sequence, size(sequence)); }
+    KVView<T> values(Index sequence) const
+        requires(!is_packed<T>)
+    {
+        return values_.first(sequence, size(sequence));
+    }
     /// Memory for the entries of all sequences, [sequences, kv_heads, capacity, key_dim or value_dim].
-    const T* all_keys() const { return keys_.data(); }
-    const T* all_values() const { return values_.data(); }
+    const T* all_keys() const
+        requires(!is_packed<T>)
+    {
+        return keys_.data();
+    }
+    const T* all_values() const
+        requires(!is_packed<T>)
+    {
+        return values_.data();
+    }
     /// Entries of all sequences, [sequences], on the device, in the order of the stream.
     const std::int32_t* device_sizes() const { return sizes_.data(); }
 
@@ -142,20 +183,20 @@ public:
         for (const SequenceTokens& part : parts) counts(part.sequence).append(part.tokens);
     }
 
-    /// Compresses now those of the sequences that are full; the state is what the next token would have made. Under
-    /// Full there is nothing to do. Throws Error if there is something to do while the stream is captured.
+    /// Compresses now those of the sequences that are full, and packs what is to be packed; the state is what the next
+    /// token would have made. Under Full nothing is compressed. Throws Error if there is something to do while the
+    /// stream is captured.
     void prepare(std::span<const Index> sequences, cudaStream_t stream = nullptr) {
         std::vector<Index> full;
         for (const Index sequence : sequences) {
-            if (room(sequence) == 0) full.push_back(sequence);
+            if (room(sequence) == 0 && !(grows && free_entries(sequence) == 0)) full.push_back(sequence);
         }
-        if constexpr (!grows) {
-            if (!full.empty() && detail::is_captured(stream)) refuse("room of a sequence", "0", in_a_graph);
-            compress(full, stream);
-        }
+        if (!full.empty() && detail::is_captured(stream)) refuse("room of a sequence", "0", in_a_graph);
+        make_room(full, stream);
     }
 
-    /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression.
+    /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression or, of a
+    /// packed type, when entries were packed.
     void truncate(Index sequence, Index tokens, cudaStream_t stream = nullptr) {
         freqkv::detail::ListCounts shorter = counts(sequence);
         shorter.truncate(tokens);
@@ -175,8 +216,8 @@ public:
         require(from != to, "sequence to copy to", to, "must be another one");
         (void)counts(to);
         detail::check_device("cache", device_);
-        keys_.copy(from, to, source.size, stream);
-        values_.copy(from, to, source.size, stream);
+        keys_.copy(from, to, extent(source), stream);
+        values_.copy(from, to, extent(source), stream);
         if constexpr (query_window > 0) queries_.copy(from, to, stream);
         set_counts(to, source, stream);
         counts(to) = source;
@@ -187,14 +228,16 @@ public:
         const freqkv::detail::ListCounts& of = counts(sequence);
         detail::check_device("cache", device_);
         SavedSequence<T> saved;
-        saved.keys = keys_.download(sequence, of.size, stream);
-        saved.values = values_.download(sequence, of.size, stream);
+        saved.keys = keys_.download(sequence, extent(of), stream);
+        saved.values = values_.download(sequence, extent(of), stream);
         if constexpr (query_window > 0) saved.queries = queries_.download(sequence, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
         saved.size = of.size;
         saved.tokens_seen = of.tokens_seen;
         saved.compressions = of.compressions;
         saved.compressed_at = of.compressed_at;
+        saved.packed = of.packed;
+        saved.packed_at = of.packed_at;
         return saved;
     }
 
@@ -205,29 +248,29 @@ public:
         require(saved.size >= 0 && saved.size <= options_.capacity, "size of the saved sequence", saved.size,
                 "must be within the capacity");
         require(saved.compressed_at >= 0 && saved.tokens_seen >= saved.compressed_at &&
-                    saved.tokens_seen - saved.compressed_at <= saved.size,
+                    saved.tokens_seen - saved.compressed_at <= saved.size && saved.packed_at >= 0 &&
+                    saved.tokens_seen >= saved.packed_at,
                 "tokens_seen of the saved sequence", saved.tokens_seen, "must fit its size and compressions");
         require(saved.compressions >= 0, "compressions of the saved sequence", saved.compressions,
                 "must not be negative");
+        const freqkv::detail::ListCounts loaded{saved.size,          saved.tokens_seen, saved.compressions,
+                                                saved.compressed_at, saved.packed,      saved.packed_at};
         for (const auto& [from, store] : {std::pair{&saved.keys, &keys_}, {&saved.values, &values_}}) {
-            const auto elements = static_cast<Index>(from->size());
-            require(elements == store->elements(saved.size), "elements of the saved sequence", elements,
-                    "must be kv_heads times size times dimensions");
+            store->check_rows(*from, extent(loaded));
         }
         const auto queries = static_cast<Index>(saved.queries.size());
         require(queries == queries_.sequence_size(), "queries of the saved sequence", queries,
                 "must be query_heads times key_dim for each token of the policy's window");
         detail::check_device("cache", device_);
-        keys_.upload(sequence, saved.keys, saved.size, stream);
-        values_.upload(sequence, saved.values, saved.size, stream);
+        keys_.upload(sequence, saved.keys, extent(loaded), stream);
+        values_.upload(sequence, saved.values, extent(loaded), stream);
         if constexpr (query_window > 0) queries_.upload(sequence, saved.queries, stream);
-        const freqkv::detail::ListCounts loaded{saved.size, saved.tokens_seen, saved.compressions, saved.compressed_at};
         set_counts(sequence, loaded, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
         counts(sequence) = loaded;
     }
 
-    /// Bytes held on the device; the transform's tables count as tables.
+    /// Bytes held on the device; the transform's tables count as tables, a workspace as scratch.
     CacheMemory memory() const {
         CacheMemory memory;
         memory.keys = keys_.bytes();
@@ -237,6 +280,7 @@ public:
             memory.tables = compressor_.table_bytes();
             memory.scratch = compressor_.scratch_bytes();
         }
+        if constexpr (is_packed<T>) memory.scratch += (shared_ != nullptr ? *shared_ : own_).bytes();
         return memory;
     }
 
@@ -249,11 +293,14 @@ private:
     // Throws what compression throws; the tokens before it are then in the cache.
     std::vector<detail::FeedPiece> next_round(detail::Feed& feed, cudaStream_t stream) {
         if constexpr (grows) {
-            feed.require_room(rooms());
-        } else if (detail::is_captured(stream)) {
-            feed.require_room(rooms(), std::string(", and ") + in_a_graph);
-        } else {
-            compress(feed.full(rooms()), stream);
+            feed.require_room([this](Index sequence) { return free_entries(sequence); });
+        }
+        if constexpr (!grows || is_packed<T>) {
+            if (detail::is_captured(stream)) {
+                feed.require_room(rooms(), std::string(", and ") + in_a_graph);
+            } else {
+                make_room(feed.full(rooms()), stream);
+            }
         }
         return feed.next(rooms());
     }
@@ -263,6 +310,16 @@ private:
                std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
         static_assert(detail::check_element<U>());
         if constexpr (query_window > 0) write_queries(q, pieces, stream);
+        if constexpr (is_packed<T>) {
+            write_packed(k, v, pieces, stream);
+        } else {
+            write_plain(k, v, pieces, stream);
+        }
+    }
+
+    template <class U>
+    void write_plain(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
+                     cudaStream_t stream) {
         std::vector<detail::AppendTask<U, T>> tasks;
         for (const detail::FeedPiece& piece : pieces) {
             const detail::Columns columns = key_columns();
@@ -272,6 +329,24 @@ private:
                 append_task(v, values_, detail::Columns{static_cast<int>(options_.value_dim), 0, false}, piece));
         }
         detail::launch_append(std::span<const detail::AppendTask<U, T>>(tasks), stream);
+    }
+
+    template <class U>
+    void write_packed(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
+                      cudaStream_t stream) {
+        std::vector<detail::ConvertTask<detail::EntryRows<const U>, Entries>> tasks;
+        for (const detail::FeedPiece& piece : pieces) {
+            const auto add = [&](const KVView<const U>& from, const Store& to, const detail::Columns& columns) {
+                tasks.push_back(detail::convert_task(detail::rows_of(from, columns, piece.first),
+                                                     entries_of(to, piece.sequence), options_.kv_heads, piece.count));
+                tasks.back().size = sizes_.data() + piece.sequence;
+                tasks.back().appends = true;
+                if (columns.pairs > 0) tasks.back().frequencies = rope_->frequencies();
+            };
+            add(k, keys_, key_columns());
+            add(v, values_, {static_cast<int>(options_.value_dim), 0, false});
+        }
+        detail::launch_convert<detail::EntryRows<const U>, Entries>(tasks, stream);
     }
 
     void advance(std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
@@ -349,6 +424,23 @@ private:
         return [this](Index sequence) { return room(sequence); };
     }
 
+    Index free_entries(Index sequence) const { return options_.capacity - size(sequence); }
+
+    // Tokens of a packed cache before entries have to be packed.
+    Index exact_room(Index sequence) const {
+        const ExactParts exact = detail::exact_parts(options_);
+        return exact.latest + ExactParts::block - detail::part_sizes(exact, counts(sequence)).latest;
+    }
+
+    // What a store counts entries by.
+    static auto extent(const freqkv::detail::ListCounts& counts) {
+        if constexpr (is_packed<T>) {
+            return counts;
+        } else {
+            return counts.size;
+        }
+    }
+
     freqkv::detail::ListCounts& counts(Index sequence) {
         require(sequence >= 0 && sequence < options_.sequences, "sequence", sequence, "must be one of the cache's");
         return counts_[static_cast<std::size_t>(sequence)];
@@ -370,36 +462,194 @@ private:
         return task;
     }
 
+    // Of sequences without room.
+    void make_room(std::span<const Index> sequences, cudaStream_t stream) {
+        std::vector<Index> full, to_pack;
+        for (const Index sequence : sequences) (free_entries(sequence) == 0 ? full : to_pack).push_back(sequence);
+        if constexpr (!grows) {
+            const auto at_once = static_cast<std::size_t>(lists_at_once());
+            for (std::size_t done = 0; done < full.size(); done += at_once) {
+                compress(std::span<const Index>(full).subspan(done, std::min(at_once, full.size() - done)), stream);
+            }
+        }
+        if constexpr (is_packed<T>) pack(to_pack, stream);
+    }
+
+    // Sequences that are compressed in one launch: all, or of packed ones as many as take 64 MiB of the workspace.
+    Index lists_at_once() const {
+        if constexpr (!is_packed<T>) return options_.sequences;
+        constexpr Index most_floats = Index{1} << 24;
+        return std::clamp<Index>(most_floats / list_floats(), 1, options_.sequences);
+    }
+
+    // Number `i` of the lists that are compressed together, as the compressor gets it.
+    auto list_of(Index sequence, Index entries, [[maybe_unused]] Index i) {
+        if constexpr (is_packed<T>) {
+            const Index keys = options_.kv_heads * options_.capacity * options_.key_dim;
+            float* const at = workspace().reserve(list_floats() * (i + 1)) + list_floats() * i;
+            const auto view = [&](float* data, Index dim) {
+                return KVView<float>{data, options_.kv_heads, entries, dim, options_.capacity * dim, dim, 1};
+            };
+            return ForeignList<KVView<float>>{view(at, options_.key_dim), view(at + keys, options_.value_dim)};
+        } else {
+            return ForeignList<KVView<T>>{keys_.first(sequence, entries), values_.first(sequence, entries)};
+        }
+    }
+
     void compress(std::span<const Index> full, cudaStream_t stream)
         requires(!grows)
     {
         if (full.empty()) return;
-        std::vector<ForeignList<KVView<T>>> lists;
+        std::vector<ForeignList<KVView<Unpacked<T>>>> lists;
         std::vector<detail::QueryWindow> queries;
+        if constexpr (is_packed<T>) workspace().reserve(list_floats() * static_cast<Index>(full.size()));
         for (const Index sequence : full) {
-            lists.push_back({keys(sequence), values(sequence), nullptr, compressions(sequence)});
+            lists.push_back(list_of(sequence, size(sequence), static_cast<Index>(lists.size())));
+            lists.back().compressions = compressions(sequence);
             queries.push_back(queries_of(sequence, tokens_seen(sequence)));
         }
+        if constexpr (is_packed<T>) unpack(full, lists, stream);
         const std::span<const InPlaceResult> results =
-            compressor_.compress_lists(std::span<const ForeignList<KVView<T>>>(lists), queries,
+            compressor_.compress_lists(std::span<const ForeignList<KVView<Unpacked<T>>>>(lists), queries,
                                        {options_.sinks, options_.recent}, nullptr, stream);
         std::vector<detail::SizeChange> changes, shifts;
         for (std::size_t i = 0; i < full.size(); ++i) {
             const Index length = results[i].length;
-            changes.push_back({static_cast<std::int32_t>(full[i]), static_cast<std::int32_t>(length), false});
+            add_changes(changes, full[i], length, packed_of(length));
             if constexpr (query_window > 0) shifts.push_back(queries_.shift_of(full[i], tokens_seen(full[i]), length));
         }
         detail::change_sizes(changes, sizes_.data(), stream);
         if constexpr (query_window > 0) queries_.shift(shifts, stream);
-        for (std::size_t i = 0; i < full.size(); ++i) counts(full[i]).compress(results[i].length);
+        for (std::size_t i = 0; i < full.size(); ++i) {
+            const Index length = results[i].length;
+            if constexpr (is_packed<T>) {
+                lists[i].keys.tokens = length;
+                lists[i].values.tokens = length;
+            }
+            counts(full[i]).compress(length);
+            counts(full[i]).packed = packed_of(length);
+        }
+        if constexpr (is_packed<T>) repack(full, lists, stream);
+    }
+
+    // --- of a packed cache
+
+    using Entries = typename detail::EntriesOf<T>::type;
+    using Lists = std::span<const ForeignList<KVView<float>>>;
+
+    // A sequence's entries from `first` on.
+    auto entries_of(const Store& store, Index sequence, Index first = 0) const
+        requires is_packed<T>
+    {
+        return Entries{store.memory(), sequence * options_.kv_heads, packed_counts() + sequence,
+                       static_cast<int>(first)};
+    }
+
+    // On the device, [sequences]: behind the sizes.
+    std::int32_t* packed_counts() const { return sizes_.data() + options_.sequences; }
+
+    Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
+
+    // What a list takes of the workspace.
+    Index list_floats() const {
+        return checked_product("floats of a list", options_.kv_heads, options_.capacity,
+                               options_.key_dim + options_.value_dim);
+    }
+
+    // Entries that are packed in a list that a compression has left.
+    Index packed_of([[maybe_unused]] Index size) const {
+        if constexpr (!is_packed<T>) return 0;
+        return detail::exact_parts(options_).packed_of(size);
+    }
+
+    void unpack(std::span<const Index> sequences, Lists lists, cudaStream_t stream)
+        requires is_packed<T>
+    {
+        std::vector<detail::ConvertTask<Entries, detail::EntryRows<float>>> tasks;
+        for (std::size_t i = 0; i < sequences.size(); ++i) {
+            const auto add = [&](const Store& from, const KVView<float>& to) {
+                tasks.push_back(detail::convert_task(entries_of(from, sequences[i]),
+                                                     detail::rows_of(to, detail::plain_columns(to.head_dim)), to.heads,
+                                                     to.tokens));
+            };
+            add(keys_, lists[i].keys);
+            add(values_, lists[i].values);
+        }
+        detail::launch_convert<Entries, detail::EntryRows<float>>(tasks, stream);
+    }
+
+    // First entries have not changed.
+    void repack(std::span<const Index> sequences, Lists lists, cudaStream_t stream)
+        requires is_packed<T>
+    {
+        std::vector<detail::ConvertTask<detail::EntryRows<const float>, Entries>> tasks;
+        const Index first = options_.sinks;
+        for (std::size_t i = 0; i < sequences.size(); ++i) {
+            const auto add = [&](const KVView<float>& from, const Store& to) {
+                const detail::Columns columns = detail::plain_columns(from.head_dim);
+                tasks.push_back(detail::convert_task(detail::read_only(detail::rows_of(from, columns, first)),
+                                                     entries_of(to, sequences[i], first), from.heads,
+                                                     from.tokens - first));
+            };
+            add(lists[i].keys, keys_);
+            add(lists[i].values, values_);
+        }
+        detail::launch_convert<detail::EntryRows<const float>, Entries>(tasks, stream);
+    }
+
+    // Packs the oldest of the latest entries, a block of them; those behind it close up.
+    void pack(std::span<const Index> sequences, cudaStream_t stream)
+        requires is_packed<T>
+    {
+        if (sequences.empty()) return;
+        std::vector<detail::SizeChange> changes;
+        std::vector<detail::ConvertTask<detail::EntryRows<const Half>, Entries>> tasks;
+        std::vector<detail::MoveTask<Half>> moved;
+        std::vector<freqkv::detail::ListCounts> packed;
+        const ExactParts exact = detail::exact_parts(options_);
+        for (const Index sequence : sequences) {
+            freqkv::detail::ListCounts after = counts(sequence);
+            const detail::PartSizes before = detail::part_sizes(exact, after);
+            after.pack(ExactParts::block);
+            add_changes(changes, sequence, after.size, after.packed);
+            for (const Store* store : {&keys_, &values_}) {
+                const KVView<Half> latest = store->latest(sequence, before.latest);
+                const detail::EntryRows<Half> rows = detail::rows_of(latest, detail::plain_columns(latest.head_dim));
+                tasks.push_back(detail::convert_task(detail::read_only(rows),
+                                                     entries_of(*store, sequence, before.first + before.packed),
+                                                     latest.heads, ExactParts::block));
+                tasks.back().factor = 0;  // they are transformed
+                if (before.latest == ExactParts::block) continue;
+                moved.emplace_back();
+                moved.back().rows = rows;
+                moved.back().heads = static_cast<int>(latest.heads);
+                moved.back().from = static_cast<int>(ExactParts::block);
+                moved.back().count = static_cast<int>(before.latest - ExactParts::block);
+            }
+            packed.push_back(after);
+        }
+        detail::change_sizes(changes, sizes_.data(), stream);
+        detail::launch_convert<detail::EntryRows<const Half>, Entries>(tasks, stream);
+        if (!moved.empty()) detail::launch_move<Half>(moved, stream);
+        for (std::size_t i = 0; i < sequences.size(); ++i) counts(sequences[i]) = packed[i];
+    }
+
+    // A sequence's numbers of entries on the device.
+    void add_changes(std::vector<detail::SizeChange>& changes, Index sequence, Index size,
+                     [[maybe_unused]] Index packed) const {
+        changes.push_back({static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(size), false});
+        if constexpr (is_packed<T>) {
+            changes.push_back(
+                {static_cast<std::int32_t>(options_.sequences + sequence), static_cast<std::int32_t>(packed), false});
+        }
     }
 
     // On the device.
     void set_counts(Index sequence, const freqkv::detail::ListCounts& counts, cudaStream_t stream) {
         detail::check_device("cache", device_);
-        const detail::SizeChange change{static_cast<std::int32_t>(sequence), static_cast<std::int32_t>(counts.size),
-                                        false};
-        detail::change_sizes(std::span<const detail::SizeChange>(&change, 1), sizes_.data(), stream);
+        std::vector<detail::SizeChange> changes;
+        add_changes(changes, sequence, counts.size, counts.packed);
+        detail::change_sizes(changes, sizes_.data(), stream);
         if constexpr (query_window > 0) {
             const detail::SizeChange shift = queries_.shift_of(sequence, counts.tokens_seen, counts.size);
             queries_.shift(std::span<const detail::SizeChange>(&shift, 1), stream);
@@ -408,12 +658,14 @@ private:
 
     CacheOptions options_;
     std::optional<Rope> rope_;
-    std::conditional_t<grows, NoCompressor, InPlaceCompressor<T, P>> compressor_;
+    std::conditional_t<grows, NoCompressor, InPlaceCompressor<Unpacked<T>, P>> compressor_;
     int device_;
-    detail::EntryStore<T> keys_, values_;
+    Store keys_, values_;
     detail::QueryRing queries_;
     std::vector<freqkv::detail::ListCounts> counts_;
-    DeviceArray<std::int32_t> sizes_;
+    DeviceArray<std::int32_t> sizes_;  // [sequences], and behind them of a packed cache the entries that are packed
+    Workspace own_;
+    Workspace* shared_;
 };
 
 namespace detail {
@@ -441,6 +693,19 @@ struct CacheAccess {
     template <class T, class P>
     static Columns key_columns(const SinkedKVCache<T, P>& cache) {
         return cache.key_columns();
+    }
+    /// Where attention reads: the keys, the values, and of a packed cache how many are packed.
+    template <class Q, class T, class P>
+    static void set_memory(const SinkedKVCache<T, P>& cache, AttentionTask<Q, T>& task) {
+        if constexpr (is_packed<T>) {
+            task.keys = cache.keys_.memory();
+            task.values = cache.values_.memory();
+            task.packed = cache.packed_counts();
+        } else {
+            task.keys = cache.all_keys();
+            task.values = cache.all_values();
+        }
+        task.sizes = cache.device_sizes();
     }
 };
 

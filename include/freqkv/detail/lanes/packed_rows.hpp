@@ -25,17 +25,7 @@
 // Rows of Packed elements as rows of float, and back.
 namespace freqkv::detail::inline FREQKV_ISA {
 
-// The level of each code: centroids of Lloyd-Max for Gaussian numbers, the largest of which is 127.
-template <int Bits>
-inline constexpr std::array<std::int8_t, 16> packed_levels{};
-template <>
-inline constexpr std::array<std::int8_t, 16> packed_levels<4>{-127, -96, -75, -58, -44, -31, -18, -6,
-                                                              6,    18,  31,  44,  58,  75,  96,  127};
-template <>
-inline constexpr std::array<std::int8_t, 16> packed_levels<2>{-127, -38, 38, 127, -127, -38, 38, 127,
-                                                              -127, -38, 38, 127, -127, -38, 38, 127};
-
-// The same as numbers, for a look-up by register.
+// The level of each code as a number, for a look-up by register.
 template <int Bits>
 inline constexpr std::array<float, 16> packed_level_floats = [] {
     std::array<float, 16> levels{};

@@ -96,9 +96,8 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
     if (count <= 0) return;
     const int key_dim = task.key_dim;
     const int value_dim = task.value_dim;
-    const Index row = task.first_row(task.places[token].list, kv_head) + begin;
-    const T* const keys = task.keys + row * key_dim;
-    const T* const values = task.values + row * value_dim;
+    const auto keys = task.key_rows(task.places[token].list, kv_head);
+    const auto values = task.value_rows(task.places[token].list, kv_head);
     const auto head_of = [&](int h) {
         const int in_group = first_head + h < task.group ? first_head + h : task.group - 1;
         return kv_head * task.group + in_group;
@@ -123,7 +122,7 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
         float score[Heads];
         unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA { score[h] = e < count ? 0.0F : -INFINITY; });
         if (e < count) {
-            const T* const key = keys + Index{e} * key_dim;
+            const auto key = keys.row(begin + e);
             const auto add = [&](int d, float k) FREQKV_INLINE_LAMBDA {
                 const Elements<float, Heads> query = memory.template load<Heads>(layout.query(d));
                 unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA { score[h] += k * query.values[h]; });
@@ -133,12 +132,11 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
 #pragma unroll 4
 #endif
                 for (int d = 0; d < key_dim; d += 8) {
-                    const auto eight = load_elements<8>(key + d);
-                    unrolled<8>([&](auto i)
-                                    FREQKV_INLINE_LAMBDA { add(d + static_cast<int>(i), to_float(eight.values[i])); });
+                    const Elements<float, 8> eight = key.template load<8>(d);
+                    unrolled<8>([&](auto i) FREQKV_INLINE_LAMBDA { add(d + static_cast<int>(i), eight.values[i]); });
                 }
             } else {
-                for (int d = 0; d < key_dim; ++d) add(d, to_float(key[d]));
+                for (int d = 0; d < key_dim; ++d) add(d, key.template load<1>(d).values[0]);
             }
         }
         unrolled<Heads>([&](auto h)
@@ -188,11 +186,10 @@ FREQKV_INLINE void attend_stretch(const DecodeTask<Q, T>& task, int token, int k
             const int d = i % pieces * w;
             float sum[Heads][w] = {};
             for (int e = warp; e < count; e += warps) {
-                const auto some = load_elements<w>(values + Index{e} * value_dim + d);
+                const Elements<float, w> some = values.row(begin + e).template load<w>(d);
                 const Elements<float, Heads> weight = memory.template load<Heads>(layout.weight(e));
                 unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {
-                    unrolled<w>([&](auto j)
-                                    FREQKV_INLINE_LAMBDA { sum[h][j] += weight.values[h] * to_float(some.values[j]); });
+                    unrolled<w>([&](auto j) FREQKV_INLINE_LAMBDA { sum[h][j] += weight.values[h] * some.values[j]; });
                 });
             }
             unrolled<Heads>([&](auto h) FREQKV_INLINE_LAMBDA {

@@ -10,7 +10,9 @@
 
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/attention/matrix_block.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/stored_element.hpp"
 
 // A MatrixBlock on a device of compute capability 8.0 or above; on others it must not run.
 namespace freqkv::cuda::detail {
@@ -18,7 +20,8 @@ namespace freqkv::cuda::detail {
 template <class T>
 class DeviceMatrixBlock {
 public:
-    static_assert(std::is_same_v<T, __half> || std::is_same_v<T, __nv_bfloat16>);
+    static constexpr bool is_half = std::is_same_v<T, __half> || std::is_same_v<T, Half>;
+    static_assert(is_half || std::is_same_v<T, __nv_bfloat16>);
 
     struct Thread {
         int index;
@@ -42,6 +45,9 @@ public:
 
     __device__ __forceinline__ void store(const Thread& /*thread*/, int element, const T& x) const {
         reinterpret_cast<T*>(chunks())[element] = x;
+    }
+    __device__ __forceinline__ void store(const Thread& /*thread*/, int chunk, const Elements<T, 8>& eight) const {
+        reinterpret_cast<Elements<T, 8>*>(chunks())[chunk] = eight;
     }
 
     __device__ __forceinline__ void copy(const Thread& /*thread*/, int chunk, const T* from, bool inside) const {
@@ -85,7 +91,7 @@ public:
         float(&c)[4] = sums.own.values;
         const std::uint32_t(&x)[4] = a.own.words;
         const std::uint32_t(&y)[4] = b.own.words;
-        if constexpr (std::is_same_v<T, __half>) {
+        if constexpr (is_half) {
             asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                 "{%0, %1, %2, %3};"
                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "freqkv/config.hpp"
+#include "freqkv/cuda/detail/device/block.hpp"
 
 // What prefill_attention.hpp is written against: a block of threads with tensor cores. On a device that is
 // device_matrix_block.cuh; the host's tests check every access.
@@ -54,6 +55,7 @@ concept MatrixThread = requires(const Thread& thread) {
 ///   each(f)                           f(thread) for all threads
 ///   barrier()                         what a thread wrote to shared memory is read by others behind it only
 ///   store(thread, element, x)         writes one element of shared memory
+///   store(thread, chunk, eight)       writes a chunk
 ///   copy(thread, chunk, from, inside) begins to copy 8 elements to a chunk of shared memory; zeros unless `inside`
 ///   wait()                            every thread waits for its own copies
 ///   load(fragments, chunk_of)         each warp loads four 8 x 8 matrices from shared memory. Row lane % 8 of matrix
@@ -66,13 +68,14 @@ concept MatrixThread = requires(const Thread& thread) {
 template <class B, class T>
 concept MatrixBlock =
     MatrixThread<typename B::Thread> &&
-    requires(B& block, const typename B::Thread& thread, int i, const T& element, const T* from,
-             typename B::template Registers<Fragments>& fragments, typename B::template Registers<Sums>& sums,
-             typename B::template Registers<RowValues<2>>& rows) {
+    requires(B& block, const typename B::Thread& thread, int i, const T& element, const Elements<T, 8>& chunk,
+             const T* from, typename B::template Registers<Fragments>& fragments,
+             typename B::template Registers<Sums>& sums, typename B::template Registers<RowValues<2>>& rows) {
         { fragments(thread) } -> std::same_as<Fragments&>;
         block.each(matrix_block_archetype::Call<typename B::Thread>{});
         block.barrier();
         block.store(thread, i, element);
+        block.store(thread, i, chunk);
         block.copy(thread, i, from, true);
         block.wait();
         block.load(fragments, matrix_block_archetype::ChunkOf{});

@@ -9,8 +9,10 @@
 #include "freqkv/cuda/detail/attention/matrix_block.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/packed.hpp"
 
-// Attention of many tokens at once to a cache of 16-bit elements, on tensor cores (Dao, FlashAttention-2, 2023). A
+// Attention of many tokens at once to a cache of 16-bit elements, or of packed ones, which become such on their way to
+// shared memory; on tensor cores (Dao, FlashAttention-2, 2023). A
 // block takes some rows: queries of one KV head's group, token by token. It goes through the entries that they see, a
 // tile at a time, and keeps the softmax as it goes.
 namespace freqkv::cuda::detail {
@@ -49,7 +51,7 @@ struct PrefillShape {
 
 /// Rows [tile * Shape::rows, + Shape::rows) of a place for one KV head: row r is token r / group, query head r % group
 /// of the head's group.
-template <class Shape, class Q, class T, MatrixBlock<T> Block>
+template <class Shape, class Q, class T, MatrixBlock<MatrixElement<T>> Block>
 FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPlace& place, int kv_head, int tile,
                                Block& block) {
     using freqkv::detail::unrolled;
@@ -73,24 +75,33 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
     const int entries = seen_by(Shape::rows - 1);
     const int seen_by_all = seen_by(0);
 
-    const Index list = task.first_row(place.list, kv_head) * Shape::dim;
-    const T* const keys = task.keys + list;
-    const T* const values = task.values + list;
-    const auto copy_tile = [&](const T* from, int first_entry, int to) FREQKV_INLINE_LAMBDA {
-        from += Index{first_entry} * Shape::dim;
+    using Element = MatrixElement<T>;
+    const auto keys = task.key_rows(place.list, kv_head);
+    const auto values = task.value_rows(place.list, kv_head);
+    const auto copy_tile = [&](const auto& from, int first_entry, int to) FREQKV_INLINE_LAMBDA {
         const int count = entries - first_entry;
         block.each([&](const auto& thread) FREQKV_INLINE_LAMBDA {
             constexpr int step = Shape::threads / Shape::row_chunks;  // a thread's rows are so far apart
             const int row = thread.index / Shape::row_chunks;
             const int c = thread.index % Shape::row_chunks;
-            const T* const at = from + row * Shape::dim + 8 * c;
             const int chunk = to + Shape::chunk(row, c);
             const auto copy = [&](auto whole) FREQKV_INLINE_LAMBDA {
                 unrolled<Shape::entries / step>([&](auto i) FREQKV_INLINE_LAMBDA {
                     constexpr int behind = static_cast<int>(decltype(i)::value) * step;
                     // Zeros behind the entries: what is in memory there may be no number.
                     const bool inside = decltype(whole)::value || row + behind < count;
-                    block.copy(thread, chunk + Shape::chunk(behind, 0), at + behind * Shape::dim, inside);
+                    if constexpr (is_packed<T>) {
+                        Elements<float, 8> eight{};
+                        if (inside) eight = from.row(first_entry + row + behind).template load<8>(8 * c);
+                        Elements<Element, 8> rounded;
+                        unrolled<8>([&](auto j) FREQKV_INLINE_LAMBDA {
+                            rounded.values[j] = from_float<Element>(eight.values[j]);
+                        });
+                        block.store(thread, chunk + Shape::chunk(behind, 0), rounded);
+                    } else {
+                        const T* const at = from.row(first_entry + row).at + 8 * c;
+                        block.copy(thread, chunk + Shape::chunk(behind, 0), at + behind * Shape::dim, inside);
+                    }
                 });
             };
             if (count >= Shape::entries) {
@@ -114,7 +125,7 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
                                    (kv_head * group + of_place % group) * task.query_head_stride;
             const Complex<float> x = task.query_column(query, column, before + token);
             const auto store = [&](int d, float value) FREQKV_INLINE_LAMBDA {
-                block.store(thread, 8 * Shape::chunk(row, d / 8) + d % 8, from_float<T>(value));
+                block.store(thread, 8 * Shape::chunk(row, d / 8) + d % 8, from_float<Element>(value));
             };
             store(task.key_columns.first(column), x.re);
             store(task.key_columns.second(column), x.im);
@@ -227,7 +238,7 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
                     unrolled<4>([&](auto word) FREQKV_INLINE_LAMBDA {
                         const Sums& weight = scores[i][2 * k + word / 2](thread);
                         rounded[i](thread).words[word] =
-                            packed<T>(weight.values[word % 2 * 2], weight.values[word % 2 * 2 + 1]);
+                            packed<Element>(weight.values[word % 2 * 2], weight.values[word % 2 * 2 + 1]);
                     });
                 });
             });

@@ -17,7 +17,7 @@ using PrefillPlaces = Batch<PrefillPlace, small_batch>;
 template <class Shape, class Q, class T>
 __global__ void __launch_bounds__(Shape::threads)
     prefill_kernel(const __grid_constant__ AttentionTask<Q, T> task, const __grid_constant__ PrefillPlaces places) {
-    DeviceMatrixBlock<T> block;
+    DeviceMatrixBlock<MatrixElement<T>> block;
     const int tile = static_cast<int>(gridDim.y - 1 - blockIdx.y);
     attend_rows<Shape>(task, places.tasks[blockIdx.z], static_cast<int>(blockIdx.x), tile, block);
 }

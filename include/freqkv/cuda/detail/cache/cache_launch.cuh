@@ -58,11 +58,13 @@ inline void change_sizes(std::span<const SizeChange> changes, std::int32_t* size
     }
 }
 
+inline void load_size_kernel() { load_kernel(&change_sizes_kernel<std::int32_t>); }
+
 /// Loads the kernels above.
 template <class U, class T>
 void load_append_kernels() {
     load_kernel(&append_kernel<FloatPair, U, T>);
-    load_kernel(&change_sizes_kernel<std::int32_t>);
+    load_size_kernel();
 }
 
 }  // namespace freqkv::cuda::detail

@@ -15,16 +15,18 @@
 
 namespace freqkv::cuda::detail {
 
-/// Device memory for the keys, or the values, of all sequences of a cache: [sequences, kv_heads, capacity, dim].
+/// Device memory for rows of all sequences of a cache, as its keys or its values: [sequences, kv_heads, capacity, dim].
 template <class T>
 class EntryStore {
 public:
     /// `what` is for an error.
-    EntryStore(const char* what, const CacheOptions& options, Index dim)
+    EntryStore(const char* what, const CacheOptions& options, Index capacity, Index dim)
         : kv_heads_(options.kv_heads),
-          capacity_(options.capacity),
+          capacity_(capacity),
           dim_(dim),
-          entries_(checked_product(what, options.sequences, options.kv_heads, options.capacity, dim)) {}
+          entries_(checked_product(what, options.sequences, options.kv_heads, capacity, dim)) {}
+    EntryStore(const char* what, const CacheOptions& options, Index dim)
+        : EntryStore(what, options, options.capacity, dim) {}
 
     T* data() const { return entries_.data(); }
     Index bytes() const { return entries_.size() * element_bytes; }
@@ -38,6 +40,13 @@ public:
 
     /// Elements of a sequence's first entries.
     Index elements(Index count) const { return kv_heads_ * count * dim_; }
+
+    /// Throws Error unless `rows` are `count` entries.
+    void check_rows(const std::vector<T>& rows, Index count) const {
+        const auto elements = static_cast<Index>(rows.size());
+        require(elements == kv_heads_ * count * dim_, "elements of the saved sequence", elements,
+                "must be kv_heads times size times dimensions");
+    }
 
     /// The first entries of sequence `from` to another one.
     void copy(Index from, Index to, Index count, cudaStream_t stream) const {

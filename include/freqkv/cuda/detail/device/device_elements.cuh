@@ -11,6 +11,7 @@
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/detail/device/entry_rows.hpp"
 #include "freqkv/detail/lanes/unrolled.hpp"
+#include "freqkv/packed.hpp"
 #include "freqkv/stored_element.hpp"
 
 // CUDA's 16-bit types by their functions: programs may have switched off their conversions, as PyTorch's extensions do.
@@ -57,6 +58,14 @@ template <class T>
 consteval bool check_element() {
     static_assert(std::is_same_v<T, float> || std::is_same_v<T, __half> || std::is_same_v<T, __nv_bfloat16>,
                   "freqkv: elements on a device are float, __half or __nv_bfloat16");
+    return true;
+}
+// Of a cache.
+template <class T>
+consteval bool check_cached() {
+    static_assert(
+        std::is_same_v<T, float> || std::is_same_v<T, __half> || std::is_same_v<T, __nv_bfloat16> || is_packed<T>,
+        "freqkv: elements on a device are float, __half or __nv_bfloat16, and those of a cache may be Packed");
     return true;
 }
 
