@@ -78,36 +78,41 @@ FREQKV_INLINE void attend_rows(const AttentionTask<Q, T>& task, const PrefillPla
     using Element = MatrixElement<T>;
     const auto keys = task.key_rows(place.list, kv_head);
     const auto values = task.value_rows(place.list, kv_head);
+    constexpr int step = Shape::threads / Shape::row_chunks;  // a thread's rows of a tile are so far apart
     const auto copy_tile = [&](const auto& from, int first_entry, int to) FREQKV_INLINE_LAMBDA {
         const int count = entries - first_entry;
         block.each([&](const auto& thread) FREQKV_INLINE_LAMBDA {
-            constexpr int step = Shape::threads / Shape::row_chunks;  // a thread's rows are so far apart
-            const int row = thread.index / Shape::row_chunks;
+            const int first = thread.index / Shape::row_chunks;
             const int c = thread.index % Shape::row_chunks;
-            const int chunk = to + Shape::chunk(row, c);
-            const auto copy = [&](auto whole) FREQKV_INLINE_LAMBDA {
-                unrolled<Shape::entries / step>([&](auto i) FREQKV_INLINE_LAMBDA {
-                    constexpr int behind = static_cast<int>(decltype(i)::value) * step;
-                    // Zeros behind the entries: what is in memory there may be no number.
-                    const bool inside = decltype(whole)::value || row + behind < count;
-                    if constexpr (is_packed<T>) {
-                        Elements<float, 8> eight{};
-                        if (inside) eight = from.row(first_entry + row + behind).template load<8>(8 * c);
-                        Elements<Element, 8> rounded;
-                        unrolled<8>([&](auto j) FREQKV_INLINE_LAMBDA {
-                            rounded.values[j] = from_float<Element>(eight.values[j]);
-                        });
-                        block.store(thread, chunk + Shape::chunk(behind, 0), rounded);
-                    } else {
-                        const T* const at = from.row(first_entry + row).at + 8 * c;
-                        block.copy(thread, chunk + Shape::chunk(behind, 0), at + behind * Shape::dim, inside);
-                    }
-                });
-            };
-            if (count >= Shape::entries) {
-                copy(freqkv::detail::Constant<1>{});
+            // Zeros behind the entries: what is in memory there may be no number.
+            if constexpr (is_packed<T>) {
+                // Sums and scores leave few registers: one row at a time.
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+                for (int row = first; row < Shape::entries; row += step) {
+                    Elements<float, 8> eight{};
+                    if (row < count) eight = from.row(first_entry + row).template load<8>(8 * c);
+                    Elements<Element, 8> rounded;
+                    unrolled<8>([&](auto j)
+                                    FREQKV_INLINE_LAMBDA { rounded.values[j] = from_float<Element>(eight.values[j]); });
+                    block.store(thread, to + Shape::chunk(row, c), rounded);
+                }
             } else {
-                copy(freqkv::detail::Constant<0>{});
+                const T* const at = from.row(first_entry + first).at + 8 * c;
+                const int chunk = to + Shape::chunk(first, c);
+                const auto copy = [&](auto whole) FREQKV_INLINE_LAMBDA {
+                    unrolled<Shape::entries / step>([&](auto i) FREQKV_INLINE_LAMBDA {
+                        constexpr int behind = static_cast<int>(decltype(i)::value) * step;
+                        const bool inside = decltype(whole)::value || first + behind < count;
+                        block.copy(thread, chunk + Shape::chunk(behind, 0), at + behind * Shape::dim, inside);
+                    });
+                };
+                if (count >= Shape::entries) {
+                    copy(freqkv::detail::Constant<1>{});
+                } else {
+                    copy(freqkv::detail::Constant<0>{});
+                }
             }
         });
     };
