@@ -18,6 +18,7 @@
 #include "freqkv/error.hpp"
 #include "freqkv/packed.hpp"
 #include "freqkv/stored_element.hpp"
+#include "freqkv/view.hpp"
 
 namespace freqkv::cuda::detail {
 
