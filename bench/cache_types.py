@@ -34,7 +34,7 @@ COLOURS = {"local window": "#888888", "low-pass": "#1f618d", "means of attention
 def budgets(options: argparse.Namespace, size: int, type_: str, directory: Path) -> Path:
     out = directory / f"{size}-{type_}.json"
     policies.run([options.program, "calibrate", "--model", options.model, "--text", str(options.calibration),
-                  "--policy", "h2o:mean=1", "--positions", "text", "--recent", options.recent, "--budget", str(size),
+                  "--policy", "h2o:mean=1", "--recent", options.recent, "--budget", str(size),
                   "--cache-type", type_, "--out", str(out)])  # fmt: skip
     return out
 
