@@ -204,7 +204,7 @@ private:
         Index d = 0;
         for (; d + group <= stride; d += group, ++at) add(q + d, Constant<group / lane_count<C>>{});
         unrolled<group / lane_count<C>>([&](auto registers) {
-            if (d + registers * lane_count<C> == stride) add(q + d, registers);
+            if (registers > 0 && d + registers * lane_count<C> == stride) add(q + d, registers);
         });
     }
 
