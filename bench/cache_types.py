@@ -7,7 +7,8 @@
 
 writes cache-types.csv and, by gnuplot, cache-types.svg. A row is a policy in a type at a number of bytes (keys, values and
 what is kept beside them, of all layers); rows that the file has already are not measured again, so an interrupted run goes
-on. Texts, targets and passages are those of policies.py; here 2 places of the passage in each text.
+on. Texts, targets and passages are those of policies.py; here 2 places of the passage in each text. gnuplot comes with
+`scripts/setup --results`.
 """
 
 import argparse
@@ -111,11 +112,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         texts = [policies.tokens_of(options, text, directory) for text in options.texts]
-        todo = [("full", "f16", full_bytes(options, texts[0], directory), "full --cache-type f16")]
+        cells = [("full", "f16", full_bytes(options, texts[0], directory), "full --cache-type f16")]
         for name, words in POLICIES.items():
-            todo += [(name, type_, size, f"{words} --cache-type {type_}") for size in options.bytes
-                     for type_ in options.types]  # fmt: skip
-        for policy, type_, size, words in todo:
+            cells += [(name, type_, size, f"{words} --cache-type {type_}") for size in options.bytes
+                      for type_ in options.types]  # fmt: skip
+        for policy, type_, size, words in cells:
             if any((row["policy"], row["type"], row["bytes"]) == (policy, type_, str(size)) for row in rows):
                 continue
             if "{budgets}" in words:

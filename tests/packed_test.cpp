@@ -172,6 +172,42 @@ TYPED_TEST(PackedRow, PacksWhatItWasToTheSameBits) {
     }
 }
 
+// What lies behind the last row is not the caller's: an infinite scale there must not reach a result.
+TYPED_TEST(PackedRow, IsAllThatAttentionReads) {
+    using Partial = detail::PartialAttention<float>;
+    for (const Index dim : {16, 32, 48, 64, 80, 128}) {
+        for (const Index count : {1, 2, 4, 7, 37}) {
+            for (const Index rows : {1, 2, 4, 7}) {
+                const Index length = row_length<TypeParam>(dim);
+                std::vector<TypeParam> packed;
+                for (Index i = 0; i < count; ++i) {
+                    const auto row =
+                        this->pack(this->random(static_cast<std::size_t>(dim), static_cast<unsigned>(i) + 1));
+                    packed.insert(packed.end(), row.begin(), row.end());
+                }
+                packed.emplace_back();
+                packed.back().scale = Half(std::numeric_limits<float>::infinity());
+                const MatrixView<const TypeParam> list(packed.data(), count, dim, length, 1);
+
+                const Index stride = detail::whole_lanes<float>(dim);
+                std::vector<float> q(static_cast<std::size_t>(rows * stride), 0.01F);
+                for (Index r = 0; r < rows; ++r) std::fill_n(q.begin() + r * stride + dim, stride - dim, 0.0F);
+                std::vector<float> scores(static_cast<std::size_t>(rows * Partial::max_keys));
+                std::vector<float> data(static_cast<std::size_t>(Partial::size(rows, dim)));
+                Partial(data.data(), rows, dim)
+                    .attend(q.data(), list, list, MatrixView<const TypeParam>(list.data, 0, dim, length, 1),
+                            scores.data(), 0.0F, static_cast<const float*>(nullptr));
+                std::vector<float> out(static_cast<std::size_t>(dim));
+                for (Index r = 0; r < rows; ++r) {
+                    Partial::combine(data.data(), 1, rows, dim, r, out.data(), 1, static_cast<float*>(nullptr));
+                    EXPECT_TRUE(std::all_of(out.begin(), out.end(), [](float x) { return std::isfinite(x); }))
+                        << dim << " channels, " << count << " entries, row " << r << " of " << rows;
+                }
+            }
+        }
+    }
+}
+
 template <class T>
 class PackedCache : public testing::Test {
 protected:

@@ -63,7 +63,7 @@ public:
         for (Index t = 0; t < whole; t += block) {
             for (Index k = t; k < t + block; ++k) {
                 if (rows_ > 1) fetch(values.row(k), values.columns);
-                if (rows_ == 1 && is_fetched<T>) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
+                if (rows_ == 1 && is_wide<T>) fetch(keys.row(k), keys.columns, ahead * keys.row_stride);
             }
             score_rows(Constant<block>{}, t);
         }
@@ -132,10 +132,7 @@ private:
     static constexpr Index ahead = 16;
 
     template <class T>
-    static constexpr bool is_fetched = is_packed<T> || sizeof(T) > 2;  // with one row
-
-    template <class T>
-    static constexpr bool is_wide = !is_packed<T> && sizeof(T) > 2;
+    static constexpr bool is_wide = sizeof(T) > 2;  // rows of packed elements are read by records
 
     // `count` elements, `distance` T's behind `row`, which may be where there is no memory.
     template <class T>
@@ -279,7 +276,8 @@ private:
     // The same of packed ones: scales are multiplied with the weights before.
     template <Index Rows, Index Registers, int Bits, class Load>
     [[gnu::flatten, gnu::noinline]] void add_block(const C* weights, MatrixView<const Packed<Bits>> values, Index d,
-                                                   C* to, MatrixView<const Packed<Bits>> next_keys, Load) const {
+                                                   C* to, MatrixView<const Packed<Bits>> next_keys,
+                                                   Load /*rows are whole registers*/) const {
         constexpr Index group = Packed<Bits>::group;
         constexpr Index groups = (Registers * lane_count<C> + group - 1) / group;  // that the columns may touch
         alignas(64) C factors[Rows * groups][max_keys];

@@ -117,7 +117,7 @@ FREQKV_INLINE Lanes<float> load_level_lanes(const Packed<Bits>& group, Index i) 
 // The scales of `Count` groups that are `stride` apart.
 template <Index Count, int Bits>
 FREQKV_INLINE void load_scales(const Packed<Bits>* first, Index stride, float* to) {
-#if defined(__F16C__)
+#if defined(__F16C__) && defined(__x86_64__)
     if constexpr (Count == 4 || Count == 2) {
         std::uint64_t halves = 0;
         unrolled<Count>([&](auto i) FREQKV_INLINE_LAMBDA {
