@@ -176,7 +176,9 @@ set(FREQKV_HEADERS_cuda_cache
     freqkv/cuda/detail/cache/entry_scores.hpp
     freqkv/cuda/detail/cache/entry_store.cuh
     freqkv/cuda/detail/cache/feed.hpp
+    freqkv/cuda/detail/cache/packed_lists.cuh
     freqkv/cuda/detail/cache/packed_store.cuh
+    freqkv/cuda/detail/cache/plain_lists.cuh
     freqkv/cuda/detail/cache/policies.hpp
     freqkv/cuda/detail/cache/query_ring.cuh
     freqkv/cuda/detail/cache/query_window.hpp

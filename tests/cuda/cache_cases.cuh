@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "freqkv/cuda/chunked_attention.cuh"
@@ -141,6 +142,53 @@ bool same(const SavedSequence<T>& a, const SavedSequence<T>& b) {
     return a.size == b.size && a.tokens_seen == b.tokens_seen && a.compressions == b.compressions &&
            a.compressed_at == b.compressed_at && a.packed == b.packed && a.packed_at == b.packed_at &&
            a.queries == b.queries && same(a.keys, b.keys) && same(a.values, b.values);
+}
+
+// The same steps of one token for sequences 0 and 2, behind `first` and 30 tokens: by calls to `cache`, and by launches
+// of one graph that holds a call to `captured`. Results of each and what is held in the end are the same to the bit.
+template <class Cache>
+void expect_a_graph_to_be_its_calls(Cache& cache, Cache& captured, Index first, Index count) {
+    const std::vector<Text> texts = three_texts();
+    ChunkedAttention<float> attention;
+    const Call prompt(texts, {{0, first}, {2, 30}}, {0, 0, 0});
+    for (Cache* each : {&cache, &captured}) {
+        attention.forward(prompt.queries(), prompt.keys(), prompt.values(), *each, prompt.results(), prompt.parts);
+    }
+    attention.reserve(captured, 2);
+    const std::vector<SequenceTokens> step{{0, 1}, {2, 1}};
+    const std::vector<Index> both{0, 2};
+    captured.prepare(both);
+    Call input(texts, step, {first, 0, 30});
+    cudaStream_t stream = nullptr;
+    check("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
+    check("cudaStreamBeginCapture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    attention.forward(input.queries(), input.keys(), input.values(), captured, input.results(), step, stream);
+    cudaGraph_t graph = nullptr;
+    check("cudaStreamEndCapture", cudaStreamEndCapture(stream, &graph));
+    cudaGraphExec_t steps = nullptr;
+    check("cudaGraphInstantiate", cudaGraphInstantiate(&steps, graph, 0));
+    for (Index t = 0; t < count; ++t) {
+        const Call call(texts, step, {first + t, 0, 30 + t});
+        attention.forward(call.queries(), call.keys(), call.values(), cache, call.results(), step);
+        for (const auto& [from, to] : {std::pair{&call.q, &input.q}, {&call.k, &input.k}, {&call.v, &input.v}}) {
+            check("cudaMemcpy", cudaMemcpy(to->data(), from->data(), static_cast<std::size_t>(from->size()) * 4,
+                                           cudaMemcpyDeviceToDevice));
+        }
+        check("cudaDeviceSynchronize", cudaDeviceSynchronize());
+        if (t > 0) {  // the first launch is the call that was captured
+            captured.prepare(both, stream);
+            captured.replayed(step);
+        }
+        check("cudaGraphLaunch", cudaGraphLaunch(steps, stream));
+        EXPECT_EQ(input.out.download(stream), call.out.download()) << "step " << t;
+    }
+    for (const Index s : both) EXPECT_TRUE(same(captured.save(s, stream), cache.save(s))) << "sequence " << s;
+    EXPECT_EQ(captured.size(1), 0);
+    EXPECT_EQ(captured.tokens_seen(1), 0);
+    check("cudaGraphExecDestroy", cudaGraphExecDestroy(steps));
+    check("cudaGraphDestroy", cudaGraphDestroy(graph));
+    check("cudaStreamDestroy", cudaStreamDestroy(stream));
 }
 
 // P's cache of these options, fed in three ways and each text by itself.

@@ -62,43 +62,9 @@ TEST(DeviceAttention, TakesEverySizeOfGroup) {
 }
 
 TEST(DeviceAttention, IsCapturedInAGraph) {
-    const std::vector<Text> texts = three_texts();
     SinkedKVCache<__half> cache(options, Rope(rope_options));
     SinkedKVCache<__half> captured(options, Rope(rope_options));
-    ChunkedAttention<float> attention;
-    const Call prompt(texts, {{0, 100}, {2, 30}}, {0, 0, 0});
-    for (SinkedKVCache<__half>* each : {&cache, &captured}) {
-        attention.forward(prompt.queries(), prompt.keys(), prompt.values(), *each, prompt.results(), prompt.parts);
-    }
-    attention.reserve(captured, 2);
-    const std::vector<SequenceTokens> step{{0, 1}, {2, 1}};
-    Call input(texts, step, {100, 0, 30});
-    cudaStream_t stream = nullptr;
-    check("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-    check("cudaStreamBeginCapture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    attention.forward(input.queries(), input.keys(), input.values(), captured, input.results(), step, stream);
-    cudaGraph_t graph = nullptr;
-    check("cudaStreamEndCapture", cudaStreamEndCapture(stream, &graph));
-    cudaGraphExec_t steps = nullptr;
-    check("cudaGraphInstantiate", cudaGraphInstantiate(&steps, graph, 0));
-    for (Index t = 0; t < 5; ++t) {
-        const Call call(texts, step, {100 + t, 0, 30 + t});
-        attention.forward(call.queries(), call.keys(), call.values(), cache, call.results(), step);
-        const std::vector<float> want = call.out.download();
-        for (const auto& [from, to] : {std::pair{&call.q, &input.q}, {&call.k, &input.k}, {&call.v, &input.v}}) {
-            check("cudaMemcpy", cudaMemcpy(to->data(), from->data(), static_cast<std::size_t>(from->size()) * 4,
-                                           cudaMemcpyDeviceToDevice));
-        }
-        check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-        if (t > 0) captured.replayed(step);  // the first launch is the call that was captured
-        check("cudaGraphLaunch", cudaGraphLaunch(steps, stream));
-        EXPECT_EQ(input.out.download(stream), want) << "step " << t;
-    }
-    for (Index s = 0; s < 3; ++s) EXPECT_TRUE(same(captured.save(s, stream), cache.save(s))) << "sequence " << s;
-    check("cudaGraphExecDestroy", cudaGraphExecDestroy(steps));
-    check("cudaGraphDestroy", cudaGraphDestroy(graph));
-    check("cudaStreamDestroy", cudaStreamDestroy(stream));
+    expect_a_graph_to_be_its_calls(cache, captured, 100, 5);
 }
 
 TEST(DeviceAttention, RefusesABoundaryInAGraph) {

@@ -157,50 +157,12 @@ TEST(DevicePackedErrors, NameWhatIsWrong) {
 
 // Steps of a graph, between which entries are packed and compressed.
 TEST(DevicePackedInAGraph, GoesOnOverPackingsAndCompressions) {
-    const std::vector<Text> texts = three_texts();
     using Cache = SinkedKVCache<Packed<4>, SnapKV<8>>;
     Cache cache(packed_options, Rope(rope_options));
     Cache captured(packed_options, Rope(rope_options));
-    ChunkedAttention<float> attention;
-    const Call prompt(texts, {{0, 300}, {2, 30}}, {0, 0, 0});
-    for (Cache* each : {&cache, &captured}) {
-        attention.forward(prompt.queries(), prompt.keys(), prompt.values(), *each, prompt.results(), prompt.parts);
-    }
-    attention.reserve(captured, 2);
-    const std::vector<SequenceTokens> step{{0, 1}, {2, 1}};
-    const std::vector<Index> both{0, 2};
-    captured.prepare(both);
-    Call input(texts, step, {300, 0, 30});
-    cudaStream_t stream = nullptr;
-    check("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-    check("cudaStreamBeginCapture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    attention.forward(input.queries(), input.keys(), input.values(), captured, input.results(), step, stream);
-    cudaGraph_t graph = nullptr;
-    check("cudaStreamEndCapture", cudaStreamEndCapture(stream, &graph));
-    cudaGraphExec_t steps = nullptr;
-    check("cudaGraphInstantiate", cudaGraphInstantiate(&steps, graph, 0));
-    for (Index t = 0; t < 200; ++t) {
-        const Call call(texts, step, {300 + t, 0, 30 + t});
-        attention.forward(call.queries(), call.keys(), call.values(), cache, call.results(), step);
-        for (const auto& [from, to] : {std::pair{&call.q, &input.q}, {&call.k, &input.k}, {&call.v, &input.v}}) {
-            check("cudaMemcpy", cudaMemcpy(to->data(), from->data(), static_cast<std::size_t>(from->size()) * 4,
-                                           cudaMemcpyDeviceToDevice));
-        }
-        check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-        if (t > 0) {
-            captured.prepare(both, stream);
-            captured.replayed(step);
-        }
-        check("cudaGraphLaunch", cudaGraphLaunch(steps, stream));
-        EXPECT_EQ(input.out.download(stream), call.out.download()) << "step " << t;
-    }
+    expect_a_graph_to_be_its_calls(cache, captured, 300, 200);
     EXPECT_GT(cache.compressions(0), 1);
     EXPECT_GT(cache.save(2).packed, 64);
-    for (const Index s : both) EXPECT_TRUE(same(captured.save(s, stream), cache.save(s))) << "sequence " << s;
-    check("cudaGraphExecDestroy", cudaGraphExecDestroy(steps));
-    check("cudaGraphDestroy", cudaGraphDestroy(graph));
-    check("cudaStreamDestroy", cudaStreamDestroy(stream));
 }
 
 TEST(DevicePackedInAGraph, RefusesToPack) {

@@ -62,49 +62,12 @@ TYPED_TEST(DeviceSelection, GoesOnFromACopyATruncationAndASavedState) {
 
 // Queries find their place in a graph as well: compressions behind it choose what they do without one.
 TEST(DeviceSelectionInAGraph, KeepsTheLatestQueries) {
-    const std::vector<Text> texts = three_texts();
     using Cache = SinkedKVCache<float, SnapKV<8>>;
     Cache cache(options, Rope(rope_options));
     Cache captured(options, Rope(rope_options));
-    ChunkedAttention<float> attention;
-    const Call prompt(texts, {{0, 300}, {2, 30}}, {0, 0, 0});
-    for (Cache* each : {&cache, &captured}) {
-        attention.forward(prompt.queries(), prompt.keys(), prompt.values(), *each, prompt.results(), prompt.parts);
-    }
-    attention.reserve(captured, 2);
-    const std::vector<SequenceTokens> step{{0, 1}, {2, 1}};
-    Call input(texts, step, {300, 0, 30});
-    cudaStream_t stream = nullptr;
-    check("cudaStreamCreateWithFlags", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-    check("cudaStreamBeginCapture", cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    attention.forward(input.queries(), input.keys(), input.values(), captured, input.results(), step, stream);
-    cudaGraph_t graph = nullptr;
-    check("cudaStreamEndCapture", cudaStreamEndCapture(stream, &graph));
-    cudaGraphExec_t steps = nullptr;
-    check("cudaGraphInstantiate", cudaGraphInstantiate(&steps, graph, 0));
-    const std::vector<Index> both{0, 2};
-    for (Index t = 0; t < 170; ++t) {
-        const Call call(texts, step, {300 + t, 0, 30 + t});
-        attention.forward(call.queries(), call.keys(), call.values(), cache, call.results(), step);
-        for (const auto& [from, to] : {std::pair{&call.q, &input.q}, {&call.k, &input.k}, {&call.v, &input.v}}) {
-            check("cudaMemcpy", cudaMemcpy(to->data(), from->data(), static_cast<std::size_t>(from->size()) * 4,
-                                           cudaMemcpyDeviceToDevice));
-        }
-        check("cudaDeviceSynchronize", cudaDeviceSynchronize());
-        if (t > 0) {
-            captured.prepare(both, stream);
-            captured.replayed(step);
-        }
-        check("cudaGraphLaunch", cudaGraphLaunch(steps, stream));
-        check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
-    }
+    expect_a_graph_to_be_its_calls(cache, captured, 300, 170);
     EXPECT_GT(cache.compressions(2), 0);
     EXPECT_GT(cache.compressions(0), 2);
-    for (const Index s : both) EXPECT_TRUE(same(captured.save(s, stream), cache.save(s))) << "sequence " << s;
-    check("cudaGraphExecDestroy", cudaGraphExecDestroy(steps));
-    check("cudaGraphDestroy", cudaGraphDestroy(graph));
-    check("cudaStreamDestroy", cudaStreamDestroy(stream));
 }
 
 TEST(DeviceSelectionErrors, NameWhatIsWrong) {

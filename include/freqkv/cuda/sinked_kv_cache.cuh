@@ -17,13 +17,10 @@
 #include "freqkv/config.hpp"
 #include "freqkv/cuda/cache_options.hpp"
 #include "freqkv/cuda/detail/attention/attention_task.hpp"
-#include "freqkv/cuda/detail/cache/append_rows.hpp"
 #include "freqkv/cuda/detail/cache/cache_launch.cuh"
-#include "freqkv/cuda/detail/cache/convert_kernel.cuh"
-#include "freqkv/cuda/detail/cache/convert_rows.hpp"
-#include "freqkv/cuda/detail/cache/entry_store.cuh"
 #include "freqkv/cuda/detail/cache/feed.hpp"
-#include "freqkv/cuda/detail/cache/packed_store.cuh"
+#include "freqkv/cuda/detail/cache/packed_lists.cuh"
+#include "freqkv/cuda/detail/cache/plain_lists.cuh"
 #include "freqkv/cuda/detail/cache/policies.hpp"
 #include "freqkv/cuda/detail/cache/query_ring.cuh"
 #include "freqkv/cuda/detail/device/check_memory.cuh"
@@ -79,7 +76,8 @@ class SinkedKVCache {
     static constexpr Index query_window = detail::query_window_of<P>();
     static constexpr const char* in_a_graph =
         "must not be met while a stream is captured: every launch of the graph would compress; prepare() before";
-    using Store = typename detail::StoreOf<T>::type;
+    using Lists = typename detail::ListsOf<T>::type;
+    using Counts = freqkv::detail::ListCounts;
 
 public:
     /// Allocates everything that entries and their first compression need, on the current device; a schedule that
@@ -88,24 +86,18 @@ public:
     /// option is outside its range or the policy refuses the layout, CudaError if there is no device or no memory.
     explicit SinkedKVCache(const CacheOptions& options, std::optional<Rope> rope = std::nullopt, P policy = P{},
                            Workspace* shared = nullptr)
-        : options_(detail::completed(options, is_packed<T> ? sizeof(Half) : sizeof(T), grows)),
+        : options_(detail::completed(options, Lists::element_bytes, grows)),
           rope_(checked(std::move(rope), options_)),
           compressor_(std::move(policy), rope_),
           device_(detail::current_device()),
-          keys_("keys of the cache", options_, options_.key_dim),
-          values_("values of the cache", options_, options_.value_dim),
+          lists_(options_, shared),
           queries_(options_, query_window),
-          counts_(static_cast<std::size_t>(options_.sequences)),
-          shared_(shared) {
-        if constexpr (is_packed<T>) {
-            detail::check_convert("key_dim", options_.key_dim);
-            detail::check_convert("value_dim", options_.value_dim);
-        }
+          counts_(static_cast<std::size_t>(options_.sequences)) {
         if constexpr (!grows) {
-            compressor_.reserve(list_of(0, options_.capacity, 0), lists_at_once(), {options_.sinks, options_.recent},
+            compressor_.reserve(lists_.shape(0, options_.capacity), lists_.at_once(), {options_.sinks, options_.recent},
                                 queries_of(0, query_window));
         }
-        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(counts_.size() * (is_packed<T> ? 2 : 1), 0));
+        sizes_ = DeviceArray<std::int32_t>(std::vector<std::int32_t>(counts_.size() * Lists::device_counts, 0));
     }
 
     const CacheOptions& options() const { return options_; }
@@ -117,34 +109,30 @@ public:
     Index compressions(Index sequence) const { return counts(sequence).compressions; }
     /// Tokens that can be appended before the sequence has to be compressed, or of a packed type entries to be packed;
     /// under Full with another type, at all.
-    Index room(Index sequence) const {
-        Index room = free_entries(sequence);
-        if constexpr (is_packed<T>) room = std::min(room, exact_room(sequence));
-        return room;
-    }
+    Index room(Index sequence) const { return lists_.room(counts(sequence)); }
 
     /// The stored keys of a sequence, [kv_heads, size, key_dim], entry i rotated at position i; on the device.
     KVView<T> keys(Index sequence) const
         requires(!is_packed<T>)
     {
-        return keys_.first(sequence, size(sequence));
+        return lists_.keys().first(sequence, size(sequence));
     }
     /// The stored values of a sequence, [kv_heads, size, value_dim].
     KVView<T> values(Index sequence) const
         requires(!is_packed<T>)
     {
-        return values_.first(sequence, size(sequence));
+        return lists_.values().first(sequence, size(sequence));
     }
     /// Memory for the entries of all sequences, [sequences, kv_heads, capacity, key_dim or value_dim].
     const T* all_keys() const
         requires(!is_packed<T>)
     {
-        return keys_.data();
+        return lists_.keys().data();
     }
     const T* all_values() const
         requires(!is_packed<T>)
     {
-        return values_.data();
+        return lists_.values().data();
     }
     /// Entries of all sequences, [sequences], on the device, in the order of the stream.
     const std::int32_t* device_sizes() const { return sizes_.data(); }
@@ -198,7 +186,7 @@ public:
     /// Keeps the first `tokens` tokens seen, which must not be below the count at the latest compression or, of a
     /// packed type, when entries were packed.
     void truncate(Index sequence, Index tokens, cudaStream_t stream = nullptr) {
-        freqkv::detail::ListCounts shorter = counts(sequence);
+        Counts shorter = counts(sequence);
         shorter.truncate(tokens);
         set_counts(sequence, shorter, stream);
         counts(sequence) = shorter;
@@ -212,12 +200,12 @@ public:
 
     /// Makes sequence `to` a copy of `from`, which both go on from by themselves.
     void fork(Index from, Index to, cudaStream_t stream = nullptr) {
-        const freqkv::detail::ListCounts source = counts(from);
+        const Counts source = counts(from);
         require(from != to, "sequence to copy to", to, "must be another one");
         (void)counts(to);
         detail::check_device("cache", device_);
-        keys_.copy(from, to, extent(source), stream);
-        values_.copy(from, to, extent(source), stream);
+        lists_.keys().copy(from, to, Lists::extent(source), stream);
+        lists_.values().copy(from, to, Lists::extent(source), stream);
         if constexpr (query_window > 0) queries_.copy(from, to, stream);
         set_counts(to, source, stream);
         counts(to) = source;
@@ -225,11 +213,11 @@ public:
 
     /// Waits for the stream. A sequence in host memory.
     SavedSequence<T> save(Index sequence, cudaStream_t stream = nullptr) const {
-        const freqkv::detail::ListCounts& of = counts(sequence);
+        const Counts& of = counts(sequence);
         detail::check_device("cache", device_);
         SavedSequence<T> saved;
-        saved.keys = keys_.download(sequence, extent(of), stream);
-        saved.values = values_.download(sequence, extent(of), stream);
+        saved.keys = lists_.keys().download(sequence, Lists::extent(of), stream);
+        saved.values = lists_.values().download(sequence, Lists::extent(of), stream);
         if constexpr (query_window > 0) saved.queries = queries_.download(sequence, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
         saved.size = of.size;
@@ -253,17 +241,16 @@ public:
                 "tokens_seen of the saved sequence", saved.tokens_seen, "must fit its size and compressions");
         require(saved.compressions >= 0, "compressions of the saved sequence", saved.compressions,
                 "must not be negative");
-        const freqkv::detail::ListCounts loaded{saved.size,          saved.tokens_seen, saved.compressions,
-                                                saved.compressed_at, saved.packed,      saved.packed_at};
-        for (const auto& [from, store] : {std::pair{&saved.keys, &keys_}, {&saved.values, &values_}}) {
-            store->check_rows(*from, extent(loaded));
-        }
+        const Counts loaded{saved.size,          saved.tokens_seen, saved.compressions,
+                            saved.compressed_at, saved.packed,      saved.packed_at};
+        lists_.keys().check_rows(saved.keys, Lists::extent(loaded));
+        lists_.values().check_rows(saved.values, Lists::extent(loaded));
         const auto queries = static_cast<Index>(saved.queries.size());
         require(queries == queries_.sequence_size(), "queries of the saved sequence", queries,
                 "must be query_heads times key_dim for each token of the policy's window");
         detail::check_device("cache", device_);
-        keys_.upload(sequence, saved.keys, extent(loaded), stream);
-        values_.upload(sequence, saved.values, extent(loaded), stream);
+        lists_.keys().upload(sequence, saved.keys, Lists::extent(loaded), stream);
+        lists_.values().upload(sequence, saved.values, Lists::extent(loaded), stream);
         if constexpr (query_window > 0) queries_.upload(sequence, saved.queries, stream);
         set_counts(sequence, loaded, stream);
         cuda::check("cudaStreamSynchronize", cudaStreamSynchronize(stream));
@@ -273,14 +260,14 @@ public:
     /// Bytes held on the device; the transform's tables count as tables, a workspace as scratch.
     CacheMemory memory() const {
         CacheMemory memory;
-        memory.keys = keys_.bytes();
-        memory.values = values_.bytes();
+        memory.keys = lists_.keys().bytes();
+        memory.values = lists_.values().bytes();
         memory.bookkeeping = sizes_.size() * static_cast<Index>(sizeof(std::int32_t)) + queries_.bytes();
         if constexpr (!grows) {
             memory.tables = compressor_.table_bytes();
             memory.scratch = compressor_.scratch_bytes();
         }
-        if constexpr (is_packed<T>) memory.scratch += (shared_ != nullptr ? *shared_ : own_).bytes();
+        memory.scratch += lists_.scratch_bytes();
         return memory;
     }
 
@@ -310,43 +297,7 @@ private:
                std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
         static_assert(detail::check_element<U>());
         if constexpr (query_window > 0) write_queries(q, pieces, stream);
-        if constexpr (is_packed<T>) {
-            write_packed(k, v, pieces, stream);
-        } else {
-            write_plain(k, v, pieces, stream);
-        }
-    }
-
-    template <class U>
-    void write_plain(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
-                     cudaStream_t stream) {
-        std::vector<detail::AppendTask<U, T>> tasks;
-        for (const detail::FeedPiece& piece : pieces) {
-            const detail::Columns columns = key_columns();
-            tasks.push_back(append_task(k, keys_, columns, piece));
-            tasks.back().frequencies = columns.pairs > 0 ? rope_->frequencies() : nullptr;
-            tasks.push_back(
-                append_task(v, values_, detail::Columns{static_cast<int>(options_.value_dim), 0, false}, piece));
-        }
-        detail::launch_append(std::span<const detail::AppendTask<U, T>>(tasks), stream);
-    }
-
-    template <class U>
-    void write_packed(const KVView<const U>& k, const KVView<const U>& v, std::span<const detail::FeedPiece> pieces,
-                      cudaStream_t stream) {
-        std::vector<detail::ConvertTask<detail::EntryRows<const U>, Entries>> tasks;
-        for (const detail::FeedPiece& piece : pieces) {
-            const auto add = [&](const KVView<const U>& from, const Store& to, const detail::Columns& columns) {
-                tasks.push_back(detail::convert_task(detail::rows_of(from, columns, piece.first),
-                                                     entries_of(to, piece.sequence), options_.kv_heads, piece.count));
-                tasks.back().size = sizes_.data() + piece.sequence;
-                tasks.back().appends = true;
-                if (columns.pairs > 0) tasks.back().frequencies = rope_->frequencies();
-            };
-            add(k, keys_, key_columns());
-            add(v, values_, {static_cast<int>(options_.value_dim), 0, false});
-        }
-        detail::launch_convert<detail::EntryRows<const U>, Entries>(tasks, stream);
+        lists_.append(k, v, pieces, key_rotation(), sizes_.data(), stream);
     }
 
     void advance(std::span<const detail::FeedPiece> pieces, cudaStream_t stream) {
@@ -377,8 +328,8 @@ private:
         if constexpr (query_window == 0) {
             return {};
         } else {
-            const detail::Columns columns = key_columns();
-            return queries_.of(sequence, tokens, columns, columns.pairs > 0 ? rope_->frequencies() : nullptr);
+            const detail::KeyRotation rotation = key_rotation();
+            return queries_.of(sequence, tokens, rotation.columns, rotation.frequencies);
         }
     }
 
@@ -407,6 +358,11 @@ private:
                 rope_->pairing() == RopePairing::half_split};
     }
 
+    detail::KeyRotation key_rotation() const {
+        const detail::Columns columns = key_columns();
+        return {columns, columns.pairs > 0 ? rope_->frequencies() : nullptr};
+    }
+
     // A growing cache has nothing to compress.
     struct NoCompressor {
         NoCompressor(const P& /*policy*/, const std::optional<Rope>& /*rope*/) {}
@@ -426,48 +382,18 @@ private:
 
     Index free_entries(Index sequence) const { return options_.capacity - size(sequence); }
 
-    // Tokens of a packed cache before entries have to be packed.
-    Index exact_room(Index sequence) const {
-        const ExactParts exact = detail::exact_parts(options_);
-        return exact.latest + ExactParts::block - detail::part_sizes(exact, counts(sequence)).latest;
-    }
-
-    // What a store counts entries by.
-    static auto extent(const freqkv::detail::ListCounts& counts) {
-        if constexpr (is_packed<T>) {
-            return counts;
-        } else {
-            return counts.size;
-        }
-    }
-
-    freqkv::detail::ListCounts& counts(Index sequence) {
+    Counts& counts(Index sequence) {
         require(sequence >= 0 && sequence < options_.sequences, "sequence", sequence, "must be one of the cache's");
         return counts_[static_cast<std::size_t>(sequence)];
     }
-    const freqkv::detail::ListCounts& counts(Index sequence) const {
-        return const_cast<SinkedKVCache*>(this)->counts(sequence);
-    }
-
-    template <class U>
-    detail::AppendTask<U, T> append_task(const KVView<const U>& from, const detail::EntryStore<T>& store,
-                                         const detail::Columns& columns, const detail::FeedPiece& piece) const {
-        detail::AppendTask<U, T> task;
-        task.from = detail::rows_of(from, columns, piece.first);
-        task.to = detail::rows_of(store.all(piece.sequence), columns);
-        task.heads = static_cast<int>(options_.kv_heads);
-        task.count = static_cast<int>(piece.count);
-        task.capacity = static_cast<int>(options_.capacity);
-        task.size = sizes_.data() + piece.sequence;
-        return task;
-    }
+    const Counts& counts(Index sequence) const { return const_cast<SinkedKVCache*>(this)->counts(sequence); }
 
     // Of sequences without room.
     void make_room(std::span<const Index> sequences, cudaStream_t stream) {
         std::vector<Index> full, to_pack;
         for (const Index sequence : sequences) (free_entries(sequence) == 0 ? full : to_pack).push_back(sequence);
         if constexpr (!grows) {
-            const auto at_once = static_cast<std::size_t>(lists_at_once());
+            const auto at_once = static_cast<std::size_t>(lists_.at_once());
             for (std::size_t done = 0; done < full.size(); done += at_once) {
                 compress(std::span<const Index>(full).subspan(done, std::min(at_once, full.size() - done)), stream);
             }
@@ -475,163 +401,57 @@ private:
         if constexpr (is_packed<T>) pack(to_pack, stream);
     }
 
-    // Sequences that are compressed in one launch: all, or of packed ones as many as take 64 MiB of the workspace.
-    Index lists_at_once() const {
-        if constexpr (!is_packed<T>) return options_.sequences;
-        constexpr Index most_floats = Index{1} << 24;
-        return std::clamp<Index>(most_floats / list_floats(), 1, options_.sequences);
-    }
-
-    // Number `i` of the lists that are compressed together, as the compressor gets it.
-    auto list_of(Index sequence, Index entries, [[maybe_unused]] Index i) {
-        if constexpr (is_packed<T>) {
-            const Index keys = options_.kv_heads * options_.capacity * options_.key_dim;
-            float* const at = workspace().reserve(list_floats() * (i + 1)) + list_floats() * i;
-            const auto view = [&](float* data, Index dim) {
-                return KVView<float>{data, options_.kv_heads, entries, dim, options_.capacity * dim, dim, 1};
-            };
-            return ForeignList<KVView<float>>{view(at, options_.key_dim), view(at + keys, options_.value_dim)};
-        } else {
-            return ForeignList<KVView<T>>{keys_.first(sequence, entries), values_.first(sequence, entries)};
-        }
-    }
-
     void compress(std::span<const Index> full, cudaStream_t stream)
         requires(!grows)
     {
         if (full.empty()) return;
-        std::vector<ForeignList<KVView<Unpacked<T>>>> lists;
+        std::vector<ForeignList<KVView<Unpacked<T>>>> lists = lists_.open(full, counts_of(full), sizes_.data(), stream);
         std::vector<detail::QueryWindow> queries;
-        if constexpr (is_packed<T>) workspace().reserve(list_floats() * static_cast<Index>(full.size()));
-        for (const Index sequence : full) {
-            lists.push_back(list_of(sequence, size(sequence), static_cast<Index>(lists.size())));
-            lists.back().compressions = compressions(sequence);
-            queries.push_back(queries_of(sequence, tokens_seen(sequence)));
+        for (std::size_t i = 0; i < full.size(); ++i) {
+            lists[i].compressions = compressions(full[i]);
+            queries.push_back(queries_of(full[i], tokens_seen(full[i])));
         }
-        if constexpr (is_packed<T>) unpack(full, lists, stream);
         const std::span<const InPlaceResult> results =
             compressor_.compress_lists(std::span<const ForeignList<KVView<Unpacked<T>>>>(lists), queries,
                                        {options_.sinks, options_.recent}, nullptr, stream);
         std::vector<detail::SizeChange> changes, shifts;
         for (std::size_t i = 0; i < full.size(); ++i) {
             const Index length = results[i].length;
-            add_changes(changes, full[i], length, packed_of(length));
+            add_changes(changes, full[i], length, lists_.packed_of(length));
             if constexpr (query_window > 0) shifts.push_back(queries_.shift_of(full[i], tokens_seen(full[i]), length));
         }
         detail::change_sizes(changes, sizes_.data(), stream);
         if constexpr (query_window > 0) queries_.shift(shifts, stream);
         for (std::size_t i = 0; i < full.size(); ++i) {
             const Index length = results[i].length;
-            if constexpr (is_packed<T>) {
-                lists[i].keys.tokens = length;
-                lists[i].values.tokens = length;
-            }
+            lists[i].keys.tokens = length;
+            lists[i].values.tokens = length;
             counts(full[i]).compress(length);
-            counts(full[i]).packed = packed_of(length);
+            counts(full[i]).packed = lists_.packed_of(length);
         }
-        if constexpr (is_packed<T>) repack(full, lists, stream);
+        lists_.close(full, lists, sizes_.data(), stream);
     }
 
-    // --- of a packed cache
-
-    using Entries = typename detail::EntriesOf<T>::type;
-    using Lists = std::span<const ForeignList<KVView<float>>>;
-
-    // A sequence's entries from `first` on.
-    auto entries_of(const Store& store, Index sequence, Index first = 0) const
-        requires is_packed<T>
-    {
-        return Entries{store.memory(), sequence * options_.kv_heads, packed_counts() + sequence,
-                       static_cast<int>(first)};
-    }
-
-    // On the device, [sequences]: behind the sizes.
-    std::int32_t* packed_counts() const { return sizes_.data() + options_.sequences; }
-
-    Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
-
-    // What a list takes of the workspace.
-    Index list_floats() const {
-        return checked_product("floats of a list", options_.kv_heads, options_.capacity,
-                               options_.key_dim + options_.value_dim);
-    }
-
-    // Entries that are packed in a list that a compression has left.
-    Index packed_of([[maybe_unused]] Index size) const {
-        if constexpr (!is_packed<T>) return 0;
-        return detail::exact_parts(options_).packed_of(size);
-    }
-
-    void unpack(std::span<const Index> sequences, Lists lists, cudaStream_t stream)
-        requires is_packed<T>
-    {
-        std::vector<detail::ConvertTask<Entries, detail::EntryRows<float>>> tasks;
-        for (std::size_t i = 0; i < sequences.size(); ++i) {
-            const auto add = [&](const Store& from, const KVView<float>& to) {
-                tasks.push_back(detail::convert_task(entries_of(from, sequences[i]),
-                                                     detail::rows_of(to, detail::plain_columns(to.head_dim)), to.heads,
-                                                     to.tokens));
-            };
-            add(keys_, lists[i].keys);
-            add(values_, lists[i].values);
-        }
-        detail::launch_convert<Entries, detail::EntryRows<float>>(tasks, stream);
-    }
-
-    // First entries have not changed.
-    void repack(std::span<const Index> sequences, Lists lists, cudaStream_t stream)
-        requires is_packed<T>
-    {
-        std::vector<detail::ConvertTask<detail::EntryRows<const float>, Entries>> tasks;
-        const Index first = options_.sinks;
-        for (std::size_t i = 0; i < sequences.size(); ++i) {
-            const auto add = [&](const KVView<float>& from, const Store& to) {
-                const detail::Columns columns = detail::plain_columns(from.head_dim);
-                tasks.push_back(detail::convert_task(detail::read_only(detail::rows_of(from, columns, first)),
-                                                     entries_of(to, sequences[i], first), from.heads,
-                                                     from.tokens - first));
-            };
-            add(lists[i].keys, keys_);
-            add(lists[i].values, values_);
-        }
-        detail::launch_convert<detail::EntryRows<const float>, Entries>(tasks, stream);
-    }
-
-    // Packs the oldest of the latest entries, a block of them; those behind it close up.
     void pack(std::span<const Index> sequences, cudaStream_t stream)
         requires is_packed<T>
     {
         if (sequences.empty()) return;
+        const std::vector<Counts> before = counts_of(sequences);
+        std::vector<Counts> after = before;
         std::vector<detail::SizeChange> changes;
-        std::vector<detail::ConvertTask<detail::EntryRows<const Half>, Entries>> tasks;
-        std::vector<detail::MoveTask<Half>> moved;
-        std::vector<freqkv::detail::ListCounts> packed;
-        const ExactParts exact = detail::exact_parts(options_);
-        for (const Index sequence : sequences) {
-            freqkv::detail::ListCounts after = counts(sequence);
-            const detail::PartSizes before = detail::part_sizes(exact, after);
-            after.pack(ExactParts::block);
-            add_changes(changes, sequence, after.size, after.packed);
-            for (const Store* store : {&keys_, &values_}) {
-                const KVView<Half> latest = store->latest(sequence, before.latest);
-                const detail::EntryRows<Half> rows = detail::rows_of(latest, detail::plain_columns(latest.head_dim));
-                tasks.push_back(detail::convert_task(detail::read_only(rows),
-                                                     entries_of(*store, sequence, before.first + before.packed),
-                                                     latest.heads, ExactParts::block));
-                tasks.back().factor = 0;  // they are transformed
-                if (before.latest == ExactParts::block) continue;
-                moved.emplace_back();
-                moved.back().rows = rows;
-                moved.back().heads = static_cast<int>(latest.heads);
-                moved.back().from = static_cast<int>(ExactParts::block);
-                moved.back().count = static_cast<int>(before.latest - ExactParts::block);
-            }
-            packed.push_back(after);
+        for (std::size_t i = 0; i < sequences.size(); ++i) {
+            after[i].pack(ExactParts::block);
+            add_changes(changes, sequences[i], after[i].size, after[i].packed);
         }
         detail::change_sizes(changes, sizes_.data(), stream);
-        detail::launch_convert<detail::EntryRows<const Half>, Entries>(tasks, stream);
-        if (!moved.empty()) detail::launch_move<Half>(moved, stream);
-        for (std::size_t i = 0; i < sequences.size(); ++i) counts(sequences[i]) = packed[i];
+        lists_.pack(sequences, before, sizes_.data(), stream);
+        for (std::size_t i = 0; i < sequences.size(); ++i) counts(sequences[i]) = after[i];
+    }
+
+    std::vector<Counts> counts_of(std::span<const Index> sequences) const {
+        std::vector<Counts> of;
+        for (const Index sequence : sequences) of.push_back(counts(sequence));
+        return of;
     }
 
     // A sequence's numbers of entries on the device.
@@ -645,7 +465,7 @@ private:
     }
 
     // On the device.
-    void set_counts(Index sequence, const freqkv::detail::ListCounts& counts, cudaStream_t stream) {
+    void set_counts(Index sequence, const Counts& counts, cudaStream_t stream) {
         detail::check_device("cache", device_);
         std::vector<detail::SizeChange> changes;
         add_changes(changes, sequence, counts.size, counts.packed);
@@ -660,12 +480,10 @@ private:
     std::optional<Rope> rope_;
     std::conditional_t<grows, NoCompressor, InPlaceCompressor<Unpacked<T>, P>> compressor_;
     int device_;
-    Store keys_, values_;
+    Lists lists_;
     detail::QueryRing queries_;
-    std::vector<freqkv::detail::ListCounts> counts_;
+    std::vector<Counts> counts_;
     DeviceArray<std::int32_t> sizes_;  // [sequences], and behind them of a packed cache the entries that are packed
-    Workspace own_;
-    Workspace* shared_;
 };
 
 namespace detail {
@@ -698,9 +516,9 @@ struct CacheAccess {
     template <class Q, class T, class P>
     static void set_memory(const SinkedKVCache<T, P>& cache, AttentionTask<Q, T>& task) {
         if constexpr (is_packed<T>) {
-            task.keys = cache.keys_.memory();
-            task.values = cache.values_.memory();
-            task.packed = cache.packed_counts();
+            task.keys = cache.lists_.keys().memory();
+            task.values = cache.lists_.values().memory();
+            task.packed = cache.device_sizes() + cache.options().sequences;
         } else {
             task.keys = cache.all_keys();
             task.values = cache.all_values();

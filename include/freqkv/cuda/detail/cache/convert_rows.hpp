@@ -37,15 +37,6 @@ struct PackedEntries {
     }
 };
 
-template <class T>
-struct EntriesOf {
-    using type = void;
-};
-template <int Bits>
-struct EntriesOf<Packed<Bits>> {
-    using type = PackedEntries<Bits>;
-};
-
 /// Rows of one list; In and Out are EntryRows or PackedEntries.
 template <class In, class Out>
 struct ConvertTask {

@@ -137,13 +137,4 @@ private:
     EntryStore<Half> latest_;         // [most_latest(capacity), dim]
 };
 
-template <class T>
-struct StoreOf {
-    using type = EntryStore<T>;
-};
-template <int Bits>
-struct StoreOf<Packed<Bits>> {
-    using type = PackedStore<Bits>;
-};
-
 }  // namespace freqkv::cuda::detail
