@@ -16,9 +16,9 @@ set(FREQKV_BELOW_attention cache)
 set(FREQKV_BELOW_adjoint attention)
 set(FREQKV_BELOW_cuda_device cache)
 set(FREQKV_BELOW_cuda_transform cuda_device)
-set(FREQKV_BELOW_cuda_cache cuda_device)
+set(FREQKV_BELOW_cuda_cache cuda_transform)
 set(FREQKV_BELOW_cuda_attention cuda_cache)
-set(FREQKV_BELOW_cuda cuda_transform cuda_attention)
+set(FREQKV_BELOW_cuda cuda_attention)
 set(FREQKV_BELOW_umbrella adjoint)
 
 set(FREQKV_HEADERS_base
@@ -137,8 +137,10 @@ set(FREQKV_HEADERS_adjoint
 set(FREQKV_HEADERS_cuda_device
     freqkv/cuda/cache_options.hpp
     freqkv/cuda/device_array.cuh
+    freqkv/cuda/foreign_list.hpp
     freqkv/cuda/paged_view.hpp
     freqkv/cuda/status.cuh
+    freqkv/cuda/workspace.cuh
     freqkv/cuda/detail/device/batch.hpp
     freqkv/cuda/detail/device/block.hpp
     freqkv/cuda/detail/device/check_memory.cuh
@@ -202,12 +204,10 @@ set(FREQKV_HEADERS_cuda
     freqkv/cuda/chunked_attention.cuh
     freqkv/cuda/dct_plan.cuh
     freqkv/cuda/energy_report.cuh
-    freqkv/cuda/foreign_list.hpp
     freqkv/cuda/frequency_compressor.cuh
     freqkv/cuda/in_place.cuh
     freqkv/cuda/rope.cuh
-    freqkv/cuda/sinked_kv_cache.cuh
-    freqkv/cuda/workspace.cuh)
+    freqkv/cuda/sinked_kv_cache.cuh)
 
 set(FREQKV_HEADERS_umbrella
     freqkv/freqkv.hpp)

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -98,11 +99,11 @@ TEST(JsonFile, ManySmallValuesAreRefusedBeforeTheyTakeTheMachinesMemory) {
     EXPECT_EQ(refusal(many("\"a text of fifty bytes, as names of files often have\"", 200'000)), "accepted");
 }
 
-// Each took minutes while every end of an object went over all that came before it.
-TEST(JsonFile, TimeIsLinear) {
+// The processor's seconds for that many records and that many tensors.
+double seconds_for(int count) {
     std::string records = "[";
     std::string tensors = "{";
-    for (int i = 0; i < 200'000; ++i) {
+    for (int i = 0; i < count; ++i) {
         const std::string number = std::to_string(i);
         records += std::string(i > 0 ? "," : "") + R"({"instruction":"a","output":"b"})";
         tensors += (i > 0 ? ",\"" : "\"") + number + R"(":{"shape":[1,2]})";
@@ -112,12 +113,21 @@ TEST(JsonFile, TimeIsLinear) {
     const auto take = [&](const std::string&, const json& value) { return value.is_object() && ++taken > 0; };
     const JsonMembers elements[] = {{"", JsonMembers::Of::array, take}};
     EXPECT_EQ(parse(records + "]", elements), json::array());
-    EXPECT_EQ(taken, 200'000);
+    EXPECT_EQ(taken, count);
     const JsonMembers members[] = {{"", JsonMembers::Of::object, take}};
     EXPECT_EQ(parse(tensors + "}", members), json::object());
-    EXPECT_EQ(taken, 400'000);
-    // A quarter of a second; 20 where every end goes over what came before.
-    EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 10);
+    EXPECT_EQ(taken, 2 * count);
+    return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+}
+
+// Where every end of an object goes over all that came before it, 16 times the members take 256 times as long. A ratio
+// of two runs, and only the best of many, for a busy machine may delay each of them.
+TEST(JsonFile, TimeIsLinear) {
+    double ratio = 1e9;
+    for (int attempt = 0; attempt < 20 && ratio > 64; ++attempt) {
+        ratio = std::min(ratio, seconds_for(80'000) / std::max(seconds_for(5'000), 1e-4));
+    }
+    EXPECT_LE(ratio, 64);
 }
 
 class Streamed {
