@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace llama {
@@ -34,6 +35,17 @@ inline std::optional<std::size_t> first_invalid_utf8(std::string_view text) {
         at += length;
     }
     return std::nullopt;
+}
+
+/// The text with U+FFFD for each byte that does not belong to a valid UTF-8 character.
+inline std::string valid_utf8(std::string_view text) {
+    std::string valid;
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t length = utf8_length(text.substr(at));
+        valid += length == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(at, length);
+        at += length == 0 ? 1 : length;
+    }
+    return valid;
 }
 
 }  // namespace llama

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <memory>
 #include <span>
 
 #include "llama/model/config.hpp"
@@ -19,6 +20,15 @@ public:
 
 private:
     Index size_, capacity_, compressions_;
+};
+
+/// What a model's caches hold of a text, to be gone back to.
+class TextState {
+public:
+    TextState() = default;
+    TextState(const TextState&) = delete;
+    TextState& operator=(const TextState&) = delete;
+    virtual ~TextState() = default;
 };
 
 /// A model with its caches, whatever it runs on, stores and compresses: a call works for all layers, so that what is
@@ -46,6 +56,10 @@ public:
     virtual std::span<const float> attention_mass(Index /*layer*/, Index /*head*/) const { return {}; }
     /// Forgets the text.
     virtual void clear() = 0;
+    /// A copy of the text so far; null where that is not possible.
+    virtual std::unique_ptr<TextState> save() const { return nullptr; }
+    /// Goes back to what this model saved, any number of times.
+    virtual void restore(const TextState& /*saved*/) {}
     /// Feeds tokens, whose ids must be within the vocabulary. On a GPU the work may still be under way when it returns.
     /// There it throws freqkv::Error, without change, for other ids and for texts that a cache of policy "full" has no
     /// room for; CudaError for what the GPU refuses, after which only clear() leads back to a model of one text.

@@ -109,6 +109,18 @@ public:
         return bytes;
     }
 
+    /// The text so far.
+    struct Text {
+        std::vector<Cache> caches;
+        std::vector<LocalCache> local_caches;
+    };
+    Text save() const { return {caches_, local_caches_}; }
+    /// `text` must be of this model.
+    void restore(const Text& text) {
+        caches_ = text.caches;
+        local_caches_ = text.local_caches;
+    }
+
     /// Forgets the text.
     void clear() {
         for (Cache& cache : caches_) cache.clear();

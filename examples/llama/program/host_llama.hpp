@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <stdexcept>
+#include <utility>
 
 #include "freqkv/packed.hpp"
 #include "llama/model/cache_settings.hpp"
@@ -42,12 +43,20 @@ public:
         return {};
     }
     void clear() override { llama_.clear(); }
+    std::unique_ptr<TextState> save() const override { return std::make_unique<Saved>(llama_.save()); }
+    void restore(const TextState& saved) override { llama_.restore(dynamic_cast<const Saved&>(saved).text); }
     void forward(std::span<const Token> tokens) override { llama_.forward(tokens); }
     std::span<const float> logits(Index first, Index count) override { return llama_.logits(first, count); }
     std::span<const float> logits() override { return llama_.logits(); }
 
 private:
-    Llama<T, P, ThreadExecutor> llama_;
+    using Model = Llama<T, P, ThreadExecutor>;
+    struct Saved final : TextState {
+        explicit Saved(typename Model::Text&& of) : text(std::move(of)) {}
+        typename Model::Text text;
+    };
+
+    Model llama_;
 };
 
 /// The model under `policy` with a cache of the settings' type. Takes long to compile: for the sources

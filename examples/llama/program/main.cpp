@@ -16,8 +16,8 @@
 #include "freqkv/version.hpp"
 #include "llama/io/mappings.hpp"
 #include "llama/io/visible_text.hpp"
-#include "llama/program/check_threads.hpp"
 #include "llama/program/command_line.hpp"
+#include "llama/program/commands.hpp"
 #include "llama/program/program.hpp"
 #include "llama/program/terminal.hpp"
 #include "llama/tokenizers/chat_template.hpp"
@@ -28,15 +28,6 @@
 namespace {
 
 using llama::Index;
-
-// A command of `options` that looks first whether its threads can be made.
-template <class Options>
-std::function<int()> with_threads(std::shared_ptr<Options> options, int (*command)(const Options&)) {
-    return [options = std::move(options), command] {
-        llama::check_threads(options->threads);
-        return command(*options);
-    };
-}
 
 // Options of a conversation.
 template <class Options>
@@ -74,7 +65,7 @@ void add_generate(CLI::App& app, std::function<int()>& run) {
     llama::add_budget_options(*command, *options);
     llama::add_adapter_option(*command, *options);
     llama::add_device_option(*command, *options);
-    command->callback([options, &run] { run = with_threads(options, llama::generate); });
+    command->callback([options, &run] { run = llama::with_threads(options, llama::generate); });
 }
 
 void add_chat(CLI::App& app, std::function<int()>& run) {
@@ -98,26 +89,7 @@ void add_chat(CLI::App& app, std::function<int()>& run) {
         "First entries that are kept as they are [what is said before the first message]");
     command->get_option("--recent")
         ->description("Latest entries that a compression leaves as they are [low-pass: three quarters of the others]");
-    command->callback([options, &run] { run = with_threads(options, llama::chat); });
-}
-
-void add_calibrate(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::CalibrateOptions>();
-    CLI::App* const command = app.add_subcommand(
-        "calibrate", "Share a budget among layers and heads by what a text shows of them, into a file for --budgets");
-    llama::add_sharing_options(*command, options->by, options->shared);
-    command->add_option("--text", options->text, "UTF-8 text that is like those to come")
-        ->type_name("FILE")
-        ->required();
-    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
-    command->add_option("--limit", options->limit, "Use the first N tokens only")
-        ->check(llama::number<Index>(1, llama::most_tokens))
-        ->capture_default_str()
-        ->type_name("N");
-    command->add_option("--out", options->out, "JSON file for the capacities")->type_name("FILE")->required();
-    llama::add_model_options(*command, *options);
-    llama::add_adapter_option(*command, *options);
-    command->callback([options, &run] { run = with_threads(options, llama::calibrate); });
+    command->callback([options, &run] { run = llama::with_threads(options, llama::chat); });
 }
 
 void add_fetch(CLI::App& app, std::function<int()>& run) {
@@ -125,55 +97,6 @@ void add_fetch(CLI::App& app, std::function<int()>& run) {
     CLI::App* const command = app.add_subcommand("fetch", "Download a model that --model then takes by its name");
     command->add_option("NAME", options->model, "[list what there is]")->type_name("");
     command->callback([options, &run] { run = [options] { return llama::fetch(*options); }; });
-}
-
-void add_perplexity(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::PerplexityOptions>();
-    CLI::App* const command = app.add_subcommand("perplexity", "How well a model with a bounded cache predicts a text");
-    CLI::Option* const ids =
-        command->add_option("--token-file", options->token_file, "Token ids instead of a text")->type_name("FILE");
-    command
-        ->add_option("--token-format", options->token_format,
-                     "decimal: separated by white space; u16, u32: binary, 16 or 32 bits each, little-endian")
-        ->check(CLI::IsMember(std::vector<std::string>{"decimal", "u16", "u32"}))
-        ->capture_default_str()
-        ->type_name("")
-        ->needs(ids);
-    command
-        ->add_option("--text", options->text, "UTF-8 text; a begin-of-text token is put before it if the model has one")
-        ->type_name("FILE")
-        ->excludes(ids);
-    command->add_option("--tokenizer", options->tokenizer, "For --text [the model's own, or found beside it]")
-        ->type_name("FILE");
-    command->add_option("--limit", options->limit, "Use the first N tokens only")
-        ->check(llama::number<Index>(1, llama::most_tokens))
-        ->type_name("N");
-    command->add_option("--skip", options->skip, "Leave out the first N tokens of the text")
-        ->check(llama::number<Index>(0, llama::most_tokens))
-        ->type_name("N");
-    CLI::Option* const window =
-        command->add_option("--window", options->window, "Windows of W tokens, each from an empty cache")
-            ->check(llama::number<Index>(2, llama::most_tokens))
-            ->type_name("W");
-    CLI::Option* const stride = command->add_option("--stride", options->stride, "Tokens from one window to the next")
-                                    ->check(llama::number<Index>(1, llama::most_tokens))
-                                    ->type_name("S");
-    window->needs(stride);
-    stride->needs(window);
-    command->add_option("--score-last", options->score_last, "Count the last N targets of each window only [all]")
-        ->check(llama::number<Index>(1, llama::most_tokens))
-        ->type_name("N")
-        ->needs(window);
-    command->add_option("--json", options->json, "Write the result and all losses, - for standard output")
-        ->type_name("FILE");
-    command->add_flag("--resume", options->resume,
-                      "Go on where an interrupted run with the same options stopped; its progress is in "
-                      "<JSON file>.partial, or freqkv-perplexity.partial here");
-    llama::add_model_options(*command, *options);
-    llama::add_budget_options(*command, *options);
-    llama::add_adapter_option(*command, *options);
-    llama::add_device_option(*command, *options);
-    command->callback([options, &run] { run = with_threads(options, llama::perplexity); });
 }
 
 void add_tokenize(CLI::App& app, std::function<int()>& run) {
@@ -198,36 +121,7 @@ void add_tokenize(CLI::App& app, std::function<int()>& run) {
         ->check(llama::number<int>(1, 1024))
         ->type_name("N");
     command->add_option("--json", options->json, "Write the counts as JSON, - for standard output")->type_name("FILE");
-    command->callback([options, &run] { run = with_threads(options, llama::tokenize); });
-}
-
-void add_inspect(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::InspectOptions>();
-    CLI::App* const command = app.add_subcommand("inspect", "A model's shape and the sizes of caches for it");
-    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
-    llama::add_model_options(*command, *options);
-    llama::add_budget_options(*command, *options);
-    command->callback([options, &run] { run = [options] { return llama::inspect(*options); }; });
-}
-
-void add_policies(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::PoliciesOptions>();
-    CLI::App* const command = app.add_subcommand("policies", "What can become of a full cache");
-    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
-    command->callback([options, &run] { run = [options] { return llama::policies(*options); }; });
-}
-
-void add_flops(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::FlopsOptions>();
-    CLI::App* const command =
-        app.add_subcommand("flops", "Floating-point operations of a forward pass; a config.json is enough");
-    command->add_option("--context", options->context, "Tokens of the text [the trained context]")
-        ->check(llama::number<Index>(1, llama::most_tokens))
-        ->type_name("N");
-    command->add_option("--json", options->json, "Write it as JSON, - for standard output")->type_name("FILE");
-    llama::add_model_options(*command, *options);
-    llama::add_budget_options(*command, *options);
-    command->callback([options, &run] { run = [options] { return llama::flops(*options); }; });
+    command->callback([options, &run] { run = llama::with_threads(options, llama::tokenize); });
 }
 
 void add_merge(CLI::App& app, std::function<int()>& run) {
@@ -273,7 +167,7 @@ void add_train(CLI::App& app, std::function<int()>& run) {
     command->add_flag("--tie", options->shared_classifier, "The embedding is the output projection, too")
         ->group("Model");
     llama::add_training_options(*command, *options);
-    command->callback([options, &run] { run = with_threads(options, llama::train); });
+    command->callback([options, &run] { run = llama::with_threads(options, llama::train); });
 }
 
 void add_finetune(CLI::App& app, std::function<int()>& run) {
@@ -307,7 +201,7 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
         ->capture_default_str()
         ->excludes(full);
     llama::add_training_options(*command, *options);
-    command->callback([options, &run] { run = with_threads(options, llama::finetune); });
+    command->callback([options, &run] { run = llama::with_threads(options, llama::finetune); });
 }
 
 // Always one line, whatever the message quotes.
@@ -334,12 +228,8 @@ int main(int argc, char** argv) {
         std::function<int()> run;
         add_generate(app, run);
         add_chat(app, run);
-        add_perplexity(app, run);
-        add_calibrate(app, run);
+        llama::add_measuring_commands(app, run);
         add_tokenize(app, run);
-        add_inspect(app, run);
-        add_policies(app, run);
-        add_flops(app, run);
         add_train(app, run);
         add_finetune(app, run);
         add_merge(app, run);
@@ -356,8 +246,8 @@ int main(int argc, char** argv) {
         }
         if (!run) {
             return fail(
-                "give a command: generate, chat, perplexity, calibrate, train, finetune, tokenize, inspect, policies, "
-                "flops, merge or fetch (--help lists them)",
+                "give a command: generate, chat, perplexity, evaluate, calibrate, train, finetune, tokenize, inspect, "
+                "policies, flops, merge or fetch (--help lists them)",
                 2);
         }
         return run();

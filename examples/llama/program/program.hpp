@@ -65,6 +65,27 @@ struct PerplexityOptions : ModelOptions {
 /// Prints the perplexity of a text, or writes it as JSON. What it has so far is kept in a file while it runs.
 int perplexity(const PerplexityOptions& options);
 
+struct EvaluateOptions : ModelOptions {
+    std::vector<std::string> tasks;  ///< names of EvaluationTasks, or files of RULER's or LongBench's
+    std::vector<Index> lengths;      ///< tokens of a sample; empty: 2048, those of files as they are
+    Index samples = 50;              ///< of each task, length and place
+    Index depths = 0;  ///< places of what is asked for, from the beginning to the end; 0: one for each sample
+    std::vector<Index> distances{256, 512, 1024};  ///< of passages that come again
+    std::uint64_t seed = 1;
+    std::string text;
+    std::string tokenizer;
+    std::string longbench;      ///< directory of LongBench's prompts
+    std::string chat_template;  ///< empty: the model's own; "none": no conversation
+    bool question_aware = false;
+    std::string out;
+    int jobs = 1;
+    bool resume = false;
+    std::string json;
+};
+
+/// Measures what a model finds in long texts with a cache, and how far it is from itself with a full one.
+int evaluate(const EvaluateOptions& options);
+
 struct CalibrateOptions : ModelOptions {
     CalibrateBy by = CalibrateBy::retrieval;
     std::optional<double> shared;  ///< part of the entries that goes by what was measured; the rest is alike for all
