@@ -90,7 +90,8 @@ std::string layer_number(const LayerSums& layer) { return format("%5lld", static
 std::string report_layers(const std::vector<LayerSums>& layers, nlohmann::ordered_json& object) {
     std::string table =
         "part of the energy in the mean, and below 1/4 and 1/2 of the frequencies\n"
-        "layer    keys: mean   1/4   1/2   values: mean 1/4   1/2   rotated keys: 1/4 1/2\n";
+        "        keys                values              rotated keys\n"
+        "layer    mean   1/4   1/2    mean   1/4   1/2    mean   1/4   1/2\n";
     for (const LayerSums& layer : layers) {
         const HeadSpectra all = layer.all_heads();
         const Shares keys(all.keys), values(all.values), rotated_keys(all.rotated_keys);
@@ -103,36 +104,54 @@ std::string report_layers(const std::vector<LayerSums>& layers, nlohmann::ordere
     return table;
 }
 
-// What is lost of a kind of token: the mean over the layers.
-double mean_lost(const std::vector<LayerSums>& layers, KindEnergies LayerSums::* kinds, std::size_t kind) {
-    double sum = 0;
-    for (const LayerSums& layer : layers) {
-        const KindEnergy& energy = (layer.*kinds)[kind];
-        if (energy.around_mean > 0) sum += energy.lost / energy.around_mean;
+// What is lost of a kind of token, as part of its energy around the mean: the mean over the layers.
+struct Loss {
+    double part = 0;
+    /// Of tokens with the same energies that have nothing to do with their neighbours: half a spectrum says half of
+    /// each, which loses a quarter, and spreads the other half over all, on which a quarter of their mean energy comes.
+    double of_unrelated = 0;
+
+    Loss(const std::vector<LayerSums>& layers, KindEnergies LayerSums::* kinds, std::size_t kind) {
+        for (const LayerSums& layer : layers) {
+            const KindEnergies& energies = layer.*kinds;
+            KindEnergy all;
+            for (const KindEnergy& energy : energies) all += energy;
+            const KindEnergy& own = energies[kind];
+            if (own.around_mean <= 0) continue;
+            const auto count = static_cast<double>(layers.size());
+            part += own.lost / own.around_mean / count;
+            const double mean = all.around_mean * static_cast<double>(own.elements) / static_cast<double>(all.elements);
+            of_unrelated += (1 + mean / own.around_mean) / 4 / count;
+        }
     }
-    return sum / static_cast<double>(layers.size());
-}
+
+    nlohmann::ordered_json to_json() const { return {{"lost", part}, {"of_unrelated", of_unrelated}}; }
+    std::string to_text() const { return format("   %5.3f     %5.3f", part, of_unrelated); }
+};
 
 std::string report_kinds(const std::vector<LayerSums>& layers, Index elements_of_token,
                          nlohmann::ordered_json& object) {
     std::string table =
-        "part of the energy around the mean that is above 1/2, by kind of token, mean of the layers\n"
-        "                tokens    keys  values\n";
+        "part of the energy around the mean that half of the frequencies do not say, mean of the layers\n"
+        "                        keys              values\n"
+        "                tokens    lost unrelated    lost unrelated\n";
     for (std::size_t k = 0; k < all_token_kinds.size(); ++k) {
         const Index tokens = layers.front().kinds_of_keys[k].elements / elements_of_token;
         if (tokens == 0) continue;
-        const double keys = mean_lost(layers, &LayerSums::kinds_of_keys, k);
-        const double values = mean_lost(layers, &LayerSums::kinds_of_values, k);
+        const Loss keys(layers, &LayerSums::kinds_of_keys, k), values(layers, &LayerSums::kinds_of_values, k);
         const char* const name = to_string(all_token_kinds[k]);
-        object["kinds"].push_back({{"kind", name}, {"tokens", tokens}, {"keys", keys}, {"values", values}});
-        table += format("  %-12s%8lld   %5.3f   %5.3f\n", name, static_cast<long long>(tokens), keys, values);
+        object["kinds"].push_back(
+            {{"kind", name}, {"tokens", tokens}, {"keys", keys.to_json()}, {"values", values.to_json()}});
+        table +=
+            format("  %-12s%8lld", name, static_cast<long long>(tokens)) + keys.to_text() + values.to_text() + "\n";
     }
     return table;
 }
 
 std::string report_exchange(const std::vector<LayerSums>& layers, double part, nlohmann::ordered_json& object) {
     std::string table = format("cosine of the coefficients before and after %g of the tokens were exchanged\n", part) +
-                        "layer    keys: mean   low  high   values: mean low  high\n";
+                        "        keys                values\n"
+                        "layer    mean   low  high    mean   low  high\n";
     for (const LayerSums& layer : layers) {
         const Cosines keys(layer.likeness_of_keys), values(layer.likeness_of_values);
         object["exchanged"].push_back({{"layer", layer.layer}, {"keys", keys.to_json()}, {"values", values.to_json()}});
