@@ -246,8 +246,8 @@ int main(int argc, char** argv) {
         }
         if (!run) {
             return fail(
-                "give a command: generate, chat, perplexity, evaluate, calibrate, train, finetune, tokenize, inspect, "
-                "policies, flops, merge or fetch (--help lists them)",
+                "give a command: generate, chat, perplexity, evaluate, calibrate, spectrum, train, finetune, tokenize, "
+                "inspect, policies, flops, merge or fetch (--help lists them)",
                 2);
         }
         return run();

@@ -151,6 +151,46 @@ void add_calibrate(CLI::App& app, std::function<int()>& run) {
     command->callback([options, &run] { run = with_threads(options, calibrate); });
 }
 
+void add_spectrum(CLI::App& app, std::function<int()>& run) {
+    auto options = std::make_shared<SpectrumOptions>();
+    CLI::App* const command =
+        app.add_subcommand("spectrum", "Power spectra of a model's keys and values along a text, by layer and head");
+    command
+        ->add_option("--model", options->model,
+                     "Directory in Hugging Face layout, GGUF file, llama2.c file, or name of a fetched model")
+        ->type_name("PATH")
+        ->required()
+        ->transform(model_path());
+    command->add_option("--text", options->text, "UTF-8 text")->type_name("FILE")->required();
+    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
+    command->add_option("--limit", options->limit, "Use the first N tokens only")
+        ->check(number<Index>(1, most_tokens))
+        ->capture_default_str()
+        ->type_name("N");
+    command
+        ->add_option(
+            "--window", options->window,
+            "Tokens that are transformed at once, each window from an empty cache; what is left of the text is "
+            "not read [the trained context, at most 2048]")
+        ->check(number<Index>(1, most_tokens))
+        ->type_name("W");
+    command->add_option("--sinks", options->sinks, "First tokens of a window that are not transformed [4]")
+        ->check(number<Index>(0, most_tokens))
+        ->type_name("N");
+    command
+        ->add_option("--exchange", options->exchange,
+                     "Read each window once more with this part of its tokens exchanged for others of the text, and "
+                     "compare the coefficients")
+        ->check(number(0.0, 1.0))
+        ->type_name("P");
+    command->add_option("--out", options->out, "Directory for the spectra as CSV files [the summary alone]")
+        ->type_name("DIR");
+    command->add_option("--json", options->json, "Write the summary as JSON, - for standard output")->type_name("FILE");
+    add_threads_option(*command, options->threads);
+    add_adapter_option(*command, *options);
+    command->callback([options, &run] { run = with_threads(options, spectrum); });
+}
+
 void add_inspect(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<InspectOptions>();
     CLI::App* const command = app.add_subcommand("inspect", "A model's shape and the sizes of caches for it");
@@ -186,6 +226,7 @@ void add_measuring_commands(CLI::App& app, std::function<int()>& run) {
     add_perplexity(app, run);
     add_evaluate(app, run);
     add_calibrate(app, run);
+    add_spectrum(app, run);
     add_inspect(app, run);
     add_policies(app, run);
     add_flops(app, run);

@@ -98,6 +98,21 @@ struct CalibrateOptions : ModelOptions {
 /// Measures the heads while a text is read, and writes capacities that go by it.
 int calibrate(const CalibrateOptions& options);
 
+/// Of ModelOptions it has the model, the adapter, the sinks and the threads.
+struct SpectrumOptions : ModelOptions {
+    std::string text;
+    std::string tokenizer;
+    Index limit = 16384;  ///< tokens
+    Index window = 0;     ///< 0: the trained one, at most 2048
+    double exchange = 0;  ///< part of the tokens; 0: the text is read once
+    std::string out;      ///< empty: the summary alone
+    std::string json;
+};
+
+/// Measures where the energy of keys and values lies along the sequence: by frequency, layer and head, and by kind of
+/// token.
+int spectrum(const SpectrumOptions& options);
+
 struct PoliciesOptions {
     std::string json;
 };
