@@ -51,8 +51,8 @@ TEST(EvaluationResults, CellsAreMeansWithTheirErrors) {
 
 TEST(EvaluationResults, RowsComeBackFromJson) {
     for (const EvaluationRow& row : some_rows()) {
-        const nlohmann::ordered_json json = to_json(row);
-        EXPECT_EQ(to_json(row_from_json(nlohmann::json::parse(json.dump()))), json);
+        const nlohmann::ordered_json written = to_json(row);
+        EXPECT_EQ(to_json(row_from_json(nlohmann::json::parse(written.dump()))), written);
     }
     EXPECT_THROW(row_from_json(nlohmann::json::object()), nlohmann::json::exception);
 }
