@@ -48,7 +48,7 @@ TEST(TokenKinds, AreThoseOfWords) {
 }
 
 TEST(TokenKinds, OfTokensAreThoseOfTheirWords) {
-    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(test::tokenizer_fixture("gpt2"));
+    const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(test::tokenizer_fixture("smollm"));
     const std::vector<Token> tokens = tokenizer->encode("We met Jonathan in 1897 + x.");
     const std::vector<TokenKind> kinds = kinds_of_tokens(tokens, *tokenizer);
     ASSERT_EQ(kinds.size(), tokens.size());
@@ -56,11 +56,12 @@ TEST(TokenKinds, OfTokensAreThoseOfTheirWords) {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
         texts[kinds[i]] += tokenizer->decode(i > 0 ? tokens[i - 1] : -1, tokens[i]);
     }
-    EXPECT_EQ(texts[TokenKind::name], " Jonathan");
-    EXPECT_EQ(texts[TokenKind::number], " 1897");
-    EXPECT_EQ(texts[TokenKind::symbol], " +");
+    for (auto& [kind, of_kind] : texts) std::erase(of_kind, ' ');
+    EXPECT_EQ(texts[TokenKind::name], "Jonathan");
+    EXPECT_EQ(texts[TokenKind::number], "1897");
+    EXPECT_EQ(texts[TokenKind::symbol], "+");
     EXPECT_EQ(texts[TokenKind::punctuation], ".");
-    EXPECT_EQ(texts[TokenKind::word], "We met in x");
+    EXPECT_EQ(texts[TokenKind::word], "Wemetinx");
 }
 
 }  // namespace
