@@ -57,7 +57,7 @@ public:
     void forward(std::span<const Token> tokens) override {
         sums_.clear();
         for (const Token token : tokens) {
-            sum_ = sum_ * 31 + token;
+            sum_ = sum_ * 31 + static_cast<unsigned>(token);
             sums_.push_back(sum_);
         }
     }

@@ -18,6 +18,7 @@ namespace {
 // `count` different places of [0, places): the i-th is drawn in proportion to 1 / (i + 1) from those that are left.
 std::vector<Index> draw_near_places(Index count, Index places, Random& random) {
     std::vector<double> sums;
+    sums.reserve(static_cast<std::size_t>(places));
     double sum = 0;
     for (Index i = 0; i < places; ++i) sums.push_back(sum += 1 / static_cast<double>(i + 1));
     std::vector<bool> taken(sums.size());

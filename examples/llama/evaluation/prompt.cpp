@@ -30,6 +30,7 @@ std::vector<Token> PromptWriter::encode(const Sample& sample, const Question& qu
 
 Prompts PromptWriter::write(const Sample& sample, const std::string& name) const {
     Prompts prompts;
+    prompts.questions.reserve(sample.questions.size());
     for (const Question& question : sample.questions) prompts.questions.push_back(encode(sample, question, name));
     if (prompts.questions.empty()) return prompts;
     const std::vector<Token>& first = prompts.questions.front();

@@ -75,22 +75,24 @@ struct EvaluationPlan::Materials {
     Index vocabulary;
     Index chunk;
     std::unique_ptr<Tokenizer> tokenizer;
-    std::string text;                          // of --text
-    std::vector<Token> tokens;                 // the same
-    std::optional<PromptWriter> conversation;  // as the model is talked to, or as a text
-    std::optional<PromptWriter> continuation;  // as a text
-    std::vector<Token> ends;                   // of replies
-    std::vector<Token> words;                  // tokens that are words
+    std::string text;                            // of --text
+    std::vector<Token> tokens;                   // the same
+    std::unique_ptr<PromptWriter> conversation;  // as the model is talked to, or as a text
+    std::unique_ptr<PromptWriter> continuation;  // as a text
+    std::vector<Token> ends;                     // of replies
+    std::vector<Token> words;                    // tokens that are words
     std::uint64_t fingerprint = llama::fingerprint({});
 
     // The rows of a sample's questions, which have of `row` what they do not have of their own.
     std::vector<EvaluationRow> ask(EvaluatedModels& models, const EvaluationRow& row, const Sample& sample,
                                    Metric metric, bool first_line_only, const Prompts& prompts) const {
         std::vector<Index> most;
+        most.reserve(sample.questions.size());
         for (const Question& question : sample.questions) most.push_back(question.most_tokens);
         const std::vector<std::string> replies =
             answer(*models.model, *tokenizer, prompts, most, ends, chunk, interrupted);
         std::vector<EvaluationRow> rows;
+        rows.reserve(replies.size());
         for (std::size_t q = 0; q < replies.size(); ++q) {
             EvaluationRow& to = rows.emplace_back(row);
             to.question = static_cast<Index>(q);
@@ -140,8 +142,8 @@ EvaluationPlan::EvaluationPlan(const EvaluateOptions& options, const Checkpoint&
                           checkpoint.config.end_of_text.end());
     chat_template_ = chat_template ? std::string(chat_template->name()) : "none";
     const Protocol protocol = options.question_aware ? Protocol::question_aware : Protocol::question_agnostic;
-    materials.conversation.emplace(*materials.tokenizer, vocabulary, chat_template, protocol);
-    materials.continuation.emplace(*materials.tokenizer, vocabulary, std::nullopt, protocol);
+    materials.conversation = std::make_unique<PromptWriter>(*materials.tokenizer, vocabulary, chat_template, protocol);
+    materials.continuation = std::make_unique<PromptWriter>(*materials.tokenizer, vocabulary, std::nullopt, protocol);
     if (!options.text.empty()) {
         const std::vector<char> text = read_text_file(options.text);
         materials.text.assign(text.begin(), text.end());

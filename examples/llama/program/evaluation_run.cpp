@@ -2,11 +2,12 @@
 #include "llama/program/evaluation_run.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
+#include <functional>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -25,17 +26,20 @@ using Rows = std::vector<EvaluationRow>;
 // Rows of each item that is done.
 class DoneItems {
 public:
-    explicit DoneItems(std::size_t count) : rows_(count) {}
+    explicit DoneItems(std::size_t count) : rows_(count), done_(count) {}
 
-    bool has(std::size_t item) const { return rows_[item].has_value(); }
-    void set(std::size_t item, Rows rows) { rows_[item] = std::move(rows); }
+    bool has(std::size_t item) const { return done_[item]; }
+    void set(std::size_t item, Rows rows) {
+        rows_.at(item) = std::move(rows);
+        done_[item] = true;
+    }
 
     nlohmann::ordered_json to_json() const {
         nlohmann::ordered_json list = nlohmann::ordered_json::array();
         for (std::size_t i = 0; i < rows_.size(); ++i) {
-            if (!rows_[i]) continue;
+            if (!done_[i]) continue;
             nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-            for (const EvaluationRow& row : *rows_[i]) rows.push_back(llama::to_json(row));
+            for (const EvaluationRow& row : rows_[i]) rows.push_back(llama::to_json(row));
             list.push_back({i, std::move(rows)});
         }
         return list;
@@ -46,7 +50,7 @@ public:
             for (const nlohmann::json& done : list) {
                 Rows rows;
                 for (const nlohmann::json& row : done.at(1)) rows.push_back(row_from_json(row));
-                rows_.at(done.at(0).get<std::size_t>()) = std::move(rows);
+                set(done.at(0).get<std::size_t>(), std::move(rows));
             }
         } catch (const std::exception& error) {
             throw FileError(path, std::string("no partial result: ") + error.what());
@@ -55,14 +59,15 @@ public:
 
     Rows all() && {
         Rows all;
-        for (std::optional<Rows>& rows : rows_) {
-            all.insert(all.end(), std::make_move_iterator(rows->begin()), std::make_move_iterator(rows->end()));
+        for (Rows& rows : rows_) {
+            all.insert(all.end(), std::make_move_iterator(rows.begin()), std::make_move_iterator(rows.end()));
         }
         return all;
     }
 
 private:
-    std::vector<std::optional<Rows>> rows_;
+    std::vector<Rows> rows_;
+    std::vector<bool> done_;
 };
 
 // Tokens read and to be read.
@@ -137,6 +142,7 @@ std::optional<Rows> run_evaluation(const std::vector<EvaluationItem>& items, std
         changed.notify_one();
     };
     std::vector<std::thread> threads;
+    threads.reserve(workers.size());
     for (EvaluatedModels& models : workers) threads.emplace_back(work, std::ref(models));
     {
         std::unique_lock lock(mutex);

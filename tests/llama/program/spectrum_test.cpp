@@ -104,7 +104,7 @@ TEST_F(SpectrumProgram, WritesSpectraWithAllOfTheEnergy) {
             const double all = sum_of_part(power, first, first + 60);
             EXPECT_NEAR(all, sum_of_part(heads.numbers(signal), 4 * first, 4 * (first + 60)) / 4, 1e-5 * all);
             EXPECT_TRUE(std::is_sorted(&cumulative[first], &cumulative[first] + 60));
-            for (const std::size_t k : {1, 15, 30, 60}) {
+            for (const std::size_t k : {std::size_t{1}, std::size_t{15}, std::size_t{30}, std::size_t{60}}) {
                 EXPECT_NEAR(cumulative[first + k - 1], sum_of_part(power, first, first + k) / all, 1e-5);
             }
             EXPECT_EQ(cumulative[first + 59], 1);
