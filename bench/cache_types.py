@@ -113,8 +113,8 @@ def main() -> None:
         directory = Path(name)
         texts = [policies.tokens_of(options, text, directory) for text in options.texts]
         cells = [("full", "f16", full_bytes(options, texts[0], directory), "full --cache-type f16")]
-        for name, words in POLICIES.items():
-            cells += [(name, type_, size, f"{words} --cache-type {type_}") for size in options.bytes
+        for size in options.bytes:
+            cells += [(name, type_, size, f"{words} --cache-type {type_}") for name, words in POLICIES.items()
                       for type_ in options.types]  # fmt: skip
         for policy, type_, size, words in cells:
             if any((row["policy"], row["type"], row["bytes"]) == (policy, type_, str(size)) for row in rows):
