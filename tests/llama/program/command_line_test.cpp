@@ -43,7 +43,9 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         Arguments arguments;
         std::vector<std::string> words;
     } cases[] = {
-        {{}, {"perplexity, evaluate, calibrate, spectrum, train, finetune, tokenize, inspect, policies, flops, merge or fetch"}},
+        {{},
+         {"perplexity, evaluate, calibrate, spectrum, train, finetune, tokenize, inspect, policies, flops, merge or "
+          "fetch"}},
         {{"translate"}, {"translate"}},
         {{"generate"}, {"--model"}},
         {generate() + Arguments{"--verbose"}, {"--verbose"}},
