@@ -14,7 +14,7 @@ namespace llama {
 namespace {
 
 // Logits of so many tokens at once.
-constexpr Index rows_at_once = 32;
+constexpr Index logits_at_once = 32;
 
 bool read(LanguageModel& model, std::span<const Token> tokens, Index chunk, const Stopped& stopped) {
     while (!tokens.empty()) {
@@ -116,8 +116,8 @@ std::vector<Difference> compare(LanguageModel& model, LanguageModel& other, std:
         model.forward(piece);
         other.forward(piece);
         const Index scored = std::min(fed, count - 1 - begin);
-        for (Index first = 0; first < scored; first += rows_at_once) {
-            const Index rows = std::min(rows_at_once, scored - first);
+        for (Index first = 0; first < scored; first += logits_at_once) {
+            const Index rows = std::min(logits_at_once, scored - first);
             const std::span<const float> ours = model.logits(first, rows);
             const std::span<const float> theirs = other.logits(first, rows);
             for (Index r = 0; r < rows; ++r) {

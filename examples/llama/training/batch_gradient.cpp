@@ -13,7 +13,7 @@ namespace {
 
 // Short texts share a gradient, so that clearing and adding it does not cost more than the texts.
 constexpr Index tokens_at_once = 1024;
-constexpr Index piece = 4096;
+constexpr Index elements_at_once = 4096;
 constexpr Index part_size = Index{1} << 16;
 
 }  // namespace
@@ -55,8 +55,8 @@ void BatchGradient::run_group(const TrainingData& data, Index first, Index group
 
 void BatchGradient::add(Index part, Index count) {
     const Index end = std::min(sum_.size(), (part + 1) * part_size);
-    for (Index i = part * part_size; i < end; i += piece) {
-        const Index size = std::min(piece, end - i);
+    for (Index i = part * part_size; i < end; i += elements_at_once) {
+        const Index size = std::min(elements_at_once, end - i);
         Eigen::Map<Eigen::ArrayXf> sum(sum_.data() + i, size);
         for (Index w = 0; w < count; ++w) {
             sum += Eigen::Map<const Eigen::ArrayXf>(workers_[static_cast<std::size_t>(w)].gradient.data() + i, size);
@@ -72,8 +72,8 @@ double BatchGradient::mean_loss() const {
 
 double BatchGradient::norm() const {
     double squares = 0;
-    for (Index i = 0; i < sum_.size(); i += piece) {
-        const Index count = std::min(piece, sum_.size() - i);
+    for (Index i = 0; i < sum_.size(); i += elements_at_once) {
+        const Index count = std::min(elements_at_once, sum_.size() - i);
         squares += static_cast<double>(Eigen::Map<const Eigen::ArrayXf>(sum_.data() + i, count).square().sum());
     }
     return std::sqrt(squares);
