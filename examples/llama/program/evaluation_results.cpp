@@ -30,7 +30,7 @@ std::string csv_field(const std::string& text) {
     return quoted + "\"";
 }
 
-std::string number(double value) { return format("%.6g", value); }
+std::string number_text(double value) { return format("%.6g", value); }
 
 std::string predictions(const std::vector<EvaluationRow>& rows) {
     std::set<std::string> names;
@@ -43,13 +43,13 @@ std::string predictions(const std::vector<EvaluationRow>& rows) {
     for (const EvaluationRow& row : rows) {
         text += csv_field(row.task) +
                 format(",%lld,%s,%lld,%lld,", static_cast<long long>(row.length),
-                       row.place < 0 ? "" : number(row.place).c_str(), static_cast<long long>(row.sample),
+                       row.place < 0 ? "" : number_text(row.place).c_str(), static_cast<long long>(row.sample),
                        static_cast<long long>(row.question)) +
                 csv_field(row.prediction) + "," +
                 csv_field(row.answers.empty() ? "" : dump(nlohmann::ordered_json(row.answers), -1));
         for (const std::string& name : names) {
             const auto found = row.values.find(name);
-            text += "," + (found == row.values.end() ? "" : number(found->second));
+            text += "," + (found == row.values.end() ? "" : number_text(found->second));
         }
         text += "\n";
     }
