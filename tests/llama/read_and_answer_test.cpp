@@ -182,10 +182,10 @@ TEST(Recall, CountsWhatIsPredicted) {
     ASSERT_NE(probe.tokens[21], probe.tokens[20]);
     const double sum = std::log(std::exp(10.0) + 127);
     for (const Index chunk : {1, 20, 21, 1000}) {
-        const Recall found = recall(model, probe, chunk, never);
-        EXPECT_TRUE(found.complete);
-        EXPECT_EQ(found.exact, 0.5);
-        EXPECT_NEAR(found.loss, ((sum - 10) + sum) / 2, 1e-5) << chunk;
+        const std::optional<Recall> found = recall(model, probe, chunk, never);
+        ASSERT_TRUE(found);
+        EXPECT_EQ(found->exact, 0.5);
+        EXPECT_NEAR(found->loss, ((sum - 10) + sum) / 2, 1e-5) << chunk;
     }
 }
 

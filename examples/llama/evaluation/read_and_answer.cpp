@@ -79,26 +79,37 @@ std::vector<std::string> answer(LanguageModel& model, const Tokenizer& tokenizer
     return replies;
 }
 
-Recall recall(LanguageModel& model, const Probe& probe, Index chunk, const Stopped& stopped) {
+std::optional<Recall> recall(LanguageModel& model, const Probe& probe, Index chunk, const Stopped& stopped) {
     Recall result;
     model.clear();
     const auto count = static_cast<Index>(probe.tokens.size());
+    const auto width = static_cast<std::size_t>(model.config().vocabulary);
+    const std::span<const Token> tokens(probe.tokens);
     auto target = probe.targets.begin();
     for (Index begin = 0; begin < count && target != probe.targets.end(); begin += chunk) {
-        if (stopped()) return result;
-        const Index fed = std::min(chunk, count - begin);
-        model.forward(std::span(probe.tokens).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(fed)));
-        for (; target != probe.targets.end() && *target - 1 < begin + fed; ++target) {
-            const std::span<const float> logits = model.logits(*target - 1 - begin, 1);
-            const Token token = probe.tokens[static_cast<std::size_t>(*target)];
-            result.exact += likeliest(logits) == token ? 1 : 0;
-            result.loss += negative_log_likelihood(logits, token);
+        if (stopped()) return std::nullopt;
+        const Index end = std::min(begin + chunk, count);
+        model.forward(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
+        while (target != probe.targets.end() && *target <= end) {
+            // Targets that follow each other are predicted at once: the classifier is read once for all of them.
+            const Index first = *target;
+            Index rows = 0;
+            for (; target != probe.targets.end() && *target == first + rows && *target <= end && rows < logits_at_once;
+                 ++target) {
+                ++rows;
+            }
+            const std::span<const float> logits = model.logits(first - 1 - begin, rows);
+            for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
+                const std::span<const float> row = logits.subspan(r * width, width);
+                const Token token = tokens[static_cast<std::size_t>(first) + r];
+                result.exact += likeliest(row) == token ? 1 : 0;
+                result.loss += negative_log_likelihood(row, token);
+            }
         }
     }
     const auto targets = static_cast<double>(probe.targets.size());
     result.loss /= targets;
     result.exact /= targets;
-    result.complete = true;
     return result;
 }
 

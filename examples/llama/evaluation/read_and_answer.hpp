@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,7 +15,7 @@
 // What a model makes of a prompt or a probe.
 namespace llama {
 
-/// Reads tokens, `chunk` at a time; false if `stopped` said so in between.
+/// Whether the work is to be left. All below feed `chunk` tokens at a time and ask in between.
 using Stopped = std::function<bool()>;
 
 /// The model's likeliest replies to the questions of a sample, each of at most as many tokens as `most` says and
@@ -29,10 +30,11 @@ std::vector<std::string> answer(LanguageModel& model, const Tokenizer& tokenizer
 struct Recall {
     double loss = 0;   ///< nats for each target, a mean
     double exact = 0;  ///< part of the targets that were likeliest
-    bool complete = false;
 };
 
-Recall recall(LanguageModel& model, const Probe& probe, Index chunk, const Stopped& stopped);
+/// The probe has at least one target; the model forgets what it read before. None if it was stopped. Throws
+/// std::runtime_error if a logit is not finite, as do the others.
+std::optional<Recall> recall(LanguageModel& model, const Probe& probe, Index chunk, const Stopped& stopped);
 
 /// How far a model's predictions are from those of another that reads the same text.
 struct Difference {

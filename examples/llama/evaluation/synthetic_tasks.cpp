@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "llama/evaluation/task_samples.hpp"
-#include "llama/io/in_quotes.hpp"
 #include "llama/io/usage_error.hpp"
 #include "llama/model/random.hpp"
 
@@ -42,16 +41,6 @@ GrowingSample growing_sample(SyntheticTask task, const SampleSize& size, double 
 }
 
 }  // namespace
-
-SyntheticTask parse_synthetic_task(std::string_view name) {
-    std::string names;
-    for (const SyntheticTask task : all_of<SyntheticTask>) {
-        if (name == to_string(task)) return task;
-        names += names.empty() ? "" : ", ";
-        names += to_string(task);
-    }
-    throw UsageError("there is no task " + in_quotes(name) + "; there are " + names);
-}
 
 Fit fit_context(const GrowingSample& sample, Index limit, const TokenCount& count) {
     const auto tokens_of = [&](Index units) { return count(sample.context(units)); };

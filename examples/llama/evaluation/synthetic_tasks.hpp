@@ -58,8 +58,13 @@ constexpr SyntheticTraits traits_of(SyntheticTask task) {
 
 constexpr const char* to_string(SyntheticTask task) { return traits_of(task).name; }
 
-/// Throws UsageError, which lists all names, if it is none of them.
-SyntheticTask parse_synthetic_task(std::string_view name);
+/// None of another name.
+constexpr std::optional<SyntheticTask> find_synthetic_task(std::string_view name) {
+    for (const SyntheticTask task : all_of<SyntheticTask>) {
+        if (name == to_string(task)) return task;
+    }
+    return std::nullopt;
+}
 
 /// The tokens of a text.
 using TokenCount = std::function<Index(std::string_view)>;

@@ -129,6 +129,15 @@ CLI::Validator model_path() {
     return CLI::Validator(resolve, "");
 }
 
+CLI::Option* add_model_option(CLI::App& command, std::string& model) {
+    return command
+        .add_option("--model", model,
+                    "Directory in Hugging Face layout, GGUF file, llama2.c file, or name of a fetched model")
+        ->type_name("PATH")
+        ->required()
+        ->transform(model_path());
+}
+
 void add_threads_option(CLI::App& command, int& threads) {
     command.add_option("--threads", threads, "Threads; the result does not depend on them [all cores]")
         ->check(number<int>(1, 1024))
@@ -140,10 +149,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command.add_option(name, value, description)->type_name(type)->group(group);
     };
-    add("--model", options.model,
-        "Directory in Hugging Face layout, GGUF file, llama2.c file, or name of a fetched model", "PATH")
-        ->required()
-        ->transform(model_path());
+    add_model_option(command, options.model)->group(group);
     add_policy_options(command, options, false, group);
     const auto bytes_only = [](const std::string& text) -> std::string {
         if (parse_byte_count(text)) return {};

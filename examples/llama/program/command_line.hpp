@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <optional>
+#include <string>
 
 #include "llama/model/sampler.hpp"
 #include "llama/program/options.hpp"
@@ -18,6 +19,9 @@ CLI::Validator number(Value least, Value most);
 
 /// Puts the path in the place of a model's name; see resolve_model_path().
 CLI::Validator model_path();
+
+/// For the commands that take any model and have no cache.
+CLI::Option* add_model_option(CLI::App& command, std::string& model);
 
 void add_threads_option(CLI::App& command, int& threads);
 

@@ -53,13 +53,6 @@ bool is_word(std::string_view text) {
     return std::all_of(text.begin() + 1, text.end(), [](char c) { return c >= 'a' && c <= 'z'; });
 }
 
-std::optional<SyntheticTask> find_synthetic_task(std::string_view name) {
-    for (const SyntheticTask task : all_of<SyntheticTask>) {
-        if (name == to_string(task)) return task;
-    }
-    return std::nullopt;
-}
-
 // A text from a line in its first half on, another one for each seed.
 std::string_view from_a_line(std::string_view text, std::uint64_t seed) {
     const std::size_t at = text.find('\n', std::mt19937_64(seed)() % (text.size() / 2 + 1));
@@ -106,8 +99,8 @@ struct EvaluationPlan::Materials {
     }
 
     std::vector<EvaluationRow> probe(EvaluatedModels& models, EvaluationRow row, const Probe& probe) const {
-        const Recall found = recall(*models.model, probe, chunk, interrupted);
-        row.values = {{"loss", found.loss}, {"score", found.exact}};
+        const std::optional<Recall> found = recall(*models.model, probe, chunk, interrupted);
+        if (found) row.values = {{"loss", found->loss}, {"score", found->exact}};
         return {std::move(row)};
     }
 };

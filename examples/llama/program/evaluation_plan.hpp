@@ -18,8 +18,8 @@ namespace llama {
 /// alone.
 class EvaluationPlan {
 public:
-    /// The checkpoint must outlive it. Throws UsageError for tasks that are none and options that do not go together,
-    /// FileError for texts and samples that cannot be read.
+    /// Options and checkpoint must outlive it. Throws UsageError for tasks that are none and options that do not go
+    /// together, FileError for texts and samples that cannot be read.
     EvaluationPlan(const EvaluateOptions& options, const Checkpoint& checkpoint);
     ~EvaluationPlan();
 

@@ -155,12 +155,7 @@ void add_spectrum(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<SpectrumOptions>();
     CLI::App* const command =
         app.add_subcommand("spectrum", "Power spectra of a model's keys and values along a text, by layer and head");
-    command
-        ->add_option("--model", options->model,
-                     "Directory in Hugging Face layout, GGUF file, llama2.c file, or name of a fetched model")
-        ->type_name("PATH")
-        ->required()
-        ->transform(model_path());
+    add_model_option(*command, options->model);
     command->add_option("--text", options->text, "UTF-8 text")->type_name("FILE")->required();
     command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
     command->add_option("--limit", options->limit, "Use the first N tokens only")

@@ -118,8 +118,10 @@ TEST_F(EvaluateProgram, ReadsSamplesOfOthers) {
 }
 
 TEST_F(EvaluateProgram, RefusesWhatCannotBeDone) {
-    expect_refusal(run(evaluate({"passkeys"})), 2,
-                   {"passkeys: there is no such task and no such file", "niah_single_1"});
+    expect_refusal(
+        run(evaluate({"passkeys"})), 2,
+        {"passkeys: there is no such task and no such file; tasks are passkey, needle, niah_single_1, niah_multikey_2, "
+         "niah_multikey_3, vt, cwe, fwe, passage, mqar, forgetting-mqar, divergence"});
     expect_refusal(run(evaluate({"needle"})), 2, {"give --text"});
     expect_refusal(run(evaluate({"passkey"}, "20")), 2, {"--length 20, of which 1 are around a message: passkey"});
     expect_refusal(run(evaluate({"mqar"})), 2, {"mqar --length 400 needs 25 tokens that are words"});
