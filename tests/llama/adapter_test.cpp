@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "llama/formats/hugging_face.hpp"
+#include "llama/gguf_writer.hpp"
 #include "llama/hugging_face_files.hpp"
+#include "llama/model/dequantize.hpp"
 #include "llama/model/plain_weights.hpp"
 #include "llama/refusal.hpp"
 #include "llama/temporary_directory.hpp"
@@ -27,7 +29,6 @@ using test::small_model;
 using test::TemporaryDirectory;
 using test::TestTensor;
 using test::TestTensors;
-using testing::AllOf;
 using testing::HasSubstr;
 
 const std::string wrapped = "base_model.model.";
@@ -476,18 +477,65 @@ TEST(Adapter, ADirectoryWithoutAdapterSaysWhatWasLookedFor) {
     EXPECT_THROW(merge_adapter(checkpoint, without_config.adapter_directory.path()), FileError);
 }
 
-TEST(Adapter, ModelsWithOtherOrdersOfRowsTakeNone) {
+TEST(Adapter, RowsThatRotateAsNeighboursAreSortedFirst) {
+    Files files;
+    files.add_lora(q_proj, 8, 8);
+    Checkpoint expected = files.merge();
+
+    Checkpoint checkpoint = read_hugging_face(files.model_directory.path());
+    const Index head_dim = checkpoint.config.head_dim;
+    std::vector<std::vector<std::byte>> kept;
+    for (LayerWeights& layer : checkpoint.layers) {
+        for (Weights* const matrix : {&layer.wq, &layer.wk}) {
+            std::vector<std::byte>& rows = kept.emplace_back();
+            for (Index r = 0; r < matrix->rows; ++r) {
+                const Index first = r / head_dim * head_dim, i = r - first;
+                const std::byte* const from = matrix->row(first + i % 2 * (head_dim / 2) + i / 2);
+                rows.insert(rows.end(), from, from + matrix->row_bytes());
+            }
+            matrix->data = rows.data();
+        }
+    }
+    checkpoint.config.rope_pairing = freqkv::RopePairing::adjacent;
+    merge_adapter(checkpoint, files.adapter_directory.path());
+    EXPECT_EQ(checkpoint.config.rope_pairing, freqkv::RopePairing::half_split);
+    const std::vector<NamedWeights> actual = named_weights(checkpoint), wanted = named_weights(expected);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+        EXPECT_EQ(numbers_of(actual[i]), numbers_of(wanted[i])) << wanted[i].name;
+    }
+}
+
+TEST(Adapter, QuantisedWeightsAreMergedAsFloats) {
     Files files;
     files.add_lora(q_proj, 8, 8);
     Checkpoint checkpoint = files.merge();
-    checkpoint.config.rope_pairing = freqkv::RopePairing::adjacent;
-    checkpoint.format = "llama2.c";
-    try {
-        merge_adapter(checkpoint, files.adapter_directory.path());
-        FAIL() << "the rows of q and k would be mixed up";
-    } catch (const FileError& error) {
-        EXPECT_THAT(error.what(), AllOf(HasSubstr("Hugging Face's layout only"), HasSubstr("llama2.c")));
-    }
+    constexpr Index columns = 32;
+    std::uint32_t seed = 5;
+    const std::string rows = test::tensor_data(WeightType::q4_0, 8 * columns, seed);
+    checkpoint.layers[0].wv = {reinterpret_cast<const std::byte*>(rows.data()), WeightType::q4_0, 8, columns};
+    checkpoint.config.dim = columns;
+    checkpoint.config.kv_heads = 8 / checkpoint.config.head_dim;
+    const Weights quantised = checkpoint.layers[0].wv;
+    files.adapter.clear();
+    files.add_lora("model.layers.0.self_attn.v_proj", 8, columns);
+    files.adapter_directory.write("adapter_model.safetensors", make_safetensors(files.adapter));
+    merge_adapter(checkpoint, files.adapter_directory.path());
+    const TestTensor &a = files.adapter[wrapped + "model.layers.0.self_attn.v_proj.lora_A.weight"],
+                     &b = files.adapter[wrapped + "model.layers.0.self_attn.v_proj.lora_B.weight"];
+    TestTensor before{"F32", {8, columns}, std::vector<float>(8 * columns)};
+    dequantize_rows(quantised, 0, 8, before.values.data());
+    const std::vector<double> expected = naive_merge(before, b, a, 1.5);
+    const auto* const merged = reinterpret_cast<const float*>(checkpoint.layers[0].wv.data);
+    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(merged[i], expected[i], 1e-5) << i;
+}
+
+TEST(Adapter, NormsWithTheirOffsetInThemAreRefused) {
+    Files files;
+    files.add_lora(q_proj, 8, 8);
+    Checkpoint checkpoint = files.merge();
+    checkpoint.config.output_norms = true;
+    EXPECT_THAT(test::refusal_of([&] { merge_adapter(checkpoint, files.adapter_directory.path()); }),
+                HasSubstr("norms with their offset in them"));
 }
 
 }  // namespace

@@ -15,9 +15,11 @@
 
 #include "llama/formats/adapter_config.hpp"
 #include "llama/formats/hugging_face.hpp"
+#include "llama/formats/hugging_face_layout.hpp"
 #include "llama/formats/safetensors.hpp"
 #include "llama/formats/torch_file.hpp"
 #include "llama/io/in_quotes.hpp"
+#include "llama/model/dequantize.hpp"
 #include "llama/model/plain_weights.hpp"
 
 namespace llama {
@@ -203,7 +205,7 @@ private:
                            std::to_string(before.rows) + " on, which the model lacks");
         }
         float* const result = checkpoint_.allocate_floats(freqkv::checked_product("rows of tokens", rows, columns));
-        to_floats(before.data, before.type, before.rows * columns, result);
+        dequantize_rows(before, 0, before.rows, result);
         const Matrix trained = load(reference, count, columns);
         for (Index i = 0; i < count; ++i) {
             const Index token = (*tokens)[static_cast<std::size_t>(i)];
@@ -285,7 +287,7 @@ private:
         for (Index first = 0; first < weights.rows; first += block) {
             const Index count = std::min(block, weights.rows - first);
             float* const rows = result + first * weights.columns;
-            to_floats(weights.row(first), weights.type, count * weights.columns, rows);
+            dequantize_rows(weights, first, count, rows);
             change.noalias() = left.middleRows(first, count) * right;
             Eigen::Map<Matrix>(rows, count, weights.columns) += scale * change;
         }
@@ -300,11 +302,6 @@ private:
 }  // namespace
 
 ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& directory, const MergeProgress& progress) {
-    // The rows of q and k in other formats are in another order, and GGUF's may be quantised.
-    if (!has_hugging_face_layout(checkpoint)) {
-        throw FileError(checkpoint.path,
-                        "adapters fit models in Hugging Face's layout only; this is " + checkpoint.format);
-    }
     std::optional<TensorFile> trained = open_either(directory + "/trainable_params");
     std::optional<TensorFile> adapter = open_either(directory + "/adapter_model");
     if (!trained && !adapter) {
@@ -313,6 +310,7 @@ ChangedWeights merge_adapter(Checkpoint& checkpoint, const std::string& director
     for (const auto* const file : {&trained, &adapter}) {
         if (*file && (*file)->tensors.empty()) throw FileError((*file)->path, "has no tensors, so it is no adapter");
     }
+    arrange_as_hugging_face(checkpoint);
     Merger merger(checkpoint);
     if (trained) merger.replace_all(std::move(*trained));
     if (adapter) merger.merge(std::move(*adapter), AdapterConfig(directory + "/adapter_config.json"), progress);

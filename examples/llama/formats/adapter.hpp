@@ -15,8 +15,9 @@ using ChangedWeights = std::map<std::string, WeightType>;
 /// Called after each matrix that was merged, with their number and that of all; may throw to give up.
 using MergeProgress = std::function<void(Index done, Index total)>;
 
-/// Merges a PEFT adapter into a checkpoint in Hugging Face's layout: LoRA matrices, W + scale * B A, computed and
-/// kept in F32, and whole tensors that were trained along, which are taken as they are. The directory has
+/// Merges a PEFT adapter into a checkpoint, which is brought into Hugging Face's layout first: LoRA matrices, W + scale
+/// * B A, computed and kept in F32, whatever type W has, and whole tensors that were trained along, which are taken as
+/// they are. The directory has
 /// adapter_config.json and adapter_model.safetensors or .bin; the embedding and norms that LongLoRA's scripts save
 /// may stand beside them, or alone, in trainable_params.safetensors or .bin.
 ///

@@ -178,7 +178,7 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
     const auto add = [&](const char* name, auto& value, const char* description, const char* type) {
         return command->add_option(name, value, description)->type_name(type)->group("Model");
     };
-    add("--model", options->model, "Hugging Face model", "DIR")->required()->transform(llama::model_path());
+    llama::add_model_option(*command, options->model)->group("Model");
     add("--tokenizer", options->tokenizer, "For --text and --instructions [the model's own]", "FILE");
     CLI::Option* const full =
         command->add_flag("--full", options->full, "Train the weights themselves and write a whole model")

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llama/formats/hugging_face_layout.hpp"
 #include "llama/formats/open_checkpoint.hpp"
 #include "llama/formats/weights_fingerprint.hpp"
 #include "llama/io/format.hpp"
@@ -145,12 +146,15 @@ int train(const TrainOptions& options) {
 int finetune(const FinetuneOptions& options) {
     check(options);
     // An adapter's configuration, which is JSON, names it.
-    if (first_invalid_utf8(options.model)) throw UsageError("--model: the name of the directory is not UTF-8");
-    if (!std::filesystem::is_directory(options.model)) {
-        throw UsageError("--model " + options.model +
-                         ": only a directory in Hugging Face layout can be trained further");
+    if (first_invalid_utf8(options.model)) throw UsageError("--model: the name is not UTF-8");
+    if (options.full && !std::filesystem::is_directory(options.model)) {
+        throw UsageError(
+            "--full: a whole model is written with the config.json and the tokenizer of a directory of "
+            "Hugging Face, which " +
+            options.model + " is not; without --full it gets an adapter");
     }
     std::optional<Checkpoint> checkpoint = open_checkpoint(options.model);
+    arrange_as_hugging_face(*checkpoint);
     require_supported(checkpoint->config, checkpoint->path, "finetune", {});
     const TrainedParts parts = chosen_parts(options, checkpoint->config);
     std::unique_ptr<Tokenizer> tokenizer;

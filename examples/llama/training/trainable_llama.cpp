@@ -119,10 +119,8 @@ void TrainableLlama::copy_weights(const Checkpoint& source) {
             std::copy_n(*original.vector, copy.shape[0], const_cast<float*>(*copy.vector));
             continue;
         }
-        for (Index r = 0; r < copy.shape[0]; ++r) {
-            auto* const row = reinterpret_cast<float*>(const_cast<std::byte*>(copy.matrix->row(r)));
-            dequantize(*original.matrix, r, 0, copy.shape[1], row);
-        }
+        auto* const to = reinterpret_cast<float*>(const_cast<std::byte*>(copy.matrix->data));
+        dequantize_rows(*original.matrix, 0, copy.shape[0], to);
     }
 }
 

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "llama/formats/hugging_face.hpp"
 #include "llama/formats/safetensors.hpp"
+#include "llama/gguf_writer.hpp"
 #include "llama/program/program_runs.hpp"
 #include "llama/program/run_program.hpp"
 #include "llama/program/train_fixture.hpp"
@@ -105,6 +107,69 @@ TEST_F(TrainProgram, FinetuneNeedsATokenizerForTextsOnly) {
     output_of(finetune("ids", ids + Arguments{"--model", file("mute")}));
     output_of(finetune("same", ids));
     EXPECT_EQ(losses_of(file("ids")), losses_of(file("same")));
+}
+
+// The model of a directory, whose weights are in F32, as llama.cpp converts it.
+std::string as_gguf(const std::string& directory) {
+    const Checkpoint checkpoint = read_hugging_face(directory);
+    const Config& c = checkpoint.config;
+    test::GgufModelOptions options;
+    const auto u64 = [](Index value) { return static_cast<std::uint64_t>(value); };
+    options.dim = u64(c.dim), options.hidden = u64(c.hidden), options.layers = u64(c.layers);
+    options.heads = u64(c.heads), options.kv_heads = u64(c.kv_heads), options.vocabulary = u64(c.vocabulary);
+    test::GgufWriter file = test::small_gguf(options);
+    file.set("llama.attention.layer_norm_rms_epsilon", static_cast<float>(c.norm_epsilon));
+    file.set("llama.rope.freq_base", static_cast<float>(c.rope_base));
+    const auto set = [&](const std::string& name, const Weights& weights, bool of_pairs) {
+        std::string bytes;
+        for (Index r = 0; r < weights.rows; ++r) {
+            const Index first = r / c.head_dim * c.head_dim, i = r - first;
+            const Index from = of_pairs ? first + i % 2 * (c.head_dim / 2) + i / 2 : r;
+            bytes.append(reinterpret_cast<const char*>(weights.row(from)),
+                         static_cast<std::size_t>(weights.row_bytes()));
+        }
+        const auto found = std::find_if(file.tensors.begin(), file.tensors.end(),
+                                        [&](const auto& tensor) { return tensor.name == name + ".weight"; });
+        found->data = bytes;
+    };
+    const auto norm = [&](const std::string& name, const float* numbers) {
+        set(name, weights(numbers, 1, c.dim), false);
+    };
+    set("token_embd", checkpoint.embedding, false);
+    set("output", checkpoint.classifier, false);
+    norm("output_norm", checkpoint.final_norm);
+    for (std::size_t l = 0; l < checkpoint.layers.size(); ++l) {
+        const LayerWeights& layer = checkpoint.layers[l];
+        const std::string prefix = "blk." + std::to_string(l) + ".";
+        norm(prefix + "attn_norm", layer.attention_norm);
+        norm(prefix + "ffn_norm", layer.ffn_norm);
+        set(prefix + "attn_q", layer.wq, true);
+        set(prefix + "attn_k", layer.wk, true);
+        set(prefix + "attn_v", layer.wv, false);
+        set(prefix + "attn_output", layer.wo, false);
+        set(prefix + "ffn_gate", layer.gate, false);
+        set(prefix + "ffn_up", layer.up, false);
+        set(prefix + "ffn_down", layer.down, false);
+    }
+    return file.bytes();
+}
+
+TEST_F(TrainProgram, AGgufFileIsTunedLikeTheModelThatItWasMadeOf) {
+    const std::string model = files_.write("base.gguf", as_gguf(base()));
+    output_of({"tokenize", "--tokenizer", tokenizer_file, "--text", file("text.txt"), "--out", file("ids.u16")});
+    const Arguments ids = small_cache() + Arguments{"--token-file", file("ids.u16"), "--token-format", "u16"};
+    output_of(finetune("of-file", ids + Arguments{"--model", model}));
+    output_of(finetune("of-directory", ids));
+    EXPECT_EQ(losses_of(file("of-file")), losses_of(file("of-directory")));
+    const auto loss_with = [&](const std::string& of, const Arguments& more) {
+        const Arguments command{"perplexity", "--model", of, "--threads", "1", "--json", "-"};
+        return std::log(parse(output_of(command + ids + more)).at("perplexity").get<double>());
+    };
+    const Arguments adapter{"--adapter", file("of-file")};
+    EXPECT_LT(loss_with(model, adapter), loss_with(model, {}) - 0.1);
+    EXPECT_NEAR(loss_with(model, adapter), loss_with(base(), adapter), 1e-5);
+
+    expect_refusal(run(finetune("whole", ids + Arguments{"--model", model, "--full"})), 2, {"--full: ", "config.json"});
 }
 
 TEST_F(TrainProgram, FinetuneTrainsUnderEveryPolicy) {
