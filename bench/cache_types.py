@@ -27,7 +27,7 @@ HEAD = ["policy", "type", "bytes", "perplexity", "again"]
 POLICIES = {
     "means of attention, calibrated": "h2o:mean=1 --budgets {budgets} --positions text",
     "local window": "local-window --budget {bytes} --positions text",
-    "low-pass": "low-pass --budget {bytes} --recent 256 --ratio 0.5",
+    "low-pass": "low-pass --budget {bytes} --recent {half} --ratio 0.5",  # of the entries in 16 bits
 }
 COLOURS = {"local window": "#888888", "low-pass": "#1f618d", "means of attention, calibrated": "#c0392b"}
 
@@ -36,7 +36,7 @@ def budgets(options: argparse.Namespace, size: int, type_: str, directory: Path)
     out = directory / f"{size}-{type_}.json"
     policies.run([options.program, "calibrate", "--model", options.model, "--text", str(options.calibration),
                   "--policy", "h2o:mean=1", "--recent", options.recent, "--budget", str(size),
-                  "--cache-type", type_, "--out", str(out)])  # fmt: skip
+                  "--limit", str(options.calibrate_on), "--cache-type", type_, "--out", str(out)])  # fmt: skip
     return out
 
 
@@ -98,8 +98,9 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--texts", nargs="+", type=Path, required=True)
     parser.add_argument("--calibration", type=Path, required=True, help="another text, by which heads get their shares")
+    parser.add_argument("--calibrate-on", type=int, default=16384, metavar="N", help="its first tokens only")
     parser.add_argument("--out", type=Path, required=True, help="without its ending")
-    parser.add_argument("--bytes", type=int, nargs="+", default=[12533760, 25067520, 6266880], help="of all layers")
+    parser.add_argument("--bytes", type=int, nargs="+", default=[12533760, 25067520, 6266880], help="of all layers; the first: 512 entries for each head in 16 bits")
     parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES)
     parser.add_argument("--tokens", type=int, default=8192, help="of each text")
     parser.add_argument("--score-from", type=int, default=1024, help="first target that counts")
@@ -121,7 +122,7 @@ def main() -> None:
                 continue
             if "{budgets}" in words:
                 words = words.format(budgets=budgets(options, size, type_, directory))
-            found = measure(options, words.format(bytes=size), texts, directory)
+            found = measure(options, words.format(bytes=size, half=256 * size // options.bytes[0]), texts, directory)
             rows.append(dict(zip(HEAD, [policy, type_, str(size), *(f"{value:.4f}" for value in found)])))
             print(*rows[-1].values(), flush=True)
             with table.open("w", newline="") as file:

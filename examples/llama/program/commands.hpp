@@ -20,7 +20,10 @@ std::function<int()> with_threads(std::shared_ptr<Options> options, int (*comman
     };
 }
 
-/// Those that measure a model, its cache or a text.
+/// Those that let a model read and write, whatever it runs on.
+void add_model_commands(CLI::App& app, std::function<int()>& run);
+
+/// Those that measure the reference Llama, its cache or a text.
 void add_measuring_commands(CLI::App& app, std::function<int()>& run);
 
 }  // namespace llama

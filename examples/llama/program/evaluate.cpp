@@ -107,16 +107,19 @@ int evaluate(const EvaluateOptions& options) {
                              : "nothing written; with --out DIR it could go on");
         return Interrupt::exit_status();
     }
-    // Of a model that has read something, for a cache that grows holds nothing before.
     Index bytes = 0, beside = 0;
     for (const EvaluatedModels& models : workers) {
         bytes = std::max(bytes, models.model->cache_bytes());
         beside = std::max(beside, models.model->bookkeeping_bytes());
     }
-    if (!settings.grows()) {
-        run["cache_bytes"] = bytes;
-        run["bookkeeping_bytes"] = beside;
+    if (settings.grows()) {  // of what would hold the longest sample, whatever was read in this run
+        CacheSizes sizes = settings.sizes;
+        sizes.capacity = plan.longest();
+        bytes = cache_bytes(checkpoint.config, sizes, settings.type);
+        beside = Bookkeeping(checkpoint.config, settings.policy).bytes(checkpoint.config, sizes);
     }
+    run["cache_bytes"] = bytes;
+    run["bookkeeping_bytes"] = beside;
     if (!options.out.empty()) write_results(options.out, run, *rows);
     const std::vector<EvaluationCell> cells = cells_of(*rows, plan.has_places());
     nlohmann::ordered_json object = run;

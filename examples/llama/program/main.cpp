@@ -1,96 +1,21 @@
 // SPDX-License-Identifier: MIT
-#include <cstdint>
-#include <cstdio>
-#include <exception>
 #include <functional>
-#include <limits>
 #include <memory>
-#include <new>
-#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include "freqkv/version.hpp"
-#include "llama/io/mappings.hpp"
-#include "llama/io/visible_text.hpp"
 #include "llama/program/command_line.hpp"
 #include "llama/program/commands.hpp"
 #include "llama/program/program.hpp"
-#include "llama/program/terminal.hpp"
-#include "llama/tokenizers/chat_template.hpp"
+#include "llama/program/run_commands.hpp"
 #include "llama/training/trained_parts.hpp"
 
-// freqkv-llama: the reference Llama. Exit status 0, 1 for an error, 2 for a wrong command line, 128 + the
-// signal's number if SIGINT or SIGTERM ended it.
+// freqkv-llama: the reference Llama.
 namespace {
 
 using llama::Index;
-
-// Options of a conversation.
-template <class Options>
-std::vector<CLI::Option*> add_chat_options(CLI::App* command, Options& options) {
-    return {command->add_option("--system", options.system, "Said to the model before all else [the template's own]")
-                ->type_name("TEXT"),
-            command
-                ->add_option("--template", options.chat_template,
-                             "How messages are written, instead of what the model's template is recognised as: " +
-                                 llama::ChatTemplate::names())
-                ->type_name("NAME")};
-}
-
-void add_generate(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::GenerateOptions>();
-    CLI::App* const command = app.add_subcommand("generate", "Continue a text, past the model's window");
-    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
-    CLI::Option* const prompt =
-        command
-            ->add_option("--prompt", options->prompt, "Text to continue, - for standard input; it is written out first")
-            ->type_name("TEXT");
-    command->add_option("--prompt-file", options->prompt_file, "The same from a file")
-        ->type_name("FILE")
-        ->excludes(prompt);
-    command->add_option("--tokens", options->tokens, "Tokens to generate after the prompt")
-        ->check(llama::number<Index>(0, llama::most_tokens))
-        ->capture_default_str()
-        ->type_name("N");
-    llama::add_sampler_options(*command, options->sampler);
-    command->add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
-    CLI::Option* const chat =
-        command->add_flag("--chat", options->chat, "The prompt is a user's message; only the reply is written");
-    for (CLI::Option* const option : add_chat_options(command, *options)) option->needs(chat);
-    llama::add_model_options(*command, *options);
-    llama::add_budget_options(*command, *options);
-    llama::add_adapter_option(*command, *options);
-    llama::add_device_option(*command, *options);
-    command->callback([options, &run] { run = llama::with_threads(options, llama::generate); });
-}
-
-void add_chat(CLI::App& app, std::function<int()>& run) {
-    auto options = std::make_shared<llama::ChatOptions>();
-    CLI::App* const command = app.add_subcommand("chat", "Talk with a model, for as long as you like");
-    command->add_option("--tokenizer", options->tokenizer, "[the model's own, or found beside it]")->type_name("FILE");
-    add_chat_options(command, *options);
-    command->add_option("--tokens", options->tokens, "Most tokens of a reply")
-        ->check(llama::number<Index>(1, llama::most_tokens))
-        ->capture_default_str()
-        ->type_name("N");
-    llama::add_sampler_options(*command, options->sampler);
-    command->add_flag("--verbose", options->verbose, "After each reply, say how fast it was");
-    llama::add_model_options(*command, *options);
-    llama::add_budget_options(*command, *options);
-    llama::add_adapter_option(*command, *options);
-    llama::add_device_option(*command, *options);
-    command->get_option("--capacity")
-        ->description("Entries of the cache [the model's trained context, or its sliding window; at most 8192]");
-    command->get_option("--sinks")->description(
-        "First entries that are kept as they are [what is said before the first message]");
-    command->get_option("--recent")
-        ->description("Latest entries that a compression leaves as they are [low-pass: three quarters of the others]");
-    command->callback([options, &run] { run = llama::with_threads(options, llama::chat); });
-}
 
 void add_fetch(CLI::App& app, std::function<int()>& run) {
     auto options = std::make_shared<llama::FetchOptions>();
@@ -204,58 +129,17 @@ void add_finetune(CLI::App& app, std::function<int()>& run) {
     command->callback([options, &run] { run = llama::with_threads(options, llama::finetune); });
 }
 
-// Always one line, whatever the message quotes.
-int fail(std::string message, int status) {
-    constexpr std::size_t longest = 8192;
-    for (char& c : message) {
-        if (c == '\n') c = ' ';  // the command line's own messages have them
-    }
-    std::fprintf(stderr, "freqkv-llama: %s\n", llama::visible(message, longest).c_str());
-    return status;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        llama::Mappings::install_handler();
-        CLI::App app("A Llama whose memory of the text never outgrows its window.", "freqkv-llama");
-        app.set_version_flag("--version", "freqkv-llama " + std::to_string(freqkv::version.major) + "." +
-                                              std::to_string(freqkv::version.minor) + "." +
-                                              std::to_string(freqkv::version.patch));
-        app.require_subcommand(0, 1);
-        app.footer("freqkv-llama COMMAND --help lists the options of a command.");
-        std::function<int()> run;
-        add_generate(app, run);
-        add_chat(app, run);
-        llama::add_measuring_commands(app, run);
-        add_tokenize(app, run);
-        add_train(app, run);
-        add_finetune(app, run);
-        add_merge(app, run);
-        add_fetch(app, run);
-        try {
-            app.parse(argc, argv);
-        } catch (const CLI::Success& success) {  // --help, --version
-            std::ostringstream text;
-            const int status = app.exit(success, text);
-            llama::TextOutput().write(text.str());
-            return status;
-        } catch (const CLI::ParseError& error) {
-            return fail(error.what(), 2);
-        }
-        if (!run) {
-            return fail(
-                "give a command: generate, chat, perplexity, evaluate, calibrate, spectrum, train, finetune, tokenize, "
-                "inspect, policies, flops, merge or fetch (--help lists them)",
-                2);
-        }
-        return run();
-    } catch (const llama::UsageError& error) {
-        return fail(error.what(), 2);
-    } catch (const std::bad_alloc&) {
-        return fail("not enough memory; smaller texts, caches or batches need less", 1);
-    } catch (const std::exception& error) {
-        return fail(error.what(), 1);
-    }
+    return llama::run_commands("freqkv-llama", "A Llama whose memory of the text never outgrows its window.", argc,
+                               argv, [](CLI::App& app, std::function<int()>& run) {
+                                   llama::add_model_commands(app, run);
+                                   llama::add_measuring_commands(app, run);
+                                   add_tokenize(app, run);
+                                   add_train(app, run);
+                                   add_finetune(app, run);
+                                   add_merge(app, run);
+                                   add_fetch(app, run);
+                               });
 }
