@@ -25,8 +25,8 @@ namespace freqkv::llama {
 struct BoundedOptions {
     Index sinks = 4;       ///< first tokens of a sequence, whose entries stay as they are
     Index recent = 0;      ///< latest entries, which a compression leaves as they are
-    bool rollback = true;  ///< a decode() that fails leaves everything as it was: costs a copy of a sequence's state,
-                           ///< in time and memory, for each decode() that compresses it
+    bool rollback = true;  ///< a decode() that fails leaves everything as it was, at the cost of a copy of a sequence's
+                           ///< state, in time and memory, where it compresses; false: only where it does not
 };
 
 /// A context of libllama whose sequences go on when their cache is full: it is compressed in place, by what the
@@ -46,7 +46,10 @@ public:
     /// Makes the context, and checks on a few tokens that keys are where and what they are taken for. Throws
     /// std::runtime_error for a model or cache that cannot be compressed, saying why, and freqkv::Error for options.
     BoundedContext(llama_model* model, llama_context_params params, P policy, const BoundedOptions& options = {})
-        : options_(options), policy_(std::move(policy)), reader_(std::make_unique<CacheReader>(model, params)) {
+        : options_(options),
+          policy_(std::move(policy)),
+          reader_(std::make_unique<CacheReader>(model, params)),
+          executor_(make_executor(params.n_threads_batch)) {
         refuse_if(llama_model_is_recurrent(model) || llama_model_is_hybrid(model), "it has recurrent layers");
         refuse_if(llama_model_n_swa(model) > 0, "it has layers with a sliding window");
         refuse_if(params.n_seq_max > 1 && params.kv_unified, "sequences share one cache; set kv_unified = false");
@@ -70,13 +73,14 @@ public:
     /// pieces: `decoded(first, count)` is called behind each, while the outputs of its tokens can be read; without it
     /// only those of the last piece can. If it fails or throws, all is as it was (but see BoundedOptions::rollback).
     std::int32_t decode(const llama_batch& batch, const std::function<void(std::int32_t, std::int32_t)>& decoded = {}) {
+        require(batch.token != nullptr, "tokens of the batch", 0, "must be there, embeddings are not taken");
         Undo undo(*this);
         for (std::int32_t first = 0; first < batch.n_tokens;) {
             const std::int32_t count = count_fitting(batch, first);
             if (count == 0) {
                 const llama_seq_id sequence = sequence_of(batch, first);
                 undo.save(sequence);
-                compress(sequence);
+                compress_rows_of(sequence);
                 continue;
             }
             if (const std::int32_t failed = llama_decode(get(), piece_of(batch, first, count)); failed != 0) {
@@ -89,18 +93,12 @@ public:
         return 0;
     }
 
-    /// Compresses a sequence now, full or not; throws freqkv::Error if there is too little of it.
+    /// Compresses a sequence now, full or not; throws freqkv::Error if there is too little of it, without change.
     void compress(llama_seq_id sequence = 0) {
-        llama_synchronize(get());
-        const Index before = size(sequence);
-        Index after = 0;
-        for (const CacheTensors& layer : reader_->layers()) {
-            const Index kept = compress_layer(layer, sequence, before);
-            if (after != 0 && kept != after) throw std::logic_error("a policy that keeps more in some layers");
-            after = kept;
-        }
-        llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(after), -1);
-        ++compressions_.at(static_cast<std::size_t>(sequence));
+        Undo undo(*this);
+        undo.save(sequence);
+        compress_rows_of(sequence);
+        undo.commit();
     }
 
     /// Entries of a sequence, and the most that there can be.
@@ -117,6 +115,12 @@ public:
     }
 
 private:
+#if defined(_OPENMP)
+    static OpenMPExecutor make_executor(int threads) { return OpenMPExecutor(threads); }
+#else
+    static SerialExecutor make_executor(int /*threads*/) { return {}; }
+#endif
+
     struct FreeContext {
         void operator()(llama_context* context) const { llama_free(context); }
     };
@@ -198,6 +202,19 @@ private:
         return batch;
     }
 
+    void compress_rows_of(llama_seq_id sequence) {
+        llama_synchronize(get());
+        const Index before = size(sequence);
+        Index after = 0;
+        for (const CacheTensors& layer : reader_->layers()) {
+            const Index kept = compress_layer(layer, sequence, before);
+            if (after != 0 && kept != after) throw std::logic_error("a policy that keeps more in some layers");
+            after = kept;
+        }
+        llama_memory_seq_rm(memory_, sequence, static_cast<llama_pos>(after), -1);
+        ++compressions_.at(static_cast<std::size_t>(sequence));
+    }
+
     Index compress_layer(const CacheTensors& layer, llama_seq_id sequence, Index tokens) {
         const InPlaceOptions options{.sinks = options_.sinks,
                                      .recent = options_.recent,
@@ -256,11 +273,7 @@ private:
     std::tuple<std::map<bool, InPlaceCompressor<float, P>>, std::map<bool, InPlaceCompressor<Half, P>>,
                std::map<bool, InPlaceCompressor<BFloat16, P>>>
         compressors_;  // by whether keys are rotated
-#if defined(_OPENMP)
-    OpenMPExecutor executor_;
-#else
-    SerialExecutor executor_;
-#endif
+    decltype(make_executor(1)) executor_;
 };
 
 }  // namespace freqkv::llama
