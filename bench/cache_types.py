@@ -70,7 +70,7 @@ def draw(out: Path, rows: list[dict[str, str]], full: dict[str, str]) -> None:
     lines = {}
     for row in rows:
         lines.setdefault((row["policy"], row["type"]), []).append(row)
-    commands = ["set terminal svg size 980,400 font 'sans,12' background rgb 'white'", f"set output '{out}.svg'",
+    commands = ["set terminal svg size 1080,400 font 'sans,12' background rgb 'white'", f"set output '{out}.svg'",
                 "set multiplot layout 1,2", "set logscale x 2", "set grid linecolor rgb '#dddddd'", "set key off",
                 "set xlabel 'MiB of keys, values and bookkeeping'"]  # fmt: skip
     dashes = {"f16": 1, "q8": 4, "q4": 2, "q2": 3}
@@ -85,7 +85,8 @@ def draw(out: Path, rows: list[dict[str, str]], full: dict[str, str]) -> None:
                           f"dashtype {dashes[type_]} pointtype {points[type_]} pointsize 0.7 title '{policy}, {type_}'")  # fmt: skip
         curves.append(f"{full[column]} with lines linecolor rgb '#000000' dashtype 3 "
                       f"title 'full cache, {int(full['bytes']) / 2**20:.0f} MiB'")  # fmt: skip
-        commands += data + [f"set ylabel '{label}'"]
+        left = 0.07 if column == "perplexity" else 0.43  # the key stands to the right of both
+        commands += data + [f"set ylabel '{label}'", f"set lmargin at screen {left}", f"set rmargin at screen {left + 0.29}"]
         if column == "again":
             commands += ["set key outside right top spacing 1.1 font ',10' noenhanced", "set yrange [0:4]"]
         commands.append("plot " + ", ".join(curves))

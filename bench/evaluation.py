@@ -75,7 +75,7 @@ def draw_lines(picture: Path, panels: dict[str, dict[str, dict[float, tuple[floa
     """For each panel, by its title, a line with errors for each run."""
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     commands = [f"set multiplot layout 1,{len(panels)}", "set grid linecolor rgb '#dddddd'", f"set xlabel '{x}'",
-                f"set ylabel '{y}'", "set key top right noenhanced", "set yrange [0:*]"]  # fmt: skip
+                f"set ylabel '{y}'", "set key below noenhanced", "set yrange [0:*]"]  # fmt: skip
     if logarithmic:
         commands.append("set logscale x 2")
     for number, (title, lines) in enumerate(panels.items()):
@@ -86,7 +86,7 @@ def draw_lines(picture: Path, panels: dict[str, dict[str, dict[float, tuple[floa
             curves.append(f"$d{number}_{i} with yerrorlines linewidth 2 pointtype 7 pointsize 0.5 linecolor rgb "
                           f"'{COLOURS[names.index(name) % len(COLOURS)]}' title '{name}'")  # fmt: skip
         commands += [f"set title '{title}' noenhanced", "plot " + ", ".join(curves)]
-    gnuplot(picture, f"{max(560, 360 * len(panels))},360", commands + ["unset multiplot"])
+    gnuplot(picture, f"{max(620, 360 * len(panels))},400", commands + ["unset multiplot"])
 
 
 def draw_distances(picture: Path, runs: dict[str, list[dict[str, str]]]) -> None:

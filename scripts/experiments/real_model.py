@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 from experiments.lab import PROGRAM, ROOT, Lab
-from experiments.report import Cells, Report, digits, write_whole
+from experiments.report import NOT_MEASURED, Cells, Report, digits, write_whole
 
 sys.path.append(str(ROOT / "bench"))
 import cache_types  # noqa: E402
@@ -123,8 +123,9 @@ class RealModel(Lab):
         if not result.exists():
             out.parent.mkdir(exist_ok=True)
             resume = ["--resume"] if (out / "freqkv-evaluation.partial").exists() else []
-            self.run("evaluate", *arguments, "--model", MODEL, "--text", self.book("test", book), *self.options(cache, kind),
-                     "--exact=false", "--jobs", "2", "--out", out, "--json", result, *resume)  # fmt: skip
+            self.run("evaluate", *arguments, "--model", MODEL, "--text", self.book("test", book),
+                     *self.options(cache, kind), "--exact=false", "--jobs", "2", "--out", out, "--json", result,
+                     *resume)  # fmt: skip
         return json.loads(result.read_text()), out
 
     def tokens(self, path: Path, most: int) -> list[int]:
@@ -139,9 +140,6 @@ class RealModel(Lab):
         ids = self.work / "ids.txt"
         write_whole(ids, " ".join(map(str, tokens)).encode())
         return self.measure(name, "perplexity", "--model", MODEL, "--token-file", ids, "--exact=false", *options)["nll"]
-
-
-NOT_MEASURED = "–"
 
 
 def with_error(row: dict[str, str] | None, value: str, form: str = ".0f") -> str:
@@ -174,15 +172,18 @@ def abilities(lab: RealModel) -> None:
 
 
 def tasks(lab: RealModel) -> None:
-    """The tasks at which the full cache is of use, at equal bytes."""
+    """The tasks at which the full cache is of use, at equal bytes; the longer texts for a few caches."""
     cells = task_cells(lab)
     samples, lengths = (2, [1024]) if lab.quick else (50, [2048, 4096])
-    head = ["cache", *(f"{task}, {length}" for length in lengths for task in TASKS)]
     rows = []
     for cache, kind in lab.caches:
-        found = [scores(lab, cells, cache, kind, task, length, samples) for length in lengths for task in TASKS]
-        rows.append([f"{cache.name}, {kind}", *(with_error(row, "score") for row in found)])
-    lab.report.write_table("tasks", head, rows)
+        row = [f"{cache.name}, {kind}"]
+        for length in lengths:
+            asked = length == lengths[0] or (cache, kind) in lab.few()
+            row += [with_error(scores(lab, cells, cache, kind, task, length, samples) if asked else None, "score")
+                    for task in TASKS]  # fmt: skip
+        rows.append(row)
+    lab.report.write_table("tasks", ["cache", *(f"{task}, {length}" for length in lengths for task in TASKS)], rows)
 
 
 def needles(lab: RealModel) -> None:
@@ -209,6 +210,7 @@ def needles(lab: RealModel) -> None:
                     maps.setdefault(f"{cache.name}, {kind}", []).append(
                         {"task": "needle", "length": row["length"], "place": row["depth"], "score": row["score"]})
     evaluation.draw_depths(lab.report.results / "needles.svg", maps)
+    lab.report.write_picture("needles", "Needles found, by length and depth")
 
 
 def passages(lab: RealModel) -> None:
@@ -232,8 +234,10 @@ def passages(lab: RealModel) -> None:
         lines[f"{cache.name}, {kind}"] = {d: (float(row["loss"]), float(row["loss_error"]))
                                           for d, row in zip(distances, found) if row is not None}  # fmt: skip
     lab.report.write_table("passages", ["passage again after", *map(str, distances)], rows)
-    evaluation.draw_lines(lab.report.results / "passages.svg", {"a passage that comes again": lines}, "after tokens",
-                          "loss per token", True)  # fmt: skip
+    if lines := {name: points for name, points in lines.items() if points}:
+        evaluation.draw_lines(lab.report.results / "passages.svg", {"a passage that comes again": lines}, "after tokens",
+                              "loss per token", True)  # fmt: skip
+    lab.report.write_picture("passages", "The loss on a passage against its distance")
 
 
 def books(lab: RealModel) -> None:
@@ -297,16 +301,19 @@ def kinds(lab: RealModel) -> None:
 def types(lab: RealModel) -> None:
     """Perplexity and recall against bytes, by storage type: bench/cache_types.py."""
     if not lab.report.measures:
-        return
+        return lab.report.write_picture("cache-types", "Perplexity and recall against bytes")
     texts = [lab.book("test", number) for number in BOOKS.values()]
     command = [sys.executable, ROOT / "bench/cache_types.py", "--program", PROGRAM, "--model", MODEL,
                "--calibration", lab.book("valid", CALIBRATION), "--out", lab.report.results / "cache-types"]  # fmt: skip
     if lab.quick:
-        command += ["--texts", texts[0], "--tokens", "1024", "--score-from", "256", "--distance", "300",
-                    "--calibrate-on", "2048", "--bytes", BUDGET, BUDGET // 2, "--types", "f16"]  # fmt: skip
+        runs = [["--texts", texts[0], "--tokens", "1024", "--score-from", "256", "--distance", "300", "--calibrate-on",
+                 "2048", "--bytes", BUDGET, BUDGET // 2, "--types", "f16"]]  # fmt: skip
     else:
-        command += ["--texts", *texts, "--tokens", "4096", "--bytes", BUDGET, BUDGET // 2, 2 * BUDGET]
-    subprocess.run([str(word) for word in command], check=True)
+        full = ["--texts", *texts, "--tokens", "4096", "--bytes", BUDGET]
+        runs = [full + [BUDGET // 2, 2 * BUDGET, "--types", "f16", "q8", "q4"], full + ["--types", "q2"]]
+    for run in runs:
+        subprocess.run([str(word) for word in command + run], check=True)
+    lab.report.write_picture("cache-types", "Perplexity and recall against bytes")
 
 
 def tuning(lab: RealModel) -> None:
@@ -321,7 +328,7 @@ def tuning(lab: RealModel) -> None:
     for name, words in TUNED.items():
         trained = batch * 2048 * steps
         for adapter in (None, name):
-            row: list = [name, "" if adapter is None else f"{trained:,} tokens"]
+            row: list = [name, NOT_MEASURED]
             for book, number in lab.test_books.items():
 
                 def measure() -> dict:
@@ -341,6 +348,7 @@ def tuning(lab: RealModel) -> None:
                 if found is None:
                     row += 2 * [NOT_MEASURED]
                 else:
+                    row[1] = "nothing" if adapter is None else f"{trained:,} tokens"
                     row += [digits(math.exp(float(found["loss"]))), float(found["again"])]
             rows.append(row)
     head = ["cache of 512 entries", "tuned on"] + [f"{book}{what}" for book in lab.test_books for what in ("", ": again")]

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+NOT_MEASURED = "–"
+
+
 def write_whole(path: Path, content: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     temporary.write_bytes(content)
@@ -33,17 +36,27 @@ class Report:
             writer.writerows(rows)
 
     def write_table(self, name: str, head: list[str], rows: list[list]) -> None:
-        """Replaces what stands between the marks of that name in the page."""
+        """Replaces what stands between the marks of that name in the page. Rows without a measured cell are left out."""
         cells = [[cell if isinstance(cell, str) else digits(cell) for cell in row] for row in rows]
+        cells = [row for row in cells if set(row[1:]) - {NOT_MEASURED, ""}]
         lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] + ["---:"] * (len(head) - 1), *cells]]
         if self.page is None:
             print(f"\n{name}\n" + "\n".join(lines), flush=True)
-            return
-        begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
+        else:
+            self.put(f"table {name}", "\n".join(lines) if cells else "Not measured yet.")
+
+    def write_picture(self, name: str, what: str) -> None:
+        """Shows a picture between the marks of that name in the page, if there is one."""
+        if self.page is not None:
+            there = (self.results / f"{name}.svg").exists()
+            self.put(f"picture {name}", f"![{what}](results/{name}.svg)" if there else "Not measured yet.")
+
+    def put(self, name: str, text: str) -> None:
+        begin, end = f"<!-- {name} -->\n", "<!-- end -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        page, count = pattern.subn(lambda _: begin + "\n".join(lines) + "\n" + end, self.page.read_text())
+        page, count = pattern.subn(lambda _: begin + text + "\n" + end, self.page.read_text())
         if count != 1:
-            raise SystemExit(f"{self.page} has no place for the table {name}")
+            raise SystemExit(f"{self.page} has no place for the {name}")
         self.page.write_text(page)
 
     def draw(self, name: str, x: str, y: str, *settings: str, source: str | None = None,

@@ -199,7 +199,8 @@ def context(lab: SmallModel) -> None:
     lab.report.write_csv("full-cache", ["windows", *(f"{k} cache" for k in five)],
               [[w, *(m[i].perplexity for m in five.values())] for i, w in enumerate(WINDOWS)])  # fmt: skip
     lab.report.write_table("full-cache", head, [[f"{k} cache", *(m.perplexity for m in v)] for k, v in five.items()])
-    lab.report.draw("full-cache", "length of the text, in windows of 256 tokens", "perplexity", *WINDOW_AXIS, "set logscale y")
+    lab.report.draw("full-cache", "length of the text, in windows of 256 tokens", "perplexity", *WINDOW_AXIS,
+                    "set logscale y")  # fmt: skip
 
 
 def ratio(lab: SmallModel) -> None:
@@ -314,8 +315,9 @@ def endless(lab: SmallModel) -> None:
 def interpolation(lab: SmallModel) -> None:
     """Caches of two windows, whose positions the model has not seen, with rotary frequencies stretched to fit them."""
     rows = []
-    for name, scaling in (("as trained", None), ("interpolated", {"rope_type": "linear", "factor": 2.0}),
-                          ("YaRN", {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": WINDOW})):  # fmt: skip
+    scalings = {"as trained": None, "interpolated": {"rope_type": "linear", "factor": 2.0},
+                "YaRN": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": WINDOW}}  # fmt: skip
+    for name, scaling in scalings.items():
         model = lab.work / "stretched" / name
         if not model.exists():
             shutil.copytree(ROOT / BASE, model)

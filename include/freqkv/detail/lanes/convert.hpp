@@ -15,7 +15,8 @@ void convert_row(const From* from, Index count, To* to) {
     using C = std::conditional_t<std::is_same_v<To, double> || std::is_same_v<From, double>, double, float>;
     Index i = 0;
     for (; i + lane_count<C> <= count; i += lane_count<C>) store_lanes<C>(to + i, load_lanes<C>(from + i));
-    for (; i < count; ++i) to[i] = static_cast<To>(static_cast<C>(from[i]));
+    const Index rest = count - i;  // GCC 12 takes a loop from i to count for one that could run for ever, and warns
+    for (Index j = 0; j < rest; ++j) to[i + j] = static_cast<To>(static_cast<C>(from[i + j]));
 }
 
 /// The row itself where it needs no conversion, else `scratch` (`count` elements), filled.
