@@ -44,7 +44,7 @@ TEST_F(ProgramTest, RefusesAWrongCommandLine) {
         std::vector<std::string> words;
     } cases[] = {
         {{},
-         {"perplexity, evaluate, calibrate, spectrum, train, finetune, tokenize, inspect, policies, flops, merge or "
+         {"perplexity, evaluate, calibrate, spectrum, inspect, policies, flops, tokenize, train, finetune, merge or "
           "fetch"}},
         {{"translate"}, {"translate"}},
         {{"generate"}, {"--model"}},

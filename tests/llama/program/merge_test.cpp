@@ -35,7 +35,7 @@ TEST_F(ProgramTest, MergedModelsAreTheModelWithItsAdapter) {
     expect_refusal(run(merge + Arguments{own_ / "exact"}), 1, {own_ / "exact", "empty directory"});
     expect_refusal(run({"perplexity", "--token-file", ids, "--model", models + "gguf-f32.gguf", "--adapter",
                         models + "adapter-lora"}),
-                   1, {"gguf-f32.gguf", "Hugging Face"});
+                   1, {"adapter_model.safetensors", "for weights of [16, 32]"});
 }
 
 }  // namespace

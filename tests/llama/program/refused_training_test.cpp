@@ -132,8 +132,9 @@ TEST_F(TrainProgram, RefusesShapesThatNoModelHas) {
 TEST_F(TrainProgram, RefusesModelsThatCannotBeTrainedFurther) {
     const auto refused = [&](const std::string& model) { return run(finetune("out", {"--model", model})); };
     const std::string gguf = FREQKV_FIXTURES_DIR "/models/gguf-f32.gguf";
-    expect_refusal(refused(gguf), 2, {gguf, "Hugging Face"});
-    expect_refusal(refused(file("nowhere")), 2, {"nowhere", "Hugging Face"});
+    expect_refusal(refused(gguf), 1, {gguf, "tokenizer.ggml.model is missing"});
+    expect_refusal(run(finetune("out", {"--model", gguf, "--full"})), 2, {"--full", gguf, "config.json"});
+    expect_refusal(refused(file("nowhere")), 1, {"nowhere", "No such file"});
     fs::create_directory(file("nothing"));
     expect_refusal(refused(file("nothing")), 1, {"nothing/config.json"});
     expect_refusal(run(finetune("out", {"--full", "--rank", "4"})), 2, {"--full", "--rank"});
