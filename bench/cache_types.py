@@ -86,11 +86,33 @@ def draw(out: Path, rows: list[dict[str, str]], full: dict[str, str]) -> None:
         curves.append(f"{full[column]} with lines linecolor rgb '#000000' dashtype 3 "
                       f"title 'full cache, {int(full['bytes']) / 2**20:.0f} MiB'")  # fmt: skip
         left = 0.07 if column == "perplexity" else 0.43  # the key stands to the right of both
-        commands += data + [f"set ylabel '{label}'", f"set lmargin at screen {left}", f"set rmargin at screen {left + 0.29}"]
+        commands += data + [f"set ylabel '{label}'", f"set lmargin at screen {left}",
+                            f"set rmargin at screen {left + 0.29}"]  # fmt: skip
         if column == "again":
             commands += ["set key outside right top spacing 1.1 font ',10' noenhanced", "set yrange [0:4]"]
         commands.append("plot " + ", ".join(curves))
     subprocess.run(["gnuplot"], input="\n".join(commands + ["unset multiplot"]), text=True, check=True)
+
+
+def draw_one_size(out: Path, rows: list[dict[str, str]], full: dict[str, str]) -> None:
+    """Where there is no more than one size yet: perplexity to the right, the loss on a passage upwards."""
+    size = int(rows[0]["bytes"]) / 2**20
+    commands = ["set terminal svg size 760,400 font 'sans,12' background rgb 'white'", f"set output '{out}.svg'",
+                "set grid linecolor rgb '#dddddd'", "set key outside right top spacing 1.2 noenhanced",
+                "set xlabel 'perplexity'", "set ylabel 'loss per token of a passage that comes again'", "set yrange [0:4]",
+                "set offsets graph 0.05, graph 0.1, 0, 0", f"set title 'caches of {size:.0f} MiB'"]  # fmt: skip
+    curves = []
+    for number, policy in enumerate(dict.fromkeys(row["policy"] for row in rows)):
+        of = [row for row in rows if row["policy"] == policy]
+        points = "\n".join(f"{row['perplexity']} {row['again']} {row['type']}" for row in of)
+        commands.append(f"$d{number} << EOD\n{points}\nEOD")
+        curves.append(f"$d{number} using 1:2 with points pointtype 7 linecolor rgb '{COLOURS[policy]}' title '{policy}'")
+        curves.append(f"$d{number} using 1:2:3 with labels left offset 0.6,0.4 notitle")
+    whole = int(full["bytes"]) / 2**20
+    commands.append(f"$full << EOD\n{full['perplexity']} {full['again']}\nEOD")
+    curves.append("$full using 1:2 with points pointtype 2 linecolor rgb '#000000' "
+                  f"title 'full cache, {whole:.0f} MiB'")  # fmt: skip
+    subprocess.run(["gnuplot"], input="\n".join(commands + ["plot " + ", ".join(curves)]), text=True, check=True)
 
 
 def main() -> None:
@@ -130,7 +152,9 @@ def main() -> None:
                 writer = csv.DictWriter(file, HEAD, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
-    draw(options.out, [row for row in rows if row["policy"] != "full"], next(row for row in rows if row["policy"] == "full"))
+    full = next(row for row in rows if row["policy"] == "full")
+    bounded = [row for row in rows if row["policy"] != "full"]
+    (draw if len({row["bytes"] for row in bounded}) > 1 else draw_one_size)(options.out, bounded, full)
 
 
 if __name__ == "__main__":

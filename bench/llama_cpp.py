@@ -183,8 +183,9 @@ def measure(programs: Path, models: dict[str, Path], cases: list[Case], rounds: 
     return rows
 
 
-def measure_attention(source: Path, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds for one token against 4096 entries from memory, one thread: the peer's attention, and the library's."""
+def measure_attention(source: Path, rounds: int) -> None:
+    """Prints milliseconds for one token against 4096 entries from memory, one thread: the peer's attention, and the
+    library's."""
     program = PEERS / "ggml_attention"
     libraries = [PEERS / f"llama.cpp/ggml/src/lib{name}.a" for name in ("ggml", "ggml-cpu", "ggml-base")]
     say("building ggml_attention")
@@ -193,7 +194,6 @@ def measure_attention(source: Path, rounds: int) -> list[dict[str, Any]]:
     benchmark = ROOT / "build/release/bench/attention_bench"
     if not benchmark.exists():
         raise CannotRun(f"{benchmark} is missing: cmake --build --preset release --target attention_bench")
-    rows = []
     for kv_heads in (32, 8):
         for theirs, ours in (("f16", "Eigen::half"), ("q8_0", "Packed<8>"), ("q4_0", "Packed<4>")):
             say(f"measuring {theirs}, {kv_heads} KV heads")
@@ -204,8 +204,8 @@ def measure_attention(source: Path, rounds: int) -> list[dict[str, Any]]:
                 told = run(benchmark, f"--benchmark_filter=^decode<{ours}>/kv_heads:{kv_heads}/",
                            "--benchmark_format=json")  # fmt: skip
                 best["freqkv"] = min(best["freqkv"], json.loads(told.stdout)["benchmarks"][0]["fastest_ms"])
-            rows.append({"KV heads": kv_heads, "type": theirs, **best})
-    return rows
+            print(f"{kv_heads:2} KV heads, {theirs:5} llama.cpp {best['llama.cpp']:.2f} ms, freqkv "
+                  f"{best['freqkv']:.2f} ms", flush=True)  # fmt: skip
 
 
 # --- what is written
@@ -280,9 +280,7 @@ def main() -> int:
                 (PEERS / package.name).symlink_to(package.resolve())
         programs = build_peer(len(os.sched_getaffinity(0)))
         if args.attention:
-            for row in measure_attention(next(PEERS.glob("llama_cpp_python-*[0-9]/")), args.rounds):
-                print(f"{row['KV heads']:2} KV heads, {row['type']:5} llama.cpp {row['llama.cpp']:.2f} ms, "
-                      f"freqkv {row['freqkv']:.2f} ms, ratio {row['llama.cpp'] / row['freqkv']:.2f}")  # fmt: skip
+            measure_attention(next(PEERS.glob("llama_cpp_python-*[0-9]/")), args.rounds)
             return 0
         models = make_models(programs)
         if args.prepare:
