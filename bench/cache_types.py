@@ -123,7 +123,8 @@ def main() -> None:
     parser.add_argument("--calibration", type=Path, required=True, help="another text, by which heads get their shares")
     parser.add_argument("--calibrate-on", type=int, default=16384, metavar="N", help="its first tokens only")
     parser.add_argument("--out", type=Path, required=True, help="without its ending")
-    parser.add_argument("--bytes", type=int, nargs="+", default=[12533760, 25067520, 6266880], help="of all layers; the first: 512 entries for each head in 16 bits")
+    parser.add_argument("--bytes", type=int, nargs="+", default=[12533760, 25067520, 6266880],
+                        help="of all layers; the first: 512 entries for each head in 16 bits")  # fmt: skip
     parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES)
     parser.add_argument("--tokens", type=int, default=8192, help="of each text")
     parser.add_argument("--score-from", type=int, default=1024, help="first target that counts")
