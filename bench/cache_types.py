@@ -99,7 +99,7 @@ def draw_one_size(out: Path, rows: list[dict[str, str]], full: dict[str, str]) -
     size = int(rows[0]["bytes"]) / 2**20
     commands = ["set terminal svg size 760,400 font 'sans,12' background rgb 'white'", f"set output '{out}.svg'",
                 "set grid linecolor rgb '#dddddd'", "set key outside right top spacing 1.2 noenhanced",
-                "set xlabel 'perplexity'", "set ylabel 'loss per token of a passage that comes again'", "set yrange [0:4]",
+                "set xlabel 'perplexity'", "set ylabel 'loss per token of a passage that comes again'", "set yrange [0:4.3]",
                 "set offsets graph 0.05, graph 0.1, 0, 0", f"set title 'caches of {size:.0f} MiB'"]  # fmt: skip
     curves = []
     for number, policy in enumerate(dict.fromkeys(row["policy"] for row in rows)):
