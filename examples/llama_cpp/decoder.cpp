@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "decoder.hpp"
 
+#include <stdexcept>
 #include <string>
-#include <utility>
+#include <type_traits>
+#include <vector>
 
 #include "freqkv/policy/block_mean.hpp"
 #include "freqkv/policy/key_diff.hpp"
@@ -24,16 +26,26 @@ public:
 
     llama_context* context() const override { return bounded_.get(); }
     Index cache_bytes() const override { return bounded_.cache_bytes(); }
-    Index compressions() const override { return bounded_.compressions() - before_; }
-    void forget_compressions() override { before_ = bounded_.compressions(); }
+    Index compressions() const override { return bounded_.compressions(); }
+    void clear() override { bounded_.clear(); }
+    std::unique_ptr<TextState> save() const override {
+        auto saved = std::make_unique<Saved>();
+        saved->state = bounded_.save();
+        return saved;
+    }
+    bool restore(const TextState& saved) override { return bounded_.restore(dynamic_cast<const Saved&>(saved).state); }
     std::int32_t decode(const llama_batch& batch,
                         const std::function<void(std::int32_t, std::int32_t)>& decoded) override {
         return bounded_.decode(batch, decoded);
     }
 
 private:
-    freqkv::llama::BoundedContext<P> bounded_;
-    Index before_ = 0;
+    using Bounded = freqkv::llama::BoundedContext<P>;
+    struct Saved final : TextState {
+        typename Bounded::State state;
+    };
+
+    Bounded bounded_;
 };
 
 // What the library is compared with.
@@ -47,7 +59,18 @@ public:
     llama_context* context() const override { return context_.get(); }
     Index cache_bytes() const override { return 0; }
     Index compressions() const override { return 0; }
-    void forget_compressions() override {}
+    void clear() override { llama_memory_seq_rm(llama_get_memory(context()), 0, -1, -1); }
+    std::unique_ptr<TextState> save() const override {
+        auto saved = std::make_unique<Saved>();
+        saved->bytes.resize(llama_state_seq_get_size(context(), 0));
+        llama_state_seq_get_data(context(), saved->bytes.data(), saved->bytes.size(), 0);
+        return saved;
+    }
+    bool restore(const TextState& saved) override {
+        clear();
+        const auto& bytes = dynamic_cast<const Saved&>(saved).bytes;
+        return llama_state_seq_set_data(context(), bytes.data(), bytes.size(), 0) != 0;
+    }
     std::int32_t decode(const llama_batch& batch,
                         const std::function<void(std::int32_t, std::int32_t)>& decoded) override {
         const std::int32_t failed = llama_decode(context(), batch);
@@ -56,6 +79,9 @@ public:
     }
 
 private:
+    struct Saved final : TextState {
+        std::vector<std::uint8_t> bytes;
+    };
     struct Free {
         void operator()(llama_context* context) const { llama_free(context); }
     };

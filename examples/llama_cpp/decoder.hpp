@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "llama/model/cache_settings.hpp"
+#include "llama/model/language_model.hpp"
 
 namespace llama {
 
@@ -22,7 +23,10 @@ public:
     virtual llama_context* context() const = 0;
     virtual Index cache_bytes() const = 0;
     virtual Index compressions() const = 0;
-    virtual void forget_compressions() = 0;
+    /// Of the one sequence.
+    virtual void clear() = 0;
+    virtual std::unique_ptr<TextState> save() const = 0;
+    virtual bool restore(const TextState& saved) = 0;
     /// As BoundedContext::decode().
     virtual std::int32_t decode(const llama_batch& batch,
                                 const std::function<void(std::int32_t, std::int32_t)>& decoded) = 0;

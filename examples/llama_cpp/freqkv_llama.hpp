@@ -101,6 +101,33 @@ public:
         undo.commit();
     }
 
+    /// Forgets a sequence. (What removes tokens by libllama alone leaves the count of compressions, by which some
+    /// policies go.)
+    void clear(llama_seq_id sequence = 0) {
+        llama_memory_seq_rm(memory_, sequence, -1, -1);
+        compressions_.at(static_cast<std::size_t>(sequence)) = 0;
+    }
+
+    /// A sequence as it is, to be gone back to: a copy of its entries.
+    struct State {
+        std::vector<std::uint8_t> bytes;
+        Index compressions = 0;
+    };
+    State save(llama_seq_id sequence = 0) const {
+        llama_synchronize(get());
+        State state{std::vector<std::uint8_t>(llama_state_seq_get_size(get(), sequence)), compressions(sequence)};
+        llama_state_seq_get_data(get(), state.bytes.data(), state.bytes.size(), sequence);
+        return state;
+    }
+    /// Whether it was possible; the sequence is empty if not.
+    bool restore(const State& state, llama_seq_id sequence = 0) {
+        llama_synchronize(get());
+        clear(sequence);
+        if (llama_state_seq_set_data(get(), state.bytes.data(), state.bytes.size(), sequence) == 0) return false;
+        compressions_.at(static_cast<std::size_t>(sequence)) = state.compressions;
+        return true;
+    }
+
     /// Entries of a sequence, and the most that there can be.
     Index size(llama_seq_id sequence = 0) const { return llama_memory_seq_pos_max(memory_, sequence) + Index{1}; }
     Index capacity() const { return llama_n_ctx_seq(get()); }
@@ -141,32 +168,20 @@ private:
             for (std::size_t s = 0; s < sizes_.size(); ++s) {
                 const auto sequence = static_cast<llama_seq_id>(s);
                 if (const auto saved = saved_.find(sequence); saved != saved_.end()) {
-                    llama_memory_seq_rm(of_.memory_, sequence, -1, -1);
-                    llama_state_seq_set_data(of_.get(), saved->second.state.data(), saved->second.state.size(),
-                                             sequence);
-                    of_.compressions_[s] = saved->second.compressions;
+                    of_.restore(saved->second, sequence);
                 }
                 llama_memory_seq_rm(of_.memory_, sequence, static_cast<llama_pos>(sizes_[s]), -1);
             }
         }
         void save(llama_seq_id sequence) {
-            if (!of_.options_.rollback || saved_.contains(sequence)) return;
-            llama_synchronize(of_.get());
-            std::vector<std::uint8_t> state(llama_state_seq_get_size(of_.get(), sequence));
-            llama_state_seq_get_data(of_.get(), state.data(), state.size(), sequence);
-            saved_[sequence] = {std::move(state), of_.compressions(sequence)};
+            if (of_.options_.rollback && !saved_.contains(sequence)) saved_[sequence] = of_.save(sequence);
         }
         void commit() { committed_ = true; }
 
     private:
-        struct Saved {
-            std::vector<std::uint8_t> state;
-            Index compressions;
-        };
-
         BoundedContext& of_;
         std::vector<Index> sizes_;
-        std::map<llama_seq_id, Saved> saved_;
+        std::map<llama_seq_id, State> saved_;
         bool committed_ = false;
     };
 

@@ -79,23 +79,10 @@ public:
     }
     bool cache_grows() const override { return settings_.grows(); }
     Index cache_bytes() const override { return decoder_->cache_bytes(); }
-    void clear() override {
-        llama_memory_seq_rm(llama_get_memory(decoder_->context()), 0, -1, -1);
-        decoder_->forget_compressions();
-    }
-    std::unique_ptr<TextState> save() const override {
-        llama_context* const context = decoder_->context();
-        auto saved = std::make_unique<Saved>();
-        saved->bytes.resize(llama_state_seq_get_size(context, 0));
-        llama_state_seq_get_data(context, saved->bytes.data(), saved->bytes.size(), 0);
-        return saved;
-    }
-    void restore(const TextState& of) override {
-        const auto& saved = dynamic_cast<const Saved&>(of);
-        clear();
-        if (llama_state_seq_set_data(decoder_->context(), saved.bytes.data(), saved.bytes.size(), 0) == 0) {
-            throw std::runtime_error("libllama does not take back its own state");
-        }
+    void clear() override { decoder_->clear(); }
+    std::unique_ptr<TextState> save() const override { return decoder_->save(); }
+    void restore(const TextState& saved) override {
+        if (!decoder_->restore(saved)) throw std::runtime_error("libllama does not take back its own state");
     }
     void forward(std::span<const Token> tokens) override {
         std::vector<llama_token> ids(tokens.begin(), tokens.end());
@@ -125,10 +112,6 @@ public:
     }
 
 private:
-    struct Saved final : TextState {
-        std::vector<std::uint8_t> bytes;
-    };
-
     static int all_threads() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
 
     Config config_;

@@ -265,6 +265,23 @@ TEST_F(BoundedContextTest, AFailedDecodeLeavesAllAsItWas) {
     }
 }
 
+TEST_F(BoundedContextTest, AStateIsGoneBackToWithItsCompressions) {
+    BoundedContext context(model_.get(), params(), LowPass<>(0.5));
+    ASSERT_EQ(feed(context, tokens(300)), 0);
+    const auto state = context.save();
+    ASSERT_EQ(feed(context, tokens(200)), 0);
+    const Logits expected = latest(context.get());
+    const Index size = context.size(), compressions = context.compressions();
+    context.clear();
+    EXPECT_EQ(context.size(), 0);
+    EXPECT_EQ(context.compressions(), 0);
+    ASSERT_TRUE(context.restore(state));
+    ASSERT_EQ(feed(context, tokens(200)), 0);
+    EXPECT_EQ(context.size(), size);
+    EXPECT_EQ(context.compressions(), compressions);
+    EXPECT_LT(distance(latest(context.get()), expected), 1e-5);
+}
+
 TEST_F(BoundedContextTest, WhatCannotBeCompressedIsRefusedByName) {
     const auto refusal = [&](const llama_context_params& of) -> std::string {
         try {
