@@ -18,6 +18,7 @@
 #include "decoder.hpp"
 #include "llama/formats/gguf_checkpoint.hpp"
 #include "llama/io/usage_error.hpp"
+#include "rpc.hpp"
 
 namespace llama {
 
@@ -58,7 +59,7 @@ public:
             nullptr);
         llama_model_params model_params = llama_model_default_params();
         model_params.progress_callback = [](float, void*) { return true; };  // without dots on standard error
-        model_params.n_gpu_layers = options.device == "cuda" ? -1 : 0;
+        model_params.n_gpu_layers = options.device == "cuda" || has_rpc_workers() ? -1 : 0;
         model_.reset(llama_model_load_from_file(checkpoint.path.c_str(), model_params));
         if (!model_) throw std::runtime_error(checkpoint.path + ": libllama does not load it");
         llama_context_params params = llama_context_default_params();

@@ -20,11 +20,11 @@ class Lab:
         self.work, self.corpus, self.report, self.quick = work, corpus, report, quick
         work.mkdir(parents=True, exist_ok=True)
 
-    def run(self, *arguments: str | Path) -> None:
-        print("freqkv-llama", *arguments, file=sys.stderr, flush=True)
-        done = subprocess.run([PROGRAM, *arguments], cwd=ROOT, stdout=sys.stderr)
+    def run(self, *arguments: str | Path, program: Path = PROGRAM) -> None:
+        print(program.name, *arguments, file=sys.stderr, flush=True)
+        done = subprocess.run([program, *arguments], cwd=ROOT, stdout=sys.stderr)
         if done.returncode != 0:
-            raise SystemExit(f"freqkv-llama {arguments[0]} ended with status {done.returncode}; started again, this "
+            raise SystemExit(f"{program.name} {arguments[0]} ended with status {done.returncode}; started again, this "
                              "goes on")  # fmt: skip
 
     def text(self, split: str) -> Path:
@@ -38,11 +38,11 @@ class Lab:
         text = lzma.decompress((self.corpus / f"{split}.txt.xz").read_bytes()).decode()
         return text.removeprefix("\x1e").split("\x1e")
 
-    def measure(self, name: str, *arguments: str | Path) -> dict:
+    def measure(self, name: str, *arguments: str | Path, program: Path = PROGRAM) -> dict:
         """What the program writes as JSON."""
         path = self.work / "measured" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
             resume = ["--resume"] if path.with_suffix(".json.partial").exists() else []
-            self.run(*arguments, "--json", path, *resume)
+            self.run(*arguments, "--json", path, *resume, program=program)
         return json.loads(path.read_text())
