@@ -2,7 +2,7 @@
 # tests/dependency_direction.cmake checks what each includes: headers of its own layer, and of the layers that its layer
 # stands on. The layer of a private header is the folder it lies in.
 
-set(FREQKV_LAYERS base lanes transform compressor policy cache attention adjoint
+set(FREQKV_LAYERS base lanes transform compressor policy cache snapshot attention adjoint
     cuda_device cuda_transform cuda_cache cuda_attention cuda umbrella)
 
 # FREQKV_BELOW_<layer>: the layers that it stands on, and with them what these stand on. CUDA takes the cache's options,
@@ -12,6 +12,7 @@ set(FREQKV_BELOW_transform lanes)
 set(FREQKV_BELOW_compressor transform)
 set(FREQKV_BELOW_policy compressor)
 set(FREQKV_BELOW_cache policy)
+set(FREQKV_BELOW_snapshot cache)
 set(FREQKV_BELOW_attention cache)
 set(FREQKV_BELOW_adjoint attention)
 set(FREQKV_BELOW_cuda_device cache)
@@ -73,6 +74,7 @@ set(FREQKV_HEADERS_policy
     freqkv/policy/block_mean.hpp
     freqkv/policy/codec.hpp
     freqkv/policy/codec_needs.hpp
+    freqkv/policy/describe.hpp
     freqkv/policy/equal_weight.hpp
     freqkv/policy/full.hpp
     freqkv/policy/heavy_hitters.hpp
@@ -115,6 +117,13 @@ set(FREQKV_HEADERS_cache
     freqkv/detail/cache/row_staging.hpp
     freqkv/detail/cache/selection_engine.hpp
     freqkv/detail/cache/transform_engine.hpp)
+
+# Of the target freqkv::snapshot, for they need xxhash.h.
+set(FREQKV_HEADERS_snapshot
+    freqkv/snapshot.hpp
+    freqkv/detail/snapshot/head.hpp
+    freqkv/detail/snapshot/settings.hpp
+    freqkv/detail/snapshot/streams.hpp)
 
 set(FREQKV_HEADERS_attention
     freqkv/chunked_attention.hpp

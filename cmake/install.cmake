@@ -5,7 +5,7 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_DATADIR}/cmake/freqkv")
 
-install(TARGETS freqkv freqkv_cuda EXPORT freqkvTargets FILE_SET HEADERS FILE_SET nvcc_headers)
+install(TARGETS freqkv freqkv_cuda freqkv_snapshot EXPORT freqkvTargets FILE_SET HEADERS FILE_SET nvcc_headers)
 install(TARGETS freqkv_fftw EXPORT freqkv_fftwTargets FILE_SET HEADERS)
 foreach(export freqkvTargets freqkv_fftwTargets)
     install(EXPORT ${export} NAMESPACE freqkv:: DESTINATION "${package_dir}")

@@ -6,7 +6,7 @@
 # A file may include its own layer and what that stands on. cmake/headers.cmake and examples/llama/layers.cmake say which
 # layers there are. The layer of a file is the folder it lies in; that of a public header is listed. Besides: every header
 # of the library is in the list exactly once, no header includes Eigen, only the FFTW backend includes FFTW, and the
-# umbrella header has nothing but includes, of all public headers but those of FFTW and of devices.
+# umbrella header has nothing but includes, of all public headers but those of FFTW, of xxHash and of devices.
 
 cmake_policy(VERSION 3.25)
 include("${CMAKE_CURRENT_LIST_DIR}/../cmake/headers.cmake")
@@ -65,6 +65,8 @@ macro(check_includes file name family layer)
             endif()
         elseif(included MATCHES "^(Eigen|eigen3|unsupported)/")
             complain("${name} includes ${included}: no header of the library includes Eigen")
+        elseif(included MATCHES "xxhash" AND NOT "${layer}" STREQUAL "snapshot")
+            complain("${name} includes ${included}: xxHash belongs to snapshots alone")
         elseif(included MATCHES "fftw" AND NOT "${name}" IN_LIST FREQKV_HEADERS_transform_fftw)
             complain("${name} includes ${included}: FFTW belongs to freqkv/dct/fftw.hpp alone")
         endif()
@@ -101,7 +103,7 @@ if(DEFINED INCLUDE_DIR)
             endif()
             foreach(layer IN LISTS FREQKV_LAYERS)
                 foreach(public IN LISTS FREQKV_HEADERS_${layer})
-                    if(NOT layer MATCHES "^(cuda|umbrella)" AND NOT public MATCHES "/detail/" AND
+                    if(NOT layer MATCHES "^(cuda|snapshot|umbrella)" AND NOT public MATCHES "/detail/" AND
                        NOT public IN_LIST FREQKV_HEADERS_transform_fftw AND NOT text MATCHES "\"${public}\"")
                         complain("${header} does not include ${public}")
                     endif()

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "every_policy.hpp"
 #include "freqkv/executor.hpp"
 #include "freqkv/freqkv.hpp"
 #include "model_cache.hpp"
@@ -15,36 +16,12 @@ namespace {
 
 using test::expect_identical;
 using testing_model::append;
-using testing_model::cache_options;
-using testing_model::make_cache;
 using testing_model::Text;
-
-template <class T, class P>
-struct Case {
-    using Stored = T;
-
-    static CacheOptions options(const Text& text) {
-        CacheOptions options = cache_options(text, 80, 3, 20);
-        options.exact = 4;  // with a block that is packed, less than the capacity
-        return options;
-    }
-    static auto cache(const Text& text) { return make_cache<T>(text, options(text), P()); }
-};
 
 template <class C>
 class EveryPolicy : public testing::Test {};
 
-using Cases =
-    testing::Types<Case<float, LowPass<>>, Case<float, LocalWindow>, Case<float, SnapKV<>>, Case<float, Tova>,
-                   Case<float, HeavyHitters>, Case<float, KeyDiff>, Case<float, KeyNorm>, Case<float, ValueNorm>,
-                   Case<float, BlockMean>, Case<float, Merge>, Case<float, TieredLowPass<>>,
-                   Case<float, EqualWeightLowPass<>>, Case<float, ExactAndLowPass<WindowAttention<16>>>,
-                   Case<float, ExactAndLowPass<AccumulatedAttention>>, Case<float, ExactAndLowPass<ResidualEnergy>>,
-                   Case<Packed<8>, LowPass<>>, Case<Packed<8>, LocalWindow>, Case<Packed<4>, LowPass<>>,
-                   Case<Packed<4>, LocalWindow>, Case<Packed<4>, SnapKV<>>, Case<Packed<4>, Merge>,
-                   Case<Packed<4>, HeavyHitters>, Case<Packed<4>, ExactAndLowPass<ResidualEnergy>>,
-                   Case<Packed<2>, LowPass<>>, Case<Packed<2>, HeavyHitters>>;
-TYPED_TEST_SUITE(EveryPolicy, Cases);
+TYPED_TEST_SUITE(EveryPolicy, test::EveryPolicyCases);
 
 TYPED_TEST(EveryPolicy, LeavesTheSameEntriesInChunksOfAnySize) {
     const Text text = Text::random(500);

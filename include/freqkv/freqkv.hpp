@@ -27,6 +27,7 @@
 #include "freqkv/policy/block_mean.hpp"
 #include "freqkv/policy/codec.hpp"
 #include "freqkv/policy/codec_needs.hpp"
+#include "freqkv/policy/describe.hpp"
 #include "freqkv/policy/equal_weight.hpp"
 #include "freqkv/policy/full.hpp"
 #include "freqkv/policy/heavy_hitters.hpp"

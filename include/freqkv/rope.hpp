@@ -50,6 +50,8 @@ public:
     Index head_dim() const { return head_dim_; }
     Index pairs() const { return pairs_; }
     RopePairing pairing() const { return pairing_; }
+    /// Radians for each position, [pairs()].
+    std::span<const double> frequencies() const { return table_->frequencies; }
     Index table_positions() const { return table_->positions; }
     /// Bytes of the table, shared by all copies.
     Index table_bytes() const { return table_->angles.bytes(); }

@@ -24,6 +24,10 @@
 #include "freqkv/view.hpp"
 #include "freqkv/workspace.hpp"
 
+namespace freqkv::detail::inline FREQKV_ISA {
+struct SnapshotAccess;  // snapshot.hpp
+}
+
 namespace freqkv::inline FREQKV_ISA {
 
 /// The keys and values of one layer, bounded by compression: when a head is full and a further token
@@ -105,6 +109,7 @@ public:
 
     const CacheOptions& options() const { return options_; }
     const Rope<C>& rope() const { return rope_; }
+    const P& policy() const { return compressor_.policy(); }
     Index kv_heads() const { return options_.kv_heads; }
     Index query_heads() const { return options_.query_heads; }
     Index key_dim() const { return options_.key_dim; }
@@ -281,6 +286,7 @@ private:
     // It checks the shapes once and then writes piece by piece.
     template <class>
     friend class ChunkedAttention;
+    friend struct detail::SnapshotAccess;
 
     // Of a token that is entry `entry` as it came.
     Index position_of(Index h, Index entry) const {
@@ -442,9 +448,14 @@ private:
 
     Workspace& workspace() { return shared_ != nullptr ? *shared_ : own_; }
 
-    // A growing cache has nothing to compress; it only keeps the policy's type.
-    struct NoCompressor {
-        explicit NoCompressor(P) {}
+    // A growing cache has nothing to compress.
+    class NoCompressor {
+    public:
+        explicit NoCompressor(P policy) : policy_(std::move(policy)) {}
+        const P& policy() const { return policy_; }
+
+    private:
+        P policy_;
     };
     template <class Policy>
     struct CompressorOf {

@@ -59,6 +59,31 @@ public:
     // Under a packed type.
     const ExactParts& exact_parts() const { return exact_; }
 
+    // f(data, number of elements) of every array of a list with these counts, as far as it is in use; in one order.
+    template <class F>
+    void for_each_part(const ListCounts& of, const F& f) const {
+        keys_.for_each_part(of, f);
+        values_.for_each_part(of, f);
+        f(ranges_.data(), of.size);
+        if (mass_.size() > 0) f(mass_.data(), of.size);
+        if (weights_.size() > 0) f(weights_.data(), of.size);
+    }
+
+    // Entries that a list must have room for to have these counts.
+    Index needed_for(const ListCounts& of) const {
+        return of.packed == 0 ? of.size : std::max(of.size, exact_.first + of.packed + exact_.latest);
+    }
+
+    // Throws Error unless a list such as this, which may be grown, can have these counts.
+    void check_counts(const ListCounts& of, bool may_grow) const {
+        require(of.packed % ExactParts::block == 0 && (is_packed<T> || of.packed == 0), "packed entries", of.packed,
+                "must be whole blocks of a packed type");
+        require(may_grow || needed_for(of) <= capacity_, "entries", needed_for(of), "must be within the capacity");
+        const Index latest = of.size - std::min(of.size, exact_.first) - of.packed;
+        require(!is_packed<T> || (latest >= 0 && latest <= exact_.latest + ExactParts::block), "exact entries", latest,
+                "must be at most those of the options and a block");
+    }
+
     // After a compression has changed the weights.
     void find_log_weights() {
         for (Index i = 0; i < counts.size && weights_.size() > 0; ++i) {

@@ -42,6 +42,8 @@ class ListCompressor {
 public:
     explicit ListCompressor(P policy) : policy_(std::move(policy)) {}
 
+    const P& policy() const { return policy_; }
+
     // Throws Error unless the policy can compress a full list of this layout; makes the plans for it.
     [[gnu::cold]] void make_plans(const CacheLayout& layout) {
         const SpanList spans = policy_.schedule.plan(layout, 0);

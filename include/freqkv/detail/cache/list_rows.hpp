@@ -31,6 +31,12 @@ public:
         std::copy_n(other.rows_.data(), counts.size * columns_, rows_.data());
     }
 
+    // f(data, number of elements) of what is in use.
+    template <class F>
+    void for_each_part(const ListCounts& counts, const F& f) const {
+        f(rows_.data(), counts.size * columns_);
+    }
+
 private:
     Index columns_;
     AlignedBuffer<T> rows_;  // [capacity, columns]
@@ -61,6 +67,14 @@ public:
         std::copy_n(from.first.data, from.first.rows * columns_, first_.data());
         std::copy_n(from.packed.data, from.packed.rows * from.packed.row_stride, packed_.data());
         std::copy_n(from.latest.data, from.latest.rows * columns_, latest_.data());
+    }
+
+    template <class F>
+    void for_each_part(const ListCounts& counts, const F& f) const {
+        const PackedView<T> rows = view(counts);
+        f(rows.first.data, rows.first.rows * columns_);
+        f(rows.packed.data, rows.packed.rows * rows.packed.row_stride);
+        f(rows.latest.data, rows.latest.rows * columns_);
     }
 
     // Entry i of a list with these counts, of which it is one of the exact ones; `row` is changed.

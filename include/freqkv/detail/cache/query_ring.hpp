@@ -42,6 +42,14 @@ public:
     // What a codec may read when `tokens` tokens have been seen.
     QueryWindow<C> window(Index kv_head, Index tokens) const { return {of(kv_head), window_, group_, dim_, tokens}; }
 
+    // f(data, number of elements) of what is in use when `tokens` tokens have been seen.
+    template <class F>
+    void for_each_part(Index tokens, const F& f) const {
+        if (window_ == 0) return;
+        const Index row = group_ * dim_;
+        for (Index h = 0; h < data_.size() / (window_ * row); ++h) f(of(h), std::min(tokens, window_) * row);
+    }
+
 private:
     C* of(Index kv_head) const { return data_.data() + kv_head * window_ * group_ * dim_; }
 
