@@ -26,12 +26,13 @@
 // no library to link. A snapshot is, in little-endian order:
 //
 //     "FREQKV" and its version, u16; the number of caches, u64
-//     for each cache: its settings, text of a line each, behind their length, u64
-//                     for each head: ListCounts, 6 x i64; the spans of its latest compression, their number and 3 x i64
-//                     each;
-//                                    keys, values, token ranges, attention sums, weights, as they lie in memory
-//                     the queries that its policy reads
-//                     XXH3 of all since the one before, u64
+//     for each cache:
+//         its settings, text of a line each, behind their length, u64
+//         for each head:
+//             ListCounts, 6 x i64; the number of spans of its latest compression, i64, and each, 3 x i64
+//             keys, values, token ranges, attention sums, weights, as they lie in memory
+//         the queries that its policy reads
+//         XXH3 of all since the one before, u64
 namespace freqkv {
 
 /// Of the format. Others are refused.
