@@ -2,15 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <ranges>
 #include <span>
 #include <string>
-#include <string_view>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "freqkv/config.hpp"
@@ -42,7 +41,7 @@ inline constexpr std::uint16_t snapshot_version = 1;
 
 namespace freqkv::detail::inline FREQKV_ISA {
 
-inline constexpr std::string_view snapshot_magic = "FREQKV";
+inline constexpr std::array<char, 6> snapshot_magic{'F', 'R', 'E', 'Q', 'K', 'V'};
 
 // What was read of a cache's snapshot and found good.
 struct CheckedSnapshot {
@@ -81,7 +80,7 @@ struct SnapshotAccess {
             list.check_counts(head.counts, GrowingPolicy<P>);
             head.entries = from.take(0);
             list.for_each_part(head.counts, CheckPart{from, tokens});
-            checked.heads.push_back(std::move(head));
+            checked.heads.push_back(head);
         }
         checked.queries = from.take(0);
         const Index tokens = checked.heads.front().counts.tokens_seen;
@@ -182,8 +181,7 @@ template <class Caches>
 void load_snapshot(Caches& caches, std::span<const std::byte> snapshot) {
     const auto range = detail::as_range(caches);
     detail::SnapshotReader from(snapshot);
-    const auto* const magic = reinterpret_cast<const char*>(from.take(detail::snapshot_magic.size()));
-    if (std::string_view(magic, detail::snapshot_magic.size()) != detail::snapshot_magic) {
+    if (from.take_number<std::array<char, 6>>() != detail::snapshot_magic) {
         refuse("beginning of the snapshot", "another", "must be \"FREQKV\"");
     }
     const auto version = from.take_number<std::uint16_t>();
