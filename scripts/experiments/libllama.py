@@ -21,16 +21,16 @@ TOKENS = 65_536  # of a book
 POLICIES = {
     "low-pass": "low-pass --ratio 0.5",
     "key-diff": "key-diff --ratio 0.5 --recent 128",
-    "local window": "local-window --ratio 0.9",
     "context shift": "local-window --ratio 0.5",
+    "local window": "local-window --ratio 0.9",
 }
 
 
 def libllama(lab: RealModel) -> None:
     """A long book, passkeys and rates with a bounded cache in llama.cpp."""
     book(lab)
-    passkeys(lab)
     rates(lab)
+    passkeys(lab)
 
 
 def float_model(lab: RealModel) -> Path:
@@ -102,7 +102,7 @@ def book(lab: RealModel) -> None:
 
 def passkeys(lab: RealModel) -> None:
     cells = lab.cells("libllama-passkey", ["policy", "type", "length", "samples"], ["score", "score_error"])
-    lengths = {4 * CAPACITY: 20, 16 * CAPACITY: 5}
+    lengths = {4 * CAPACITY: 10, 16 * CAPACITY: 3}
     rows = []
     for policy, words in POLICIES.items():
         row = [policy]
