@@ -160,6 +160,7 @@ auto as_range(Caches& caches) {
 }  // namespace freqkv::detail::inline FREQKV_ISA
 
 namespace freqkv::inline FREQKV_ISA {
+
 /// Writes one cache, or a range of them (the layers of a model), as bytes: sink(const std::byte* data, std::size_t
 /// size) is called for each piece, in order. Entries are handed on from where they lie, and stay as they are. Throws
 /// what the sink throws. Parts of a policy of one's own need a describe() (policy/describe.hpp).

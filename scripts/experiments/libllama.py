@@ -136,8 +136,9 @@ def rates(lab: RealModel) -> None:
                 prompt.write_text(text[: len(text) * length // len(lab.tokens(lab.book("test", BOOKS["Dracula"]), 10**9))])
                 said, bytes_ = run(ON_LIBLLAMA, "generate", "--model", MODEL, "--prompt-file", prompt, "--tokens", "64",
                                    "--ignore-eos", "--cache-type", "f16", "--policy", *words.split())  # fmt: skip
-                told = re.search(r"\((\d+) tokens/s\) after a prompt of (\d+) \(([\d.]+) s\)", said)
-                values = {"reading": int(told[2]) / float(told[3]), "writing": float(told[1]), "bytes": bytes_}
+                told = re.search(r"(\d+) tokens in ([\d.]+) s .* after a prompt of (\d+) \(([\d.]+) s\)", said)
+                values = {"reading": int(told[3]) / float(told[4]), "writing": int(told[1]) / float(told[2]),
+                          "bytes": bytes_}
                 return {(cache, length): values}
 
             found = cells.get((cache, length), measure)

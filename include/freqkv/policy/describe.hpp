@@ -3,7 +3,9 @@
 
 #include <array>
 #include <charconv>
+#include <concepts>
 #include <string>
+#include <type_traits>
 
 #include "freqkv/config.hpp"
 #include "freqkv/policy.hpp"
